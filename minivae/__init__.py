@@ -1,0 +1,26 @@
+"""minivae: a variational autoencoder from scratch, every gradient written by hand and checked.
+
+Read layers.py, likelihoods.py, latents.py, estimators.py, vae.py, in that order.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# Loaded at first use, so that `import minivae` stays light.
+_HOMES = {
+    "VAE": "minivae.vae",
+    "fit": "minivae.training.loop",
+    "load_data": "minivae.data",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'minivae' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

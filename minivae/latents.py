@@ -1,0 +1,118 @@
+"""The latent: sampling node, KL, log q and log prior.  Page 3 of the lesson (after likelihoods).
+
+Here the gradient splits.  dz becomes dmu and dlogvar in `sample_backward`, and `kl_backward` gives
+what the KL adds to both.  Every node returns nats per row; samples are rows, k*B + n.
+"""
+
+import numpy as np
+
+from minivae import kernels
+from minivae.layers import Layer, rows
+
+
+class GaussianLatent(Layer):
+    """q(z|x) = N(mu, diag(exp(logvar))) against the prior p(z) = N(0, I).
+
+    Four nodes, each with its backward below it.  logvar is log sigma^2, hence the half in
+    std = exp(logvar / 2).  Source: Kingma & Welling (2014), arXiv:1312.6114, section 2.4.
+    """
+
+    def sample(self, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> np.ndarray:
+        """z = mu + std * eps.   mu, logvar : (B, Z), eps : (K, B, Z) from N(0, I)  ->  z : (K*B, Z).
+
+        The noise comes in as an argument: a node that draws its own cannot be checked by finite
+        differences, because every evaluation would see another function.
+        """
+        mu, logvar = self._pair(mu, logvar)
+        eps = rows(eps, (None, *mu.shape), mu.dtype, "eps")
+        std = self._work("std", mu.shape, mu.dtype)
+        z = self._work("z", (len(eps) * len(mu), mu.shape[1]), mu.dtype)
+        kernels.sample_forward(mu, logvar, eps, std, z)            # z = (mu + exp(logvar / 2) * eps).reshape(K*B, Z)
+        self._cache["sample"] = (std, eps)
+        return z
+
+    def sample_backward(self, dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """dz : (K*B, Z)  ->  dmu, dlogvar : (B, Z).  Where the gradient splits.
+
+        z[k, n, j] = mu[n, j] + std[n, j] eps[k, n, j],  std = e^(logvar/2).
+        dz/dmu = 1;  dz/dlogvar = eps * dstd/dlogvar = eps * std / 2.  All K samples moved with the
+        same mu and logvar, so their gradients sum over k.  eps is data: no gradient goes there.
+        """
+        std, eps = self._take("sample")
+        dz = rows(dz, (len(eps) * len(std), std.shape[1]), std.dtype, "dz")
+        dmu, dlogvar = np.empty_like(std), np.empty_like(std)
+        kernels.sample_backward(std, eps, dz, dmu, dlogvar)        # dmu = sum_k dz;  dlogvar = sum_k dz * eps * std / 2
+        return dmu, dlogvar
+
+    def kl(self, mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
+        """KL(q || p) = 1/2 sum_j (mu_j^2 + e^logvar_j - 1 - logvar_j)  : (B,), nats, never negative.
+
+        The expectation over z is done on paper, so no sample is needed.
+        Source: Kingma & Welling (2014), appendix B (there with the opposite sign).
+        """
+        mu, logvar = self._pair(mu, logvar)
+        kl = np.empty(len(mu), mu.dtype)
+        kernels.kl_forward(mu, logvar, kl)                         # 0.5 * (mu**2 + expm1(logvar) - logvar).sum(axis=1)
+        self._cache["kl"] = (mu, logvar)
+        return kl
+
+    def kl_backward(self, dkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """dkl : (B,)  ->  dmu, dlogvar : (B, Z).
+
+        dkl/dmu_j = mu_j pulls the mean to 0;  dkl/dlogvar_j = (e^logvar_j - 1) / 2 pulls the std to 1.
+        """
+        mu, logvar = self._take("kl")
+        dkl = rows(dkl, (len(mu),), mu.dtype, "dkl")
+        dmu, dlogvar = np.empty_like(mu), np.empty_like(mu)
+        kernels.kl_backward(mu, logvar, dkl, dmu, dlogvar)         # dmu = dkl * mu;  dlogvar = dkl * expm1(logvar) / 2
+        return dmu, dlogvar
+
+    def log_q(self, z: np.ndarray, mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
+        """log q(z|x) = -1/2 sum_j ((z_j - mu_j)^2 / e^logvar_j + logvar_j + log 2 pi)  : (K*B,), nats."""
+        mu, logvar = self._pair(mu, logvar)
+        z = self._samples_of(z, mu)
+        log_qz = np.empty(len(z), z.dtype)
+        kernels.log_q_forward(z, mu, logvar, log_qz)   # -0.5 * ((z - mu)**2 * exp(-logvar) + logvar + log(2 pi)).sum(axis=1)
+        self._cache["log_q"] = (z, mu, logvar)
+        return log_qz
+
+    def log_q_backward(self, along_z: np.ndarray, along_phi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """along_z, along_phi : (K*B,)  ->  dz : (K*B, Z), dmu, dlogvar : (B, Z).
+
+        phi reaches log q twice: z moved with it, and it stands in the formula itself.  An estimator
+        may weigh the two wires differently, so each has a weight of its own; the plain derivative
+        passes the same twice.  With t = (z - mu) / e^logvar:
+        dlog_q/dz = -t;   dlog_q/dmu = t;   dlog_q/dlogvar = ((z - mu) t - 1) / 2, the "score".
+        """
+        z, mu, logvar = self._take("log_q")
+        along_z = rows(along_z, (len(z),), z.dtype, "along_z")
+        along_phi = rows(along_phi, (len(z),), z.dtype, "along_phi")
+        dz, dmu, dlogvar = np.empty_like(z), np.empty_like(mu), np.empty_like(mu)
+        kernels.log_q_backward(z, mu, logvar, along_z, along_phi, dz, dmu, dlogvar)  # dz = -along_z * t;  dmu = sum_k along_phi * t
+        return dz, dmu, dlogvar
+
+    def log_prior(self, z: np.ndarray) -> np.ndarray:
+        """log p(z) = -1/2 sum_j (z_j^2 + log 2 pi)  : (K*B,), nats.  The prior has no parameters."""
+        z = rows(z, (None, None), None, "z")
+        log_pz = np.empty(len(z), z.dtype)
+        kernels.log_prior_forward(z, log_pz)                       # -0.5 * (z**2 + log(2 pi)).sum(axis=1)
+        self._cache["log_prior"] = (z,)
+        return log_pz
+
+    def log_prior_backward(self, dlog_pz: np.ndarray) -> np.ndarray:
+        """dlog_pz : (K*B,)  ->  dz = -dlog_pz * z : (K*B, Z)."""
+        (z,) = self._take("log_prior")
+        dlog_pz = rows(dlog_pz, (len(z),), z.dtype, "dlog_pz")
+        dz = np.empty_like(z)
+        kernels.scale_rows(-dlog_pz, z, dz)                        # dz = -dlog_pz[:, None] * z
+        return dz
+
+    def _pair(self, mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mu = rows(mu, (None, None), None, "mu")
+        return mu, rows(logvar, mu.shape, mu.dtype, "logvar")
+
+    def _samples_of(self, z: np.ndarray, mu: np.ndarray) -> np.ndarray:
+        z = rows(z, (None, mu.shape[1]), mu.dtype, "z")
+        if len(mu) == 0 or len(z) % len(mu):
+            raise ValueError(f"z must hold K samples for each of the {len(mu)} rows of mu, got {len(z)} rows")
+        return z

@@ -1,0 +1,207 @@
+"""Layers: one node of a network each, forward beside backward.  Page 1 of the lesson.
+
+Reading order: 1 layers, 2 likelihoods, 3 latents, 4 estimators, 5 vae.
+
+Shape letters, in every file: B batch, K samples, D pixels, H hidden units, Z latent dimensions.
+`dfoo` always means d(loss)/d(foo) and always has foo's shape.  Each call of a kernel carries the
+NumPy line that it computes.  An array that a layer returns is the layer's own work buffer: it
+stays valid until the layer's next call of the same name; copy it to keep it longer.
+"""
+
+import numpy as np
+
+from minivae import kernels
+
+
+class Layer:
+    """What every node has: params and grads (same keys, same shapes) and one explicit cache.
+
+    forward writes the cache, backward takes it, once.  backward OVERWRITES grads in place:
+    nothing accumulates, so there is no zero_grad to forget.
+    """
+
+    def __init__(self):
+        self.params: dict[str, np.ndarray] = {}
+        self.grads: dict[str, np.ndarray] = {}
+        self._cache: dict[str, tuple] = {}
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def _take(self, node: str = "forward") -> tuple:
+        """What `node` kept for its backward; a second backward needs a second forward."""
+        if node not in self._cache:
+            back = "backward" if node == "forward" else f"{node}_backward"
+            raise RuntimeError(f"{type(self).__name__}.{back} called without a {node} before it")
+        return self._cache.pop(node)
+
+    def _work(self, name: str, shape: tuple, dtype) -> np.ndarray:
+        """A work array of this layer's own, made anew only when the shape or dtype changes."""
+        array = self._buffers.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self._buffers[name] = np.empty(shape, dtype)
+        return array
+
+
+def rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
+    """`a` as contiguous rows of `shape` (None: any size) and dtype; kernels check no bounds, so we do."""
+    if np.ndim(a) != len(shape) or any(want not in (None, got) for want, got in zip(shape, a.shape)):
+        wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
+        raise ValueError(f"{name} must have shape {wanted}, got {np.shape(a)}")
+    return np.ascontiguousarray(a, dtype)
+
+
+class Dense(Layer):
+    """Affine map, y = x W + b.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Sizes of one input row and of one output row.
+    rng : numpy.random.Generator
+        Draws W from U(-a, a) with a = sqrt(6 / (n_in + n_out)) [1]_; b starts at 0.
+    dtype : float32 for training or float64 for checking.
+
+    References
+    ----------
+    .. [1] Glorot & Bengio (2010), "Understanding the difficulty of training deep feedforward
+       neural networks", eq. 16.
+    """
+
+    def __init__(self, n_in: int, n_out: int, rng: np.random.Generator, dtype=np.float32):
+        super().__init__()
+        a = np.sqrt(6.0 / (n_in + n_out))
+        self.params = {"W": rng.uniform(-a, a, (n_in, n_out)).astype(dtype), "b": np.zeros(n_out, dtype)}
+        self.grads = {name: np.zeros_like(p) for name, p in self.params.items()}
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, n_in)  ->  y : (B, n_out)."""
+        W, b = self.params["W"], self.params["b"]
+        x = rows(x, (None, W.shape[0]), W.dtype, "x of Dense")
+        y = self._work("y", (len(x), W.shape[1]), W.dtype)
+        kernels.dense_forward(x, W, b, y)              # y = x @ W + b
+        self._cache["forward"] = (x,)
+        return y
+
+    def backward(self, dy: np.ndarray, input_grad: bool = True) -> np.ndarray | None:
+        """dy : (B, n_out)  ->  dx : (B, n_in).  Fills grads["W"] and grads["b"].
+
+        y[n, j] = sum_i x[n, i] W[i, j] + b[j].  Every row n used the same W and b, so their
+        gradients sum over n; x[n, i] reached every output j, so dx sums over j.
+        input_grad=False leaves dx out (None): nobody needs it below the first layer.
+        """
+        (x,) = self._take()
+        W = self.params["W"]
+        dy = rows(dy, (len(x), W.shape[1]), W.dtype, "dy of Dense")
+        kernels.dense_backward(x, dy, self.grads["W"], self.grads["b"])  # dW = x.T @ dy;  db = dy.sum(axis=0)
+        if not input_grad:
+            return None
+        dx = self._work("dx", x.shape, W.dtype)
+        kernels.dense_backward_input(dy, W, dx)        # dx = dy @ W.T    (B, n_out) @ (n_out, n_in)
+        return dx
+
+
+class ReLU(Layer):
+    """y = max(x, 0).  dy/dx = 1 where y > 0, else 0; at the kink itself we take 0."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, n)  ->  y : (B, n)."""
+        x = rows(x, (None, None), None, "x of ReLU")
+        y = self._work("y", x.shape, x.dtype)
+        kernels.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
+        self._cache["forward"] = (y,)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """dy : (B, n)  ->  dx : (B, n)."""
+        (y,) = self._take()
+        dy = rows(dy, y.shape, y.dtype, "dy of ReLU")
+        dx = self._work("dx", y.shape, y.dtype)
+        kernels.relu_backward(y, dy, dx)               # dx = dy * (y > 0)
+        return dx
+
+
+class Tanh(Layer):
+    """y = tanh(x).  dy/dx = 1 - y^2 needs only the output."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, n)  ->  y : (B, n)."""
+        x = rows(x, (None, None), None, "x of Tanh")
+        y = self._work("y", x.shape, x.dtype)
+        kernels.tanh_forward(x, y)                     # y = tanh(x)
+        self._cache["forward"] = (y,)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """dy : (B, n)  ->  dx : (B, n)."""
+        (y,) = self._take()
+        dy = rows(dy, y.shape, y.dtype, "dy of Tanh")
+        dx = self._work("dx", y.shape, y.dtype)
+        kernels.tanh_backward(y, dy, dx)               # dx = dy * (1 - y**2)
+        return dx
+
+
+class Sigmoid(Layer):
+    """y = 1 / (1 + e^-x).  dy/dx = y (1 - y)."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, n)  ->  y : (B, n)."""
+        x = rows(x, (None, None), None, "x of Sigmoid")
+        y = self._work("y", x.shape, x.dtype)
+        kernels.sigmoid_forward(x, y)                  # y = 1 / (1 + exp(-x))
+        self._cache["forward"] = (y,)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """dy : (B, n)  ->  dx : (B, n)."""
+        (y,) = self._take()
+        dy = rows(dy, y.shape, y.dtype, "dy of Sigmoid")
+        dx = self._work("dx", y.shape, y.dtype)
+        kernels.sigmoid_backward(y, dy, dx)            # dx = dy * y * (1 - y)
+        return dx
+
+
+class Softplus(Layer):
+    """y = log(1 + e^x), a smooth max(x, 0).  dy/dx = sigmoid(x), so the input is kept."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, n)  ->  y : (B, n)."""
+        x = rows(x, (None, None), None, "x of Softplus")
+        y = self._work("y", x.shape, x.dtype)
+        kernels.softplus_forward(x, y)                 # y = logaddexp(0, x)
+        self._cache["forward"] = (x,)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """dy : (B, n)  ->  dx : (B, n)."""
+        (x,) = self._take()
+        dy = rows(dy, x.shape, x.dtype, "dy of Softplus")
+        dx = self._work("dx", x.shape, x.dtype)
+        kernels.softplus_backward(x, dy, dx)           # dx = dy / (1 + exp(-x))
+        return dx
+
+
+class Sequential(Layer):
+    """Layers in a row: y = f_n(... f_1(x)), so dx walks them from the last to the first.
+
+    An empty one is the identity.  Its params and grads are its layers' own, as "0.W", "0.b", ...
+    """
+
+    def __init__(self, *layers: Layer):
+        super().__init__()
+        self.layers = layers
+        self.params = {f"{i}.{key}": p for i, layer in enumerate(layers) for key, p in layer.params.items()}
+        self.grads = {f"{i}.{key}": g for i, layer in enumerate(layers) for key, g in layer.grads.items()}
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, n_in)  ->  y : (B, n_out)."""
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy: np.ndarray, input_grad: bool = True) -> np.ndarray | None:
+        """dy : (B, n_out)  ->  dx : (B, n_in), or None without input_grad (the first layer must be Dense)."""
+        for layer in reversed(self.layers[1:]):
+            dy = layer.backward(dy)
+        if not self.layers:
+            return dy
+        first = self.layers[0]
+        return first.backward(dy) if input_grad else first.backward(dy, input_grad=False)

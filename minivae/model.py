@@ -1,0 +1,183 @@
+"""What a model does besides learning: build, check its input, encode, decode, sample, save, load.
+
+Not part of the lesson: vae.py is, and its VAE inherits these everyday methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+
+import numpy as np
+
+from minivae import archive, estimators
+from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh, rows
+from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
+
+ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "softplus": Softplus}
+LIKELIHOODS = {"bernoulli": BernoulliLikelihood, "gaussian": GaussianLikelihood}
+
+
+def choose(name: str, table: dict, what: str):
+    """table[name], or a ValueError that lists the names."""
+    if name not in table:
+        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(table)}")
+    return table[name]
+
+
+class Model:
+    """The everyday methods of a VAE.  Public methods return arrays of their own."""
+
+    @classmethod
+    def mlp(cls, x_dim: int, hidden: list[int] | tuple[int, ...], z_dim: int, *, likelihood="bernoulli", activation: str = "relu",
+            beta: float = 1.0, estimator=estimators.elbo, rng=None, dtype=np.float32):
+        """A VAE of dense layers: the encoder, two heads, and the decoder as its mirror image.
+
+        Parameters
+        ----------
+        x_dim, z_dim : int
+            D pixels and Z latent dimensions.
+        hidden : sequence of int
+            Widths of the encoder's hidden layers, e.g. (400,) or (200, 200); the decoder has them
+            in reverse.  Empty for a linear VAE.
+        likelihood : "bernoulli", "gaussian" (one learned variance), or a likelihood object
+        activation : "relu", "tanh", "sigmoid" or "softplus"
+        beta : float
+            Weight of the KL; 1 gives the ELBO.
+        estimator : function of minivae.estimators
+        rng : None, int or numpy.random.Generator
+            Draws the initial weights, then the noise of `forward`.
+        dtype : float32 for training, float64 for checking
+
+        Raises
+        ------
+        ValueError
+            For an unknown name, a size below 1 or a negative beta.
+        """
+        hidden = [int(n) for n in hidden]
+        sizes = {"x_dim": x_dim, "z_dim": z_dim} | {f"hidden[{i}]": n for i, n in enumerate(hidden)}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        if not (np.isfinite(beta) and beta >= 0):
+            raise ValueError(f"beta must be a number >= 0, got {beta}")
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
+        act = choose(activation, ACTIVATIONS, "activation")
+        if isinstance(likelihood, str):
+            kind = choose(likelihood, LIKELIHOODS, "likelihood")
+            likelihood = kind(dtype=dtype) if kind is GaussianLikelihood else kind()
+        rng = np.random.default_rng(rng)
+
+        def dense_stack(widths: list[int]) -> Sequential:
+            pairs = zip(widths[:-1], widths[1:])
+            return Sequential(*(layer for n_in, n_out in pairs for layer in (Dense(n_in, n_out, rng, dtype), act())))
+
+        enc = dense_stack([x_dim, *hidden])
+        h_dim = [x_dim, *hidden][-1]
+        to_mu, to_logvar = Dense(h_dim, z_dim, rng, dtype), Dense(h_dim, z_dim, rng, dtype)
+        dec = dense_stack([z_dim, *reversed(hidden)])
+        to_out = Dense([z_dim, *reversed(hidden)][-1], likelihood.width(x_dim), rng, dtype)
+        vae = cls(enc, to_mu, to_logvar, dec, to_out, likelihood=likelihood, estimator=estimator, beta=beta, rng=rng)
+        vae.config = {"x_dim": int(x_dim), "hidden": hidden, "z_dim": int(z_dim), "activation": activation}
+        return vae
+
+    @property
+    def x_dim(self) -> int:
+        """D, the number of pixels."""
+        first = self.enc.layers[0] if self.enc.layers else self.to_mu
+        return first.params["W"].shape[0]
+
+    @property
+    def z_dim(self) -> int:
+        """Z, the number of latent dimensions."""
+        return self.to_mu.params["W"].shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The precision of every parameter."""
+        return self.to_mu.params["W"].dtype
+
+    def pixels(self, x: np.ndarray) -> np.ndarray:
+        """x as (B, D) rows of the model's dtype, or a ValueError that says what is wrong."""
+        x = np.asarray(x)
+        if x.dtype.kind not in "biuf":
+            raise ValueError(f"x must hold numbers (bool, integer or float), got {x.dtype}")
+        if x.ndim != 2 or x.shape[1] != self.x_dim or len(x) == 0:
+            raise ValueError(f"x must have shape (B, {self.x_dim}) with B >= 1, got {x.shape}")
+        x = np.ascontiguousarray(x, self.dtype)
+        self.likelihood.check(x)
+        return x
+
+    def inputs(self, x: np.ndarray, eps: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """x : (B, D) checked; eps : (K, B, Z), drawn when None, and given its K = 1 where it lacks one."""
+        x = self.pixels(x)
+        if eps is None:
+            eps = self.rng.standard_normal((1, len(x), self.z_dim), self.dtype)
+        eps = np.asarray(eps)
+        if eps.ndim == 2:
+            eps = eps[None]
+        if eps.ndim != 3 or eps.shape[1:] != (len(x), self.z_dim) or len(eps) == 0:
+            raise ValueError(f"eps must have shape ({len(x)}, {self.z_dim}) or (K, {len(x)}, {self.z_dim}), got {eps.shape}")
+        return x, np.ascontiguousarray(eps, self.dtype)
+
+    def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x : (B, D)  ->  mu, logvar : (B, Z), the posterior q(z|x)."""
+        x = self.pixels(x)
+        with self.undisturbed():
+            h = self.enc.forward(x)
+            return self.to_mu.forward(h), self.to_logvar.forward(h)
+
+    def decode(self, z: np.ndarray) -> np.ndarray:
+        """z : (B, Z)  ->  E[x|z] : (B, D), the mean of p(x|z)."""
+        z = rows(np.asarray(z), (None, self.z_dim), self.dtype, "z")
+        with self.undisturbed():
+            return self.likelihood.mean(self.to_out.forward(self.dec.forward(z)))
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, D)  ->  E[x|z = mu(x)] : (B, D), through the posterior mean, without noise."""
+        return self.decode(self.encode(x)[0])
+
+    def sample(self, n: int, rng=None) -> np.ndarray:
+        """n new images : (n, D): z from the prior N(0, I), then the mean of p(x|z)."""
+        rng = self.rng if rng is None else np.random.default_rng(rng)
+        return self.decode(rng.standard_normal((n, self.z_dim), self.dtype))
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Lend every layer an empty cache and fresh buffers, so that a pending backward stays whole."""
+        pending = [(layer, layer._cache, layer._buffers) for _, layer in self.named_layers()]
+        terms = self._terms
+        for layer, _, _ in pending:
+            layer._cache, layer._buffers = {}, {}
+        try:
+            yield
+        finally:
+            self._terms = terms
+            for layer, cache, buffers in pending:
+                layer._cache, layer._buffers = cache, buffers
+
+    def save(self, path: str | PathLike) -> None:
+        """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
+        if not hasattr(self, "config"):
+            raise ValueError("save knows the models that VAE.mlp builds; this one was put together by hand")
+        kind = {cls: name for name, cls in LIKELIHOODS.items()}[type(self.likelihood)]
+        config = self.config | {"likelihood": kind, "logvar": getattr(self.likelihood, "logvar", None), "beta": self.beta,
+                                "estimator": self.estimator.__name__, "dtype": self.dtype.name}
+        archive.write(path, {name: param for name, param, _ in self.named_params()}, {"config": config})
+
+    @classmethod
+    def load(cls, path: str | PathLike, rng=None):
+        """The model saved at `path`.  Raises archive.ArchiveError, in one line, for anything else."""
+        arrays, meta = archive.read(path)
+        try:
+            config = dict(meta["config"])
+            logvar, dtype, kind = config.pop("logvar"), np.dtype(config.pop("dtype")), config.pop("likelihood")
+            likelihood = GaussianLikelihood(logvar, dtype) if kind == "gaussian" else choose(kind, LIKELIHOODS, "likelihood")()
+            estimator = getattr(estimators, config.pop("estimator"))
+            vae = cls.mlp(likelihood=likelihood, estimator=estimator, rng=rng, dtype=dtype, **config)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise archive.ArchiveError(f"{path} describes no model that this version knows: {error}") from error
+        archive.fill(path, {name: param for name, param, _ in vae.named_params()}, arrays)
+        return vae
