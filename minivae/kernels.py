@@ -62,17 +62,19 @@ def dense_backward_input(dy, W, dx):
 @kernel
 def relu_forward(x, y):
     """y = where(x <= 0, 0, x), which keeps a NaN where np.maximum in a kernel might not"""
+    zero = x.dtype.type(0)
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            y[n, j] = 0 if x[n, j] <= 0 else x[n, j]
+            y[n, j] = zero if x[n, j] <= 0 else x[n, j]
 
 
 @kernel
 def relu_backward(y, dy, dx):
     """dx = dy * (y > 0)"""
+    zero = dy.dtype.type(0)
     for n in range(y.shape[0]):
         for j in range(y.shape[1]):
-            dx[n, j] = dy[n, j] if y[n, j] > 0 else 0
+            dx[n, j] = dy[n, j] if y[n, j] > 0 else zero
 
 
 @kernel
@@ -297,9 +299,10 @@ def adam(param, grad, m, v, step_size, beta1, beta2, adam_eps, unbias_v):
 @kernel
 def binarize(x, u, out):
     """out = (u < x), pixel by pixel: 1 with probability x, for u uniform in [0, 1)"""
+    one, zero = out.dtype.type(1), out.dtype.type(0)
     for n in range(x.shape[0]):
         for i in range(x.shape[1]):
-            out[n, i] = 1 if u[n, i] < x[n, i] else 0
+            out[n, i] = one if u[n, i] < x[n, i] else zero
 
 
 @kernel

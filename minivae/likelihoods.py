@@ -24,6 +24,7 @@ class BernoulliLikelihood(Layer):
     """
 
     head = "to_logits"          # what the decoder's last layer is called
+    binary = True               # a law of pixels in {0, 1}
 
     def width(self, D: int) -> int:
         """How many numbers the decoder must give for D pixels."""
@@ -79,6 +80,8 @@ class GaussianLikelihood(Layer):
         floor = -10, because a pixel that never varies would drive its variance to 0 and the density
         to infinity.  Nothing is clipped, so the gradient never dies at the bound.
     """
+
+    binary = False
 
     def __init__(self, logvar: str | float = "shared", dtype=np.float32):
         super().__init__()

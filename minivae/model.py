@@ -158,6 +158,16 @@ class Model:
             for layer, cache, buffers in pending:
                 layer._cache, layer._buffers = cache, buffers
 
+    @contextmanager
+    def judged_by(self, estimator, beta: float) -> Iterator[None]:
+        """Swap the objective for a while, e.g. to report the plain ELBO of a beta-VAE."""
+        own = self.estimator, self.beta
+        self.estimator, self.beta = estimator, beta
+        try:
+            yield
+        finally:
+            self.estimator, self.beta = own
+
     def save(self, path: str | PathLike) -> None:
         """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
         if not hasattr(self, "config"):

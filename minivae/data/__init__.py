@@ -1,0 +1,116 @@
+"""Data: digits, MNIST files, and the user's own arrays, all as rows of pixels."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from minivae.data.arrays import read_arrays
+from minivae.data.idx import find_idx, read_idx
+from minivae.training.batches import check_pixels
+
+SPLIT_SEED = 1797               # which rows are held out never depends on the training seed
+
+
+class Data(NamedTuple):
+    """Rows of pixels, (N, D), their picture's shape (H, W), test labels where known, and a word on the source."""
+
+    name: str
+    x_train: np.ndarray
+    x_test: np.ndarray
+    image_shape: tuple[int, int]
+    y_test: np.ndarray | None
+    note: str
+
+
+def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None = None) -> Data:
+    """Training and test images.
+
+    Parameters
+    ----------
+    source : "digits", "mnist", or a path
+        digits: scikit-learn's 1,797 real 8x8 digits, offline.  mnist: the four IDX files, gzipped or
+        not.  A path: a .npy, or a .npz with x_train (and x_test), else its only array, of shape
+        (N, D), (N, H, W) or (N, H, W, 1).  A tenth is held out where no test images are given.
+    data_dir : path, optional
+        Where mnist/ is; else the environment variable MINIVAE_DATA.
+
+    Raises
+    ------
+    ValueError
+        In one line: what was wanted, what came, where, and how to mend it.
+    """
+    if source == "digits":
+        return _digits()
+    if source == "mnist":
+        return _mnist(data_dir)
+    path = Path(source)
+    if not path.exists():
+        known = "" if path.suffix in (".npy", ".npz") else "; the names I know are digits and mnist"
+        raise ValueError(f"--data {source}: no such file{known}")
+    x_train, x_test = read_arrays(path)
+    return _from_arrays(path, x_train, x_test)
+
+
+def _digits() -> Data:
+    from sklearn.datasets import load_digits           # heavy, so imported when wanted
+
+    bunch = load_digits()
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(bunch.data))
+    x, y = (bunch.data[order] / 16).astype(np.float32), bunch.target[order]
+    note = "8x8 digits of scikit-learn, grey levels 0..16 divided by 16"
+    return Data("digits", x[297:], x[:297], (8, 8), y[:297], note)
+
+
+def _mnist(data_dir: str | PathLike | None) -> Data:
+    folder = data_dir or os.environ.get("MINIVAE_DATA")
+    if not folder:
+        raise ValueError("--data mnist: say where the files are, with --data-dir DIR or the environment variable MINIVAE_DATA=DIR (DIR/mnist/ or DIR)")
+    parts = {}
+    for part in ("train-images", "t10k-images", "t10k-labels"):
+        parts[part] = read_idx(find_idx(Path(folder), "mnist", part))
+    x_train, x_test, y_test = parts.values()
+    if len(y_test) != len(x_test):
+        raise ValueError(f"the mnist files disagree: {len(x_test)} test images, {len(y_test)} labels")
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(f"the mnist files disagree: training images {x_train.shape[1:]}, test images {x_test.shape[1:]}")
+    note = f"{len(x_train)} + {len(x_test)} images from {folder}, bytes 0..255 divided by 255"
+    return Data("mnist", x_train.reshape(len(x_train), -1), x_test.reshape(len(x_test), -1), x_train.shape[1:], y_test, note)
+
+
+def _from_arrays(path: Path, x_train: np.ndarray, x_test: np.ndarray | None) -> Data:
+    x_train, image_shape = _as_rows(x_train, f"{path}: x_train")
+    if x_test is None:
+        if len(x_train) < 2:
+            raise ValueError(f"{path} has {len(x_train)} image: at least 2 are needed, one to train on and one to test")
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(x_train))
+        held = max(1, len(x_train) // 10)
+        x_train, x_test = x_train[order[held:]], x_train[order[:held]]
+        split = f"{held} of {held + len(x_train)} rows held out"
+    else:
+        x_test, test_shape = _as_rows(x_test, f"{path}: x_test")
+        if x_test.shape[1] != x_train.shape[1]:
+            raise ValueError(f"{path}: x_train has images of {image_shape}, x_test of {test_shape}")
+        split = "split as given"
+    if x_train.dtype == np.uint8:
+        treatment = "bytes 0..255 divided by 255" if max(x_train.max(), x_test.max()) > 1 else "binary bytes"
+    else:
+        treatment = "binary" if x_train.dtype == bool else "floats as they are"
+    return Data(path.stem, x_train, x_test, image_shape, None, f"{path}, {treatment}, {split}")
+
+
+def _as_rows(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """(N, D), (N, H, W) or (N, H, W, 1)  ->  (N, D) and (H, W); a flat D that is no square is one row high."""
+    if x.ndim == 4 and x.shape[3] == 1:
+        x = x[..., 0]
+    if x.ndim not in (2, 3):
+        raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got {x.shape}")
+    if 0 in x.shape:
+        raise ValueError(f"{name} is empty: shape {x.shape}")
+    side = int(round(x.shape[1] ** 0.5))
+    image_shape = x.shape[1:] if x.ndim == 3 else ((side, side) if side**2 == x.shape[1] else (1, x.shape[1]))
+    return check_pixels(x.reshape(len(x), -1), name), image_shape

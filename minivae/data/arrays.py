@@ -1,0 +1,26 @@
+"""The user's own .npy and .npz files."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+
+def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """x_train and x_test (or None) from a .npy, or a .npz with those keys or one array only."""
+    try:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
+            keys = loaded.files
+            if "x_train" in keys:
+                return loaded["x_train"], loaded["x_test"] if "x_test" in keys else None
+            if len(keys) == 1:
+                return loaded[keys[0]], None
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise ValueError(f"{path} holds Python objects, not numbers: save a plain array with np.save(path, x.astype(np.float32))") from None
+        raise ValueError(f"{path} is no readable .npy or .npz file: {str(error).splitlines()[0]}") from None
+    raise ValueError(f"{path} holds {', '.join(keys) or 'nothing'}: it needs an array x_train (and x_test), or exactly one array")

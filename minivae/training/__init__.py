@@ -1,0 +1,1 @@
+"""Training: the optimiser, the minibatches and the loop."""

@@ -1,0 +1,69 @@
+"""From stored pixels to the batch that the model sees: check, scale, binarise.
+
+Bool, or uint8 whose maximum is 1, is binary.  Other uint8 counts as 0..255 and is divided by 255.
+Floats are taken as they are.  Big uint8 data stays uint8 until a batch is drawn.
+"""
+
+import numpy as np
+
+from minivae import kernels
+
+TREATMENTS = ("dynamic", "threshold", "none")
+
+
+def check_pixels(X: np.ndarray, name: str = "X") -> np.ndarray:
+    """X as an (N, D) array of bool, uint8, float32 or float64, or a ValueError in one line."""
+    X = np.asarray(X)
+    if X.dtype.kind == "f" and X.dtype not in (np.float32, np.float64):
+        X = X.astype(np.float32)
+    if X.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
+        raise ValueError(f"{name} must be bool, uint8 or float pixels, got dtype {X.dtype}: convert it with .astype(np.float32)?")
+    if X.ndim != 2:
+        raise ValueError(f"{name} must have shape (N, D), got {X.shape}")
+    if 0 in X.shape:
+        raise ValueError(f"{name} is empty: shape {X.shape}")
+    if X.dtype.kind == "f" and not np.isfinite(X).all():
+        row, pixel = np.argwhere(~np.isfinite(X))[0]
+        raise ValueError(f"{name} must be finite, found {X[row, pixel]} at row {row}, pixel {pixel}")
+    return X
+
+
+def scale_of(X: np.ndarray) -> float:
+    """What to divide X by: 255 for uint8 that goes past 1, else 1."""
+    return 255.0 if X.dtype == np.uint8 and X.max() > 1 else 1.0
+
+
+def is_grey(X: np.ndarray) -> bool:
+    """Whether X has values other than its two extremes, black and white."""
+    scale = scale_of(X)
+    return any(bool(((rows != 0) & (rows != scale)).any()) for rows in np.array_split(X, max(1, X.size // 10**7)))
+
+
+def choose_treatment(binarize: str | None, likelihood) -> str:
+    """The named treatment; left out, dynamic where the likelihood lives on {0, 1}, else none."""
+    if binarize is None:
+        return "dynamic" if likelihood.binary else "none"
+    if binarize not in TREATMENTS:
+        raise ValueError(f"unknown binarize {binarize!r}; choose from {', '.join(TREATMENTS)}")
+    return binarize
+
+
+def draw(X: np.ndarray, index: np.ndarray, scale: float, treatment: str, rng: np.random.Generator, dtype) -> np.ndarray:
+    """The rows `index` of X as pixels in [0, 1], a new array of dtype.
+
+    dynamic: each pixel is 1 with probability its intensity, drawn afresh at every call, because
+    a Bernoulli likelihood is one of binary pixels [1]_.  threshold: 1 where the intensity >= 0.5.
+
+    References
+    ----------
+    .. [1] Salakhutdinov & Murray (2008), "On the quantitative analysis of deep belief networks".
+    """
+    x = X[index].astype(dtype)
+    if scale != 1:
+        x *= dtype.type(1 / scale)
+    if treatment == "dynamic":
+        u = rng.random(x.shape, dtype)
+        kernels.binarize(x, u, x)                          # x = (u < x)
+    elif treatment == "threshold":
+        x = (x >= 0.5).astype(dtype)
+    return x

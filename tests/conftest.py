@@ -1,0 +1,31 @@
+"""Skips that CI turns into failures, and the sizes that a run without the JIT can afford."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
+
+
+def skip(reason: str):
+    """Skip with a reason, or fail where MINIVAE_NO_SKIP says that nothing may be skipped (CI)."""
+    if os.environ.get("MINIVAE_NO_SKIP"):
+        pytest.fail(f"would have skipped, but MINIVAE_NO_SKIP is set: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def mnist_dir():
+    """The folder of the MNIST files: MINIVAE_DATA, or ../shared/data beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("MINIVAE_DATA", beside))
+    if not any(folder.glob("**/train-images-idx3-ubyte*")):
+        skip(f"MNIST not found in {folder}: set MINIVAE_DATA to the folder that holds mnist/")
+    return folder
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20131220)
