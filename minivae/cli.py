@@ -1,0 +1,115 @@
+"""The command line.  `minivae` alone trains on the digits and writes pictures."""
+
+import argparse
+import sys
+from pathlib import Path
+
+EXIT_OK, EXIT_WRONG_INPUT, EXIT_NON_FINITE = 0, 2, 3
+
+# what each data set is trained with where the command line says nothing
+RECIPES = {
+    "digits": dict(epochs=60, batch_size=32, hidden=[200], latent=8, lr=2e-3, activation="relu"),
+    "mnist": dict(epochs=20, batch_size=128, hidden=[400], latent=20, lr=1e-3, activation="relu"),
+    "own": dict(epochs=30, batch_size=64, hidden=[200], latent=10, lr=1e-3, activation="relu"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 2 for wrong input, or 3 for a training that turned non-finite."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
+        argv = ["train", *argv]
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except FloatingPointError as error:
+        return _fail(error, EXIT_NON_FINITE)
+    except (ValueError, OSError) as error:
+        return _fail(error, EXIT_WRONG_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _fail(error: Exception | str, code: int) -> int:
+    print(f"minivae: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    import minivae
+
+    top = argparse.ArgumentParser(prog="minivae", description="A variational autoencoder whose every gradient you can read and check.",
+                                  epilog="exit codes: 0 done, 2 wrong input, 3 training turned non-finite, 130 interrupted")
+    top.add_argument("--version", action="version", version=f"minivae {minivae.__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands)
+    return top
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser("train", help="train a VAE and write its pictures (the default command)",
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                description="Train a VAE and write model.npz, history.csv and four pictures into a run folder.",
+                                epilog="example: minivae train --data mnist --data-dir DIR --epochs 5")
+    train.set_defaults(run=_train)
+    option = train.add_argument
+    option("--data", default="digits", metavar="digits|mnist|PATH", help="what to train on; PATH is a .npy or .npz of images (default: digits)")
+    option("--data-dir", metavar="DIR", help="where mnist/ is (default: the environment variable MINIVAE_DATA)")
+    option("--epochs", type=_positive_int, metavar="N", help="passes over the training images")
+    option("--batch-size", type=_positive_int, metavar="B", help="images per step")
+    option("--hidden", type=_widths, metavar="N,N,..", help="widths of the encoder's hidden layers; the decoder mirrors them")
+    option("--latent", type=_positive_int, metavar="Z", help="latent dimensions")
+    option("--likelihood", default="bernoulli", metavar="NAME", help="bernoulli or gaussian (default: bernoulli)")
+    option("--activation", metavar="NAME", help="relu, tanh, sigmoid or softplus (default: relu)")
+    option("--beta", type=float, default=1.0, help="weight of the KL; 1 is the ELBO (default: 1)")
+    option("--samples", type=_positive_int, default=1, metavar="K", help="draws of z per image (default: 1)")
+    option("--lr", type=float, help="Adam's step size")
+    option("--seed", type=int, default=0, help="of the weights and of training (default: 0)")
+    option("--dtype", default="float32", choices=["float32", "float64"], help="precision (default: float32)")
+    option("--binarize", choices=["dynamic", "threshold", "none"], help="grey pixels to black and white: drawn afresh at every pass, "
+           "cut at one half, or left grey (default: dynamic for bernoulli, none for gaussian)")
+    option("--out", metavar="FOLDER", help="the run folder, which must not exist yet (default: runs/NAME, runs/NAME-2, ..)")
+
+
+def _positive_int(text: str) -> int:
+    value = int(text) if text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _widths(text: str) -> list[int]:
+    return [_positive_int(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def run_folder(name: str, out: str | None) -> Path:
+    """A new, empty folder: `out`, or runs/NAME, runs/NAME-2, ..; never an old one."""
+    if out is not None:
+        try:
+            Path(out).mkdir(parents=True)
+        except FileExistsError:
+            raise ValueError(f"--out {out} exists already; nothing is ever written over a run: choose another name") from None
+        return Path(out)
+    number = 1
+    while True:
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from minivae.data import load_data
+
+    data = load_data(arguments.data, arguments.data_dir)
+    recipe = RECIPES.get(data.name if arguments.data in RECIPES else "own")
+    said = {name: value for name, value in vars(arguments).items() if value is not None}
+    settings = argparse.Namespace(**{"binarize": None, **recipe, **said})
+
+    from minivae.run import Run                            # NumPy, Numba and the model come in here
+
+    Run(data, settings, lambda: run_folder(data.name, arguments.out)).train()
+    return EXIT_OK

@@ -1,0 +1,89 @@
+"""Every picture the program writes.  matplotlib lives here and nowhere else."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")                                      # files only, no window
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#718096"
+STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
+         "figure.dpi": 110, "savefig.bbox": "tight", "legend.frameon": False, "axes.edgecolor": GREY, "axes.labelcolor": "#2d3748"}
+
+
+def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int) -> np.ndarray:
+    """(n, D) images as one picture of `columns` columns, with a thin grey line between them."""
+    (H, W), n = image_shape, len(images)
+    rows = -(-n // columns)
+    pad = max(1, H // 14)
+    sheet = np.full((rows * (H + pad) + pad, columns * (W + pad) + pad), 0.5)
+    for i, image in enumerate(images):
+        top, left = pad + (i // columns) * (H + pad), pad + (i % columns) * (W + pad)
+        sheet[top : top + H, left : left + W] = image.reshape(H, W)
+    return sheet
+
+
+def curves(history: list[dict], path: Path) -> None:
+    """Loss and test loss, and their parts recon and kl, against the epoch."""
+    epoch = [row["epoch"] for row in history]
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+        left.plot(epoch, [row["loss"] for row in history], color=BLUE, label="training loss")
+        left.plot(epoch, [-row["test_elbo"] for row in history], color=ORANGE, label="-test ELBO")
+        left.set(title="the loss falls", xlabel="epoch", ylabel="nats per image")
+        right.plot(epoch, [row["recon"] for row in history], color=BLUE, label="recon = -log p(x|z)")
+        right.plot(epoch, [row["kl"] for row in history], color=ORANGE, label="kl = KL(q || p)")
+        right.set(title="its two parts", xlabel="epoch", ylim=(0, None))
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend()
+        _save(figure, path)
+
+
+def reconstructions(x: np.ndarray, recon: np.ndarray, image_shape: tuple[int, int], path: Path) -> None:
+    """Each test image above its reconstruction."""
+    rows = [part for i in range(0, len(x), 10) for part in (x[i : i + 10], recon[i : i + 10])]
+    _sheet(np.concatenate(rows), image_shape, min(10, len(x)), "test images, and below each what the model makes of it", path)
+
+
+def samples(images: np.ndarray, image_shape: tuple[int, int], path: Path) -> None:
+    """New images: z from the prior, then the decoder's mean."""
+    _sheet(images, image_shape, 10, "new images: z from N(0, I), through the decoder", path)
+
+
+def latent(mu: np.ndarray, labels: np.ndarray | None, kl_per_dim: np.ndarray, path: Path) -> None:
+    """Posterior means of the test images in the two busiest latent dimensions, and the KL of every dimension."""
+    order = np.argsort(-kl_per_dim)
+    first, second = order[0], order[1] if len(order) > 1 else order[0]
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4), width_ratios=(1.25, 1))
+        if labels is None:
+            left.scatter(mu[:, first], mu[:, second], s=6, color=BLUE, alpha=0.6)
+        else:
+            dots = left.scatter(mu[:, first], mu[:, second], s=6, c=labels, cmap="tab10", alpha=0.8)
+            figure.colorbar(dots, ax=left, ticks=np.unique(labels), label="class (the model never saw it)")
+        left.set(title="where q(z|x) puts the test images", xlabel=f"mu of latent {first}", ylabel=f"mu of latent {second}")
+        left.set_aspect("equal", adjustable="datalim")
+        right.bar(np.arange(len(order)), kl_per_dim[order], color=ORANGE)
+        right.set_xticks(np.arange(len(order)), order, fontsize=7 if len(order) > 12 else 9)
+        right.set(title="how much each latent says", xlabel="latent dimension", ylabel="KL, nats per image")
+        _save(figure, path)
+
+
+def _sheet(images: np.ndarray, image_shape: tuple[int, int], columns: int, title: str, path: Path) -> None:
+    sheet = tile(images, image_shape, columns)
+    width = 7.0
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(width, width * sheet.shape[0] / sheet.shape[1]))
+        axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(title)
+        _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,123 @@
+"""One training run: a model, its line per epoch, and its folder of files."""
+
+import csv
+import io
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from minivae.archive import write_whole
+from minivae.data import Data
+from minivae.training.batches import choose_treatment, draw, is_grey, scale_of
+from minivae.training.loop import EVALUATION_SEED, fit
+from minivae.vae import VAE
+
+COLUMNS = ["epoch", "loss", "recon", "kl", "test_elbo", "seconds"]
+SHADES = " .:-=+*#%@"
+
+
+class Run:
+    """Train on `data` with `settings`; `make_folder` is called only once everything is known to be in order."""
+
+    def __init__(self, data: Data, settings: Namespace, make_folder: Callable[[], Path]):
+        self.data, self.settings = data, settings
+        self.vae = VAE.mlp(data.x_train.shape[1], settings.hidden, settings.latent, likelihood=settings.likelihood,
+                           activation=settings.activation, beta=settings.beta, rng=settings.seed, dtype=np.dtype(settings.dtype))
+        self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
+        self.history: list[dict] = []
+        for X, name in ((data.x_train, "x_train"), (data.x_test, "x_test")):
+            if X.dtype.kind == "f":
+                self._check(X, f"{data.name}: {name}")
+        self.scale = scale_of(data.x_train)
+        if scale_of(data.x_test) > self.scale:
+            raise ValueError(f"{data.name}: x_train goes from 0 to {data.x_train.max()}, x_test up to {data.x_test.max()}; bring them to one scale")
+        self.out = make_folder()
+
+    def _check(self, X: np.ndarray, name: str) -> None:
+        try:
+            self.vae.likelihood.check(X)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+    def train(self) -> None:
+        """Fit, and leave the files in the folder; they are renewed as the epochs pass."""
+        s, data = self.settings, self.data
+        shape = " - ".join(map(str, [self.vae.x_dim, *s.hidden, s.latent, *reversed(s.hidden), self.vae.x_dim]))
+        size = sum(p.size for _, p, _ in self.vae.named_params())
+        print(f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test")
+        print(f"pixels    {self._treatment_in_words()}")
+        print(f"model     {shape}, {s.activation}, {s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
+        print(f"training  {s.epochs} epochs, batches of {s.batch_size}, {s.samples} sample{'s' * (s.samples > 1)} of z per image, Adam {s.lr:g}, seed {s.seed}")
+        print(f"folder    {self.out}\n", flush=True)
+        if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
+            print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "
+                  "--binarize dynamic or --likelihood gaussian mends it", file=sys.stderr)
+        print("epoch       loss      recon         kl  test ELBO   (nats per image)    seconds", flush=True)
+        fit(self.vae, data.x_train, X_test=data.x_test, epochs=s.epochs, batch_size=s.batch_size, lr=s.lr, samples=s.samples,
+            binarize=self.treatment, rng=s.seed, callback=self._after_epoch, progress=sys.stderr.isatty())
+        self._say_goodbye()
+
+    def _treatment_in_words(self) -> str:
+        return {"dynamic": "black or white, drawn afresh from their grey levels at every pass (dynamic binarisation)",
+                "threshold": "black or white, cut at one half",
+                "none": "as they are"}[self.treatment]
+
+    def _after_epoch(self, row: dict) -> None:
+        self.history.append(row)
+        print(f"{row['epoch']:5d} {row['loss']:10.2f} {row['recon']:10.2f} {row['kl']:10.2f} {row['test_elbo']:10.2f} {row['seconds']:28.1f}", flush=True)
+        self.vae.save(self.out / "model.npz")
+        self._write_history()
+        e, last = row["epoch"], row["epoch"] == self.settings.epochs
+        if last or e in (1, 2, 5, 10) or e % 20 == 0:      # often while much changes, then seldom
+            self._draw_pictures()
+            if sys.stdout.isatty() and (e == 1 or last):
+                print(self._in_letters(), flush=True)
+
+    def _write_history(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_whole(self.out / "history.csv", text.getvalue().encode())
+
+    def _draw_pictures(self) -> None:
+        from minivae import plots                          # matplotlib: heavy, so imported when wanted
+
+        x = self._test_images(len(self.data.x_test))
+        mu, logvar = self.vae.encode(x[:2000])
+        kl_per_dim = 0.5 * (mu**2 + np.expm1(logvar) - logvar).mean(axis=0)
+        labels = None if self.data.y_test is None else self.data.y_test[:2000]
+        shape, out = self.data.image_shape, self.out
+        plots.curves(self.history, out / "curves.png")
+        plots.reconstructions(x[:40], self.vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
+        plots.samples(self.vae.sample(100, rng=0), shape, out / "samples.png")
+        plots.latent(mu, labels, kl_per_dim, out / "latent.png")
+
+    def _test_images(self, n: int) -> np.ndarray:
+        rng = np.random.default_rng(EVALUATION_SEED)
+        return draw(self.data.x_test, np.arange(n), self.scale, self.treatment, rng, self.vae.dtype)
+
+    def _in_letters(self) -> str:
+        """Four new images as shades of text, side by side."""
+        H, W = self.data.image_shape
+        if 4 * 2 * W > 240:
+            return ""
+        images = self.vae.sample(4, rng=0).reshape(4, H, W).clip(0, 1)
+        shade = np.array(list(SHADES))[(images * (len(SHADES) - 1)).round().astype(int)]
+        return "\n".join("   ".join("".join(2 * pixel for pixel in shade[i, y]) for i in range(4)) for y in range(H))
+
+    def _say_goodbye(self) -> None:
+        files = ["model.npz", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
+        print("\nwrote")
+        for name in files:
+            print(f"  {self.out / name}")
+        print("\ntry next")
+        if self.data.name == "digits":
+            print("  minivae train --latent 2                                  two latents: look at latent.png")
+        else:
+            print("  minivae train --data ... --beta 4                         a stronger KL: fewer latents speak")
+        print("  minivae train --data images.npy                           images of your own")
+        print(f"  python -c \"from minivae import VAE; print(VAE.load('{self.out / 'model.npz'}').sample(1).round(1))\"")
