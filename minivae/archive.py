@@ -53,7 +53,7 @@ def write(path: str | PathLike, arrays: dict[str, np.ndarray], meta: dict) -> No
 def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
     """The arrays and the dict that `write` was given.  Raises ArchiveError for any other file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             header = json.loads(bytes(file["header"]))
             if header["format"] != FORMAT:
                 raise ArchiveError(f"{path} has format {header['format']}, this version reads {FORMAT}")

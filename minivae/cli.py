@@ -9,7 +9,7 @@ EXIT_OK, EXIT_WRONG_INPUT, EXIT_NON_FINITE = 0, 2, 3
 # what each data set is trained with where the command line says nothing
 RECIPES = {
     "digits": dict(epochs=60, batch_size=32, hidden=[200], latent=8, lr=2e-3, activation="relu"),
-    "mnist": dict(epochs=20, batch_size=128, hidden=[400], latent=20, lr=1e-3, activation="relu"),
+    "mnist": dict(epochs=30, batch_size=128, hidden=[400, 200], latent=30, lr=1e-3, activation="relu"),
     "own": dict(epochs=30, batch_size=64, hidden=[200], latent=10, lr=1e-3, activation="relu"),
 }
 

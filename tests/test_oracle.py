@@ -1,0 +1,69 @@
+"""An independent oracle: the same weights and eps in PyTorch, differentiated by its autograd."""
+
+import numpy as np
+import pytest
+
+from minivae import VAE, estimators
+from minivae.likelihoods import LOGVAR_FLOOR, GaussianLikelihood
+
+from conftest import skip
+
+pytestmark = pytest.mark.oracle
+
+B, D, Z = 5, 7, 2
+
+
+@pytest.fixture(scope="module")
+def torch():
+    try:
+        import torch
+    except ImportError:
+        skip("PyTorch is not installed: pip install '.[oracle]'")
+    return torch
+
+
+def torch_loss(torch, p, x, eps, hidden, activation, likelihood, sampled_kl, beta):
+    """-ELBO written once more, in PyTorch's own words: distributions, not our formulas."""
+    from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
+
+    act = {"tanh": torch.tanh, "softplus": torch.nn.functional.softplus}[activation]
+    h = x
+    for i in range(len(hidden)):
+        h = act(h @ p[f"enc.{2 * i}.W"] + p[f"enc.{2 * i}.b"])
+    q = Independent(Normal(h @ p["to_mu.W"] + p["to_mu.b"], (0.5 * (h @ p["to_logvar.W"] + p["to_logvar.b"])).exp()), 1)
+    prior = Independent(Normal(torch.zeros(Z, dtype=x.dtype), torch.ones(Z, dtype=x.dtype)), 1)
+    z = q.base_dist.loc + q.base_dist.scale * eps                            # (K, B, Z)
+    g = z
+    for i in range(len(hidden)):
+        g = act(g @ p[f"dec.{2 * i}.W"] + p[f"dec.{2 * i}.b"])
+    if likelihood == "bernoulli":
+        px = Independent(Bernoulli(logits=g @ p["to_logits.W"] + p["to_logits.b"], validate_args=False), 1)
+    else:
+        mean = g @ p["to_mean_raw.W"] + p["to_mean_raw.b"] if likelihood == "per_pixel" else g @ p["to_mean.W"] + p["to_mean.b"]
+        mean, raw = (mean[..., :D], mean[..., D:]) if likelihood == "per_pixel" else (mean, p["likelihood.raw_logvar"])
+        logvar = LOGVAR_FLOOR + torch.nn.functional.softplus(raw - LOGVAR_FLOOR)
+        px = Independent(Normal(mean, (0.5 * logvar).exp().expand_as(mean)), 1)
+    kl = (q.log_prob(z) - prior.log_prob(z)) if sampled_kl else kl_divergence(q, prior)
+    return (-px.log_prob(x) + beta * kl).mean()
+
+
+@pytest.mark.parametrize("K", [1, 3])
+@pytest.mark.parametrize("sampled_kl", [False, True], ids=["elbo", "elbo_mc"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "shared", "per_pixel"])
+@pytest.mark.parametrize("hidden, activation", [([6], "tanh"), ([6, 4], "softplus")], ids=["one hidden tanh", "two hidden softplus"])
+def test_every_gradient_equals_autograds(torch, hidden, activation, likelihood, sampled_kl, K, rng):
+    ours = "bernoulli" if likelihood == "bernoulli" else GaussianLikelihood(likelihood, np.float64)
+    vae = VAE.mlp(D, hidden, Z, likelihood=ours, activation=activation, beta=1.7, rng=rng, dtype=np.float64,
+                  estimator=estimators.elbo_mc if sampled_kl else estimators.elbo)
+    for _, param, _ in vae.named_params():
+        param += 0.3 * rng.standard_normal(param.shape)
+    x, eps = rng.random((B, D)), rng.standard_normal((K, B, Z))
+    result = vae.forward(x, eps)
+    vae.backward()
+
+    p = {name: torch.tensor(param, requires_grad=True) for name, param, _ in vae.named_params()}
+    loss = torch_loss(torch, p, torch.tensor(x), torch.tensor(eps), hidden, activation, likelihood, sampled_kl, beta=1.7)
+    loss.backward()
+    assert result.loss == pytest.approx(loss.item(), rel=1e-12)
+    for name, _, grad in vae.named_params():
+        np.testing.assert_allclose(grad, p[name].grad.numpy(), rtol=0, atol=1e-10 * max(1, np.abs(grad).max()), err_msg=name)
