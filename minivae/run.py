@@ -12,7 +12,7 @@ import numpy as np
 from minivae.archive import write_whole
 from minivae.data import Data
 from minivae.training.batches import choose_treatment, draw, is_grey, scale_of
-from minivae.training.loop import EVALUATION_SEED, fit
+from minivae.training.loop import EVALUATION_SEED, check_settings, fit
 from minivae.vae import VAE
 
 COLUMNS = ["epoch", "loss", "recon", "kl", "test_elbo", "seconds"]
@@ -24,6 +24,7 @@ class Run:
 
     def __init__(self, data: Data, settings: Namespace, make_folder: Callable[[], Path]):
         self.data, self.settings = data, settings
+        check_settings(settings.epochs, settings.batch_size, settings.samples, settings.lr)
         self.vae = VAE.mlp(data.x_train.shape[1], settings.hidden, settings.latent, likelihood=settings.likelihood,
                            activation=settings.activation, beta=settings.beta, rng=settings.seed, dtype=np.dtype(settings.dtype))
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)

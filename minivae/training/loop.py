@@ -59,11 +59,7 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     """
     X = check_data(vae, X, "X")
     X_test = None if X_test is None else check_data(vae, X_test, "X_test")
-    for name, value in {"epochs": epochs, "batch_size": batch_size, "samples": samples}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not (np.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr must be a number > 0, got {lr}")
+    check_settings(epochs, batch_size, samples, lr)
     treatment, scale = choose_treatment(binarize, vae.likelihood), scale_of(X)
     rng = np.random.default_rng(rng)
     adam = Adam(vae.named_params(), lr)
@@ -71,28 +67,35 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     good = {name: p.copy() for name, p, _ in vae.named_params()}
 
     for epoch in range(1, epochs + 1):
-        order, totals = rng.permutation(len(X)), np.zeros(3)
-        firsts = range(0, len(X), batch_size)
-        for first in tqdm(firsts, f"epoch {epoch}", leave=False, unit=" batches", file=sys.stderr, disable=not progress):
-            x = draw(X, order[first : first + batch_size], scale, treatment, rng, vae.dtype)
-            eps = rng.standard_normal((samples, len(x), vae.z_dim), vae.dtype)
-            result = vae.forward(x, eps)
-            if not np.isfinite(result.loss):
-                culprit = first_non_finite(vae)
-                for name, p, _ in vae.named_params():
-                    p[...] = good[name]
-                raise NonFiniteError(f"training turned non-finite in epoch {epoch}, batch {first // batch_size + 1}: first in {culprit}. "
-                                     f"The model is back at the end of epoch {epoch - 1}; a smaller lr than {lr:g} may help")
-            vae.backward()
-            adam.step()
-            totals += np.array([result.loss, result.recon.mean(), result.kl.mean()]) * len(x)
-        loss, recon, kl = (totals / len(X)).tolist()
-        test_elbo = float("nan") if X_test is None else evaluate(vae, X_test, binarize=treatment, scale=scale)["elbo"]
-        history.append({"epoch": epoch, "loss": loss, "recon": recon, "kl": kl, "test_elbo": test_elbo, "seconds": perf_counter() - start})
+        try:
+            loss, recon, kl = _one_epoch(vae, adam, X, batch_size, samples, scale, treatment, rng, f"epoch {epoch}" if progress else None)
+            test_elbo = float("nan") if X_test is None else evaluate(vae, X_test, binarize=treatment, scale=scale)["elbo"]
+        except NonFiniteError as error:
+            for name, p, _ in vae.named_params():
+                p[...] = good[name]
+            raise NonFiniteError(f"training turned non-finite in epoch {epoch}, {error}. The model is back at the end of epoch {epoch - 1}; "
+                                 f"a smaller lr than {lr:g} may help") from None
         good = {name: p.copy() for name, p, _ in vae.named_params()}
+        history.append({"epoch": epoch, "loss": loss, "recon": recon, "kl": kl, "test_elbo": test_elbo, "seconds": perf_counter() - start})
         if callback:
             callback(history[-1])
     return history
+
+
+def _one_epoch(vae, adam, X, batch_size, samples, scale, treatment, rng, bar: str | None) -> list[float]:
+    """Every image once, in a new order: the training means of loss, recon and kl."""
+    order, totals = rng.permutation(len(X)), np.zeros(3)
+    firsts = range(0, len(X), batch_size)
+    for first in tqdm(firsts, bar, leave=False, unit=" batches", file=sys.stderr, disable=bar is None):
+        x = draw(X, order[first : first + batch_size], scale, treatment, rng, vae.dtype)
+        eps = rng.standard_normal((samples, len(x), vae.z_dim), vae.dtype)
+        result = vae.forward(x, eps)
+        if not np.isfinite(result.loss):
+            raise NonFiniteError(f"batch {first // batch_size + 1}: first in {first_non_finite(vae)}")
+        vae.backward()
+        adam.step()
+        totals += [result.loss * len(x), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]
+    return (totals / len(X)).tolist()
 
 
 def evaluate(vae: VAE, X: np.ndarray, *, binarize: str | None = None, scale: float | None = None) -> dict[str, float]:
@@ -109,8 +112,19 @@ def evaluate(vae: VAE, X: np.ndarray, *, binarize: str | None = None, scale: flo
         for first in range(0, len(X), EVALUATION_ROWS):
             x = draw(X, np.arange(first, min(first + EVALUATION_ROWS, len(X))), scale, treatment, rng, vae.dtype)
             result = vae.forward(x, rng.standard_normal((len(x), vae.z_dim), vae.dtype))
+            if not np.isfinite(result.loss):
+                raise NonFiniteError(f"judging test row {first} on: first in {first_non_finite(vae)}")
             totals += [result.elbo.sum(dtype=float), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]
     return dict(zip(("elbo", "recon", "kl"), (totals / len(X)).tolist()))
+
+
+def check_settings(epochs: int, batch_size: int, samples: int, lr: float) -> None:
+    """Raise ValueError for a number that no training can have."""
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "samples": samples}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not (np.isfinite(lr) and lr > 0):
+        raise ValueError(f"lr must be a number > 0, got {lr}")
 
 
 def check_data(vae: VAE, X: np.ndarray, name: str) -> np.ndarray:

@@ -1,0 +1,146 @@
+"""The command, as people call it."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from minivae import VAE
+from minivae.cli import main
+
+from conftest import JIT
+
+FILES = {"model.npz", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"}
+QUICK = ["--epochs", "2", "--hidden", "8", "--latent", "3"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def mine(here, rng):
+    np.save(here / "mine.npy", rng.random((30, 5, 4)))
+    return "mine.npy"
+
+
+def history(folder):
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+def test_train_writes_the_run_folder_and_names_every_file(here, capsys):
+    assert main(["train", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES
+    assert all(f"runs/digits/{name}" in out for name in FILES) and "try next" in out and "dynamic binarisation" in out
+    rows = history(here / "runs" / "digits")
+    assert list(rows[0]) == ["epoch", "loss", "recon", "kl", "test_elbo", "seconds"] and [r["epoch"] for r in rows] == ["1", "2"]
+    assert f"{float(rows[1]['loss']):.2f}" in out and f"{float(rows[1]['test_elbo']):.2f}" in out
+    assert VAE.load(here / "runs" / "digits" / "model.npz").sample(2).shape == (2, 64)
+
+
+def test_a_run_is_never_written_over(here, mine):
+    for _ in range(3):
+        assert main(["train", "--data", mine, *QUICK]) == 0
+    assert sorted(p.name for p in (here / "runs").iterdir()) == ["mine", "mine-2", "mine-3"]
+
+
+def test_out_chooses_the_folder_and_refuses_an_old_one(here, mine, capsys):
+    assert main(["--data", mine, "--out", "a/b", *QUICK]) == 0          # train is the default command
+    assert {p.name for p in (here / "a" / "b").iterdir()} == FILES and not (here / "runs").exists()
+    assert main(["--data", mine, "--out", "a/b", *QUICK]) == 2
+    assert "--out a/b exists already" in capsys.readouterr().err
+
+
+def test_same_seed_same_history(here, mine):
+    for out in "ab":
+        main(["--data", mine, "--out", out, "--seed", "5", *QUICK])
+    a, b = ([row.rsplit(",", 1)[0] for row in (here / out / "history.csv").read_text().splitlines()] for out in "ab")
+    assert a == b and len(a) == 3
+
+
+@pytest.mark.parametrize("options", [
+    ["--likelihood", "gaussian"], ["--activation", "tanh"], ["--beta", "0.5"], ["--samples", "3"], ["--dtype", "float64"],
+    ["--binarize", "threshold"], ["--lr", "0.01", "--batch-size", "7"], ["--latent", "1"]], ids=" ".join)
+def test_every_option_trains(mine, options):
+    assert main(["--data", mine, "--epochs", "1", "--hidden", "8,6", "--latent", "3", *options]) == 0
+
+
+def test_grey_pixels_under_a_bernoulli_bring_a_warning(mine, capsys):
+    main(["--data", mine, "--binarize", "none", *QUICK])
+    assert "no likelihood of the data" in capsys.readouterr().err
+
+
+def wrong(here, x, **files):
+    np.save(here / "wrong.npy", x)
+    return ["--data", "wrong.npy"]
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda here: ["--data", "none.npy"], "none.npy: no such file"),
+    (lambda here: wrong(here, np.full((9, 4), 255.0)), "must lie in [0, 1] for the Bernoulli likelihood, found 255 at row 0, pixel 0 (max 255): divide by 255?"),
+    (lambda here: wrong(here, np.full((9, 4), np.nan)), "must be finite, found nan"),
+    (lambda here: wrong(here, np.zeros((0, 4))), "is empty"),
+    (lambda here: wrong(here, np.zeros(4)), "must have shape (N, D)"),
+    (lambda here: wrong(here, np.array([[None]])), "holds Python objects"),
+    (lambda here: ["--activation", "gelu"], "unknown activation 'gelu'; choose from"),
+    (lambda here: ["--likelihood", "poisson"], "unknown likelihood 'poisson'; choose from"),
+    (lambda here: ["--beta", "-1"], "beta must be a number >= 0"),
+    (lambda here: ["--lr", "0"], "lr must be a number > 0"),
+], ids=["missing file", "0..255", "NaN", "empty", "one dimension", "objects", "activation", "likelihood", "beta", "lr"])
+def test_wrong_input_gets_one_line_and_exit_code_2(here, make, message, capsys):
+    assert main([*make(here), "--epochs", "1"]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.startswith("minivae: ") and err.count("\n") == 1
+    assert not (here / "runs").exists() or not list((here / "runs").iterdir())
+
+
+@pytest.mark.parametrize("options", [["--epochs", "0"], ["--epochs", "many"], ["--hidden", "4,x"], ["--dtype", "float16"], ["frobnicate"], ["--nonsense"]], ids=" ".join)
+def test_a_mistyped_command_exits_with_2(options, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(options)
+    assert stop.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_training_that_turns_non_finite_says_where_and_exits_with_3(here, mine, capsys):
+    assert main(["--data", mine, "--lr", "1e12", "--epochs", "40", "--hidden", "8", "--latent", "3", "--out", "r"]) == 3
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].startswith("minivae: training turned non-finite in epoch ") and " first in " in err
+    for path in (here / "r").glob("model.npz"):               # there is one if an epoch was whole
+        assert all(np.isfinite(p).all() for _, p, _ in VAE.load(path).named_params())
+
+
+def run(*command, **environment):
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+
+
+def test_piped_output_is_plain_lines(here, mine):
+    done = run("-m", "minivae", "--data", mine, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "" and "\r" not in done.stdout and "\x1b" not in done.stdout
+    assert sum(line.split()[:1] in (["1"], ["2"]) for line in done.stdout.splitlines()) == 2
+
+
+@pytest.mark.skipif(not JIT, reason="60 epochs want the JIT")
+def test_the_main_job_with_no_arguments_from_a_cold_start(here, tmp_path):
+    done = run("-m", "minivae", NUMBA_CACHE_DIR=str(tmp_path / "empty-cache"))
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES
+    last = history(here / "runs" / "digits")[-1]
+    assert last["epoch"] == "60" and -float(last["test_elbo"]) < 24       # chance is 44.4; the run of the README reached 23.1
+
+
+def test_importing_minivae_imports_nothing_heavy():
+    done = run("-c", "import sys, minivae; print(sorted({'numpy','numba','scipy','sklearn','matplotlib','tqdm'} & set(sys.modules)))")
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_help_shows_an_example(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0 and "example: minivae train" in capsys.readouterr().out

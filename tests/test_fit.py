@@ -1,0 +1,131 @@
+"""fit and evaluate."""
+
+import numpy as np
+import pytest
+
+from minivae import VAE, fit
+from minivae.training.loop import NonFiniteError, evaluate
+
+D = 9
+
+
+@pytest.fixture
+def X(rng):
+    """Two kinds of picture, with noise: something to learn."""
+    kinds = rng.random((2, D)) < 0.5
+    return (kinds[rng.integers(0, 2, 200)] ^ (rng.random((200, D)) < 0.05)).astype(np.float32)
+
+
+def small(**settings):
+    return VAE.mlp(D, [16], 2, rng=0, **settings)
+
+
+def test_fit_learns_and_reports_each_epoch(X):
+    rows = []
+    history = fit(small(), X, X_test=X[:50], epochs=8, batch_size=20, lr=0.01, rng=0, callback=rows.append)
+    assert history == rows and [row["epoch"] for row in rows] == list(range(1, 9))
+    assert set(rows[0]) == {"epoch", "loss", "recon", "kl", "test_elbo", "seconds"}
+    assert rows[0]["loss"] > rows[-1]["loss"] and rows[0]["test_elbo"] < rows[-1]["test_elbo"]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["recon"] + row["kl"], rel=1e-5)        # float32 sums
+    assert rows[-1]["loss"] < D * np.log(2)
+
+
+def test_a_last_batch_of_another_size_counts_by_its_images(X):
+    vae = small(dtype=np.float64)
+    fit(vae, X[:30], epochs=1, batch_size=64, rng=0)
+    whole = [fit(small(dtype=np.float64), X[:30], epochs=1, batch_size=b, lr=1e-12, binarize="none", rng=0)[0]["recon"] for b in (30, 7)]
+    assert whole[0] == pytest.approx(whole[1], rel=0.05)                               # other eps, same images
+
+
+def test_uint8_and_the_same_floats_train_alike(rng):
+    bytes_ = rng.integers(0, 256, (40, D)).astype(np.uint8)
+    a = fit(small(dtype=np.float64), bytes_, epochs=2, rng=0, binarize="none")
+    b = fit(small(dtype=np.float64), bytes_ / 255, epochs=2, rng=0, binarize="none")
+    assert a[-1]["loss"] == pytest.approx(b[-1]["loss"], rel=1e-9)
+
+
+def test_several_samples_and_a_gaussian_likelihood(X):
+    history = fit(small(likelihood="gaussian"), X, epochs=3, samples=3, rng=0)
+    assert history[-1]["loss"] < history[0]["loss"] and np.isnan(history[0]["test_elbo"])
+
+
+def test_evaluation_is_repeatable_and_ignores_beta(X):
+    a, b = evaluate(small(), X), evaluate(small(beta=4.0), X)
+    assert a == b == evaluate(small(), X)
+    assert a["elbo"] == pytest.approx(-(a["recon"] + a["kl"]), rel=1e-6)
+
+
+def test_evaluating_between_forward_and_backward_changes_nothing(X):
+    vae, busy = small(), small()
+    eps = np.ones((5, 2))
+    vae.forward(X[:5], eps), busy.forward(X[:5], eps)
+    evaluate(busy, X)
+    vae.backward(), busy.backward()
+    for (_, _, g), (_, _, h) in zip(vae.named_params(), busy.named_params()):
+        np.testing.assert_array_equal(g, h)
+
+
+def test_a_poisoned_parameter_is_named(X):
+    vae = small()
+    vae.dec.layers[0].params["W"][0, 0] = np.nan
+    with pytest.raises(NonFiniteError, match="epoch 1, batch 1: first in dec.0, whose parameter W is no longer finite"):
+        fit(vae, X, epochs=1, rng=0)
+
+
+def test_an_overflow_is_named_by_the_layer_where_it_came_up(X):
+    vae = small()
+    vae.to_logvar.params["b"][...] = 1e4                  # std = e^5000
+    with pytest.raises(NonFiniteError, match="first in the output of latent"):
+        fit(vae, X, epochs=1, rng=0)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_the_last_good_model_is_kept_when_training_blows_up(X):
+    kept = {}
+    vae = small()
+
+    def sabotage(row):
+        kept.update({name: p.copy() for name, p, _ in vae.named_params()})
+        if row["epoch"] == 2:
+            vae.to_mu.params["W"][...] = np.inf           # as a step far too long would leave it
+
+    with pytest.raises(NonFiniteError, match="back at the end of epoch 2"):
+        fit(vae, X, epochs=5, rng=0, callback=sabotage)
+    for name, p, _ in vae.named_params():
+        np.testing.assert_array_equal(p, kept[name])
+
+
+def test_far_too_long_steps_end_in_one_clear_error(X):
+    with pytest.raises(NonFiniteError, match="a smaller lr than 1e"):
+        fit(small(), X, epochs=50, lr=1e12, rng=0)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"epochs": 0}, "epochs must be at least 1"), ({"batch_size": 0}, "batch_size must be at least 1"), ({"samples": 0}, "samples must be"),
+    ({"lr": -1.0}, "lr must be a number > 0"), ({"lr": np.nan}, "lr must be"), ({"binarize": "otsu"}, "unknown binarize 'otsu'")])
+def test_settings_out_of_range_are_refused(X, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(small(), X, **settings)
+
+
+@pytest.mark.parametrize("bad, message", [
+    (np.full((4, D), 255.0), "divide by 255"), (np.zeros((4, D + 1)), "must have 9 pixels per row"), (np.zeros((0, D)), "is empty"),
+    (np.full((4, D), np.nan), "must be finite"), (np.zeros((4, D), object), "got dtype object")])
+def test_data_that_cannot_be_trained_on_is_refused(bad, message):
+    with pytest.raises(ValueError, match=message):
+        fit(small(), bad)
+
+
+@pytest.mark.mnist
+def test_mnist_trains_from_bytes(mnist_dir):
+    """A short run on 2,000 real images comes under 250 nats; chance is 543."""
+    from minivae import load_data
+
+    from conftest import JIT
+
+    data = load_data("mnist", mnist_dir)
+    n = 2000 if JIT else 200
+    vae = VAE.mlp(784, [100], 10, rng=0)
+    history = fit(vae, data.x_train[:n], X_test=data.x_test[: n // 4], epochs=3, batch_size=50 if JIT else 20, lr=2e-3, rng=0)
+    assert -history[-1]["test_elbo"] < (250 if JIT else 400)
