@@ -51,7 +51,8 @@ class Run:
         print(f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test")
         print(f"pixels    {self._treatment_in_words()}")
         print(f"model     {shape}, {s.activation}, {s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
-        print(f"training  {s.epochs} epochs, batches of {s.batch_size}, {s.samples} sample{'s' * (s.samples > 1)} of z per image, Adam {s.lr:g}, seed {s.seed}")
+        draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
+        print(f"training  {s.epochs} epochs, batches of {s.batch_size}, {draws}, Adam {s.lr:g}, seed {s.seed}")
         print(f"folder    {self.out}\n", flush=True)
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
             print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "
@@ -68,7 +69,8 @@ class Run:
 
     def _after_epoch(self, row: dict) -> None:
         self.history.append(row)
-        print(f"{row['epoch']:5d} {row['loss']:10.2f} {row['recon']:10.2f} {row['kl']:10.2f} {row['test_elbo']:10.2f} {row['seconds']:28.1f}", flush=True)
+        numbers = " ".join(f"{row[name]:10.2f}" for name in ("loss", "recon", "kl", "test_elbo"))
+        print(f"{row['epoch']:5d} {numbers} {row['seconds']:28.1f}", flush=True)
         self.vae.save(self.out / "model.npz")
         self._write_history()
         e, last = row["epoch"], row["epoch"] == self.settings.epochs
@@ -111,6 +113,7 @@ class Run:
         return "\n".join("   ".join("".join(2 * pixel for pixel in shade[i, y]) for i in range(4)) for y in range(H))
 
     def _say_goodbye(self) -> None:
+        s = self.settings
         files = ["model.npz", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
         print("\nwrote")
         for name in files:
@@ -119,6 +122,6 @@ class Run:
         if self.data.name == "digits":
             print("  minivae train --latent 2                                  two latents: look at latent.png")
         else:
-            print("  minivae train --data ... --beta 4                         a stronger KL: fewer latents speak")
+            print(f"  minivae train --data {s.data} --beta 4{'a stronger KL: fewer latents speak':>{max(40, 65 - len(s.data))}}")
         print("  minivae train --data images.npy                           images of your own")
         print(f"  python -c \"from minivae import VAE; print(VAE.load('{self.out / 'model.npz'}').sample(1).round(1))\"")

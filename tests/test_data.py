@@ -75,7 +75,8 @@ GOOD_IDX = struct.pack(">IIII", 0x803, 2, 2, 3) + bytes(12)
     (struct.pack(">IIII", 0x803, 0, 2, 3), "damaged"),
     (gzip.compress(GOOD_IDX)[:-5], "cannot be read"),
     (b"\x1f\x8bnonsense", "cannot be read"),
-], ids=["html", "empty", "three bytes", "truncated", "trailing byte", "labels", "little-endian", "huge header", "no images", "gzip cut", "gzip nonsense"])
+], ids=["html", "empty", "three bytes", "truncated", "trailing byte", "labels", "little-endian", "huge header", "no images", "gzip cut",
+        "gzip nonsense"])
 def test_a_damaged_idx_file_is_refused_in_one_line(tmp_path, data, message):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(data)

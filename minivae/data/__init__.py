@@ -69,7 +69,8 @@ def _digits() -> Data:
 def _mnist(data_dir: str | PathLike | None) -> Data:
     folder = data_dir or os.environ.get("MINIVAE_DATA")
     if not folder:
-        raise ValueError("--data mnist: say where the files are, with --data-dir DIR or the environment variable MINIVAE_DATA=DIR (DIR/mnist/ or DIR)")
+        raise ValueError("--data mnist: say where the files are (in DIR/mnist/ or in DIR), with --data-dir DIR or the environment variable "
+                         "MINIVAE_DATA=DIR")
     parts = {}
     for part in ("train-images", "t10k-images", "t10k-labels"):
         parts[part] = read_idx(find_idx(Path(folder), "mnist", part))

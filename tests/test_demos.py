@@ -1,0 +1,24 @@
+"""Every demo runs, offline, and says what it promises."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMOS = Path(__file__).parents[1] / "demos"
+ARGUMENTS = {"01_train_digits.py": ["out", "2"], "02_does_backprop_start_at_the_decoder.py": ["2"]}     # fewer epochs
+SAYS = {
+    "01_train_digits.py": ["Chance is 44.36 nats an image", "wrote out"],
+    "02_does_backprop_start_at_the_decoder.py": ["1. it enters here", "3. it splits", "4. the KL joins", "gives the decoder (theta) exactly 0.0"],
+}
+
+
+@pytest.mark.parametrize("demo", sorted(DEMOS.glob("*.py")), ids=lambda path: path.stem)
+def test_demo(demo, tmp_path):
+    done = subprocess.run([sys.executable, "-W", "error", str(demo), *ARGUMENTS[demo.name]], cwd=tmp_path, capture_output=True, text=True,
+                          timeout=300, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    for words in SAYS[demo.name]:
+        assert words in done.stdout, done.stdout
