@@ -10,14 +10,14 @@ Rules of this file
 - Nothing compiles at import; each kernel compiles at its first call and is then cached on disk.
 """
 
-import math
-
 import numpy as np
 from numba import njit
 
 # error_model="numpy": Python's zero-division check would block vectorisation.
 # fastmath without "nnan" and "ninf": with them isnan() would be False and a NaN would go unseen.
 OPTIONS = dict(error_model="numpy", fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, nogil=True)
+
+LOG_2PI = np.log(2 * np.pi)
 
 
 def kernel(function):
@@ -82,7 +82,7 @@ def tanh_forward(x, y):
     """y = tanh(x)"""
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            y[n, j] = math.tanh(x[n, j])
+            y[n, j] = np.tanh(x[n, j])
 
 
 @kernel
@@ -100,7 +100,7 @@ def sigmoid_forward(x, y):
     one = x.dtype.type(1)
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            e = math.exp(-abs(x[n, j]))
+            e = np.exp(-abs(x[n, j]))
             y[n, j] = (one if x[n, j] >= 0 else e) / (one + e)
 
 
@@ -119,7 +119,7 @@ def softplus_forward(x, y):
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
             v = x[n, j]
-            y[n, j] = (v if v > 0 else v - v) + math.log1p(math.exp(-abs(v)))
+            y[n, j] = (v if v > 0 else v - v) + np.log1p(np.exp(-abs(v)))
 
 
 @kernel
@@ -128,7 +128,7 @@ def softplus_backward(x, dy, dx):
     one = x.dtype.type(1)
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            e = math.exp(-abs(x[n, j]))
+            e = np.exp(-abs(x[n, j]))
             dx[n, j] = dy[n, j] * (one if x[n, j] >= 0 else e) / (one + e)
 
 
@@ -147,8 +147,8 @@ def bernoulli_forward(logits, x, log_px, residual):
         total = 0.0
         for i in range(logits.shape[1]):
             v = logits[row, i]
-            e = math.exp(-abs(v))
-            total += x[n, i] * v - (v if v > 0 else v - v) - math.log1p(e)
+            e = np.exp(-abs(v))
+            total += x[n, i] * v - (v if v > 0 else v - v) - np.log1p(e)
             residual[row, i] = x[n, i] - (one if v >= 0 else e) / (one + e)
         log_px[row] = total
 
@@ -166,7 +166,7 @@ def gaussian_forward(mean, logvar, x, log_px):
         for i in range(mean.shape[1]):
             v = logvar[row * own_row, i * own_col]
             r = x[n, i] - mean[row, i]
-            total += r * r * math.exp(-v) + v + math.log(2 * math.pi)
+            total += r * r * np.exp(-v) + v + LOG_2PI
         log_px[row] = -0.5 * total
 
 
@@ -178,7 +178,7 @@ def gaussian_backward(mean, logvar, x, dlog_px, dmean, dlogvar):
     for row in range(mean.shape[0]):
         n = row % x.shape[0]
         for i in range(mean.shape[1]):
-            precision = math.exp(-logvar[row * own_row, i * own_col])
+            precision = np.exp(-logvar[row * own_row, i * own_col])
             r = x[n, i] - mean[row, i]
             dmean[row, i] = dlog_px[row] * r * precision
             dlogvar[row, i] = dlog_px[row] * 0.5 * (r * r * precision - 1)
@@ -201,7 +201,7 @@ def sample_forward(mu, logvar, eps, std, z):
     B = mu.shape[0]
     for n in range(B):
         for j in range(mu.shape[1]):
-            std[n, j] = math.exp(0.5 * logvar[n, j])
+            std[n, j] = np.exp(0.5 * logvar[n, j])
     for k in range(eps.shape[0]):
         for n in range(B):
             for j in range(mu.shape[1]):
@@ -227,7 +227,7 @@ def kl_forward(mu, logvar, kl):
     for n in range(mu.shape[0]):
         total = 0.0
         for j in range(mu.shape[1]):
-            total += mu[n, j] * mu[n, j] + math.expm1(logvar[n, j]) - logvar[n, j]
+            total += mu[n, j] * mu[n, j] + np.expm1(logvar[n, j]) - logvar[n, j]
         kl[n] = 0.5 * total
 
 
@@ -237,7 +237,7 @@ def kl_backward(mu, logvar, dkl, dmu, dlogvar):
     for n in range(mu.shape[0]):
         for j in range(mu.shape[1]):
             dmu[n, j] = dkl[n] * mu[n, j]
-            dlogvar[n, j] = dkl[n] * 0.5 * math.expm1(logvar[n, j])
+            dlogvar[n, j] = dkl[n] * 0.5 * np.expm1(logvar[n, j])
 
 
 @kernel
@@ -249,7 +249,7 @@ def log_q_forward(z, mu, logvar, log_qz):
         total = 0.0
         for j in range(z.shape[1]):
             r = z[row, j] - mu[n, j]
-            total += r * r * math.exp(-logvar[n, j]) + logvar[n, j] + math.log(2 * math.pi)
+            total += r * r * np.exp(-logvar[n, j]) + logvar[n, j] + LOG_2PI
         log_qz[row] = -0.5 * total
 
 
@@ -264,7 +264,7 @@ def log_q_backward(z, mu, logvar, dlog_qz, along_phi, dz, dmu, dlogvar):
         n = row % B
         for j in range(z.shape[1]):
             r = z[row, j] - mu[n, j]
-            t = r * math.exp(-logvar[n, j])
+            t = r * np.exp(-logvar[n, j])
             dz[row, j] = -dlog_qz[row] * t
             dmu[n, j] += along_phi[row] * t
             dlogvar[n, j] += along_phi[row] * 0.5 * (r * t - 1)
@@ -276,7 +276,7 @@ def log_prior_forward(z, log_pz):
     for row in range(z.shape[0]):
         total = 0.0
         for j in range(z.shape[1]):
-            total += z[row, j] * z[row, j] + math.log(2 * math.pi)
+            total += z[row, j] * z[row, j] + LOG_2PI
         log_pz[row] = -0.5 * total
 
 
@@ -293,7 +293,7 @@ def adam(param, grad, m, v, step_size, beta1, beta2, adam_eps, unbias_v):
     for i in range(param.size):
         m[i] = b1 * m[i] + c1 * grad[i]
         v[i] = b2 * v[i] + c2 * grad[i] * grad[i]
-        param[i] -= lr * m[i] / (math.sqrt(v[i]) * unbias + tiny)
+        param[i] -= lr * m[i] / (np.sqrt(v[i]) * unbias + tiny)
 
 
 @kernel

@@ -108,6 +108,7 @@ def test_a_mistyped_command_exits_with_2(options, capsys):
     assert stop.value.code == 2 and "usage:" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")    # NumPy's, without the JIT
 def test_training_that_turns_non_finite_says_where_and_exits_with_3(here, mine, capsys):
     assert main(["--data", mine, "--lr", "1e12", "--epochs", "40", "--hidden", "8", "--latent", "3", "--out", "r"]) == 3
     err = capsys.readouterr().err
@@ -127,13 +128,13 @@ def test_piped_output_is_plain_lines(here, mine):
     assert sum(line.split()[:1] in (["1"], ["2"]) for line in done.stdout.splitlines()) == 2
 
 
-@pytest.mark.skipif(not JIT, reason="60 epochs want the JIT")
 def test_the_main_job_with_no_arguments_from_a_cold_start(here, tmp_path):
-    done = run("-m", "minivae", NUMBA_CACHE_DIR=str(tmp_path / "empty-cache"))
+    done = run("-m", "minivae", *([] if JIT else ["--epochs", "1"]), NUMBA_CACHE_DIR=str(tmp_path / "empty-cache"))
     assert done.returncode == 0, done.stderr
     assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES
     last = history(here / "runs" / "digits")[-1]
-    assert last["epoch"] == "60" and -float(last["test_elbo"]) < 24       # chance is 44.4; the run of the README reached 23.1
+    if JIT:
+        assert last["epoch"] == "60" and -float(last["test_elbo"]) < 24   # chance is 44.4; the run of the README reached 23.1
 
 
 def test_importing_minivae_imports_nothing_heavy():

@@ -16,6 +16,10 @@ def X(rng):
     return (kinds[rng.integers(0, 2, 200)] ^ (rng.random((200, D)) < 0.05)).astype(np.float32)
 
 
+# without the JIT, NumPy warns of what machine code passes over in silence
+blows_up = pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+
+
 def small(**settings):
     return VAE.mlp(D, [16], 2, rng=0, **settings)
 
@@ -66,6 +70,7 @@ def test_evaluating_between_forward_and_backward_changes_nothing(X):
         np.testing.assert_array_equal(g, h)
 
 
+@blows_up
 def test_a_poisoned_parameter_is_named(X):
     vae = small()
     vae.dec.layers[0].params["W"][0, 0] = np.nan
@@ -73,6 +78,7 @@ def test_a_poisoned_parameter_is_named(X):
         fit(vae, X, epochs=1, rng=0)
 
 
+@blows_up
 def test_an_overflow_is_named_by_the_layer_where_it_came_up(X):
     vae = small()
     vae.to_logvar.params["b"][...] = 1e4                  # std = e^5000
@@ -80,7 +86,7 @@ def test_an_overflow_is_named_by_the_layer_where_it_came_up(X):
         fit(vae, X, epochs=1, rng=0)
 
 
-@pytest.mark.filterwarnings("ignore:overflow")
+@blows_up
 def test_the_last_good_model_is_kept_when_training_blows_up(X):
     kept = {}
     vae = small()
@@ -96,6 +102,7 @@ def test_the_last_good_model_is_kept_when_training_blows_up(X):
         np.testing.assert_array_equal(p, kept[name])
 
 
+@blows_up
 def test_far_too_long_steps_end_in_one_clear_error(X):
     with pytest.raises(NonFiniteError, match="a smaller lr than 1e"):
         fit(small(), X, epochs=50, lr=1e12, rng=0)
