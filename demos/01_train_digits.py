@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Train a VAE on real digits
 #
-# 1,500 handwritten digits of 8x8 pixels come with scikit-learn, so nothing is downloaded.
+# 1,797 handwritten digits of 8x8 pixels come with scikit-learn, so nothing is downloaded.
 # Run it as a script, or cell by cell in an editor that knows `# %%`.
 
 # %%
@@ -19,7 +19,7 @@ print(f"{data.note}: {data.x_train.shape} to train on, {data.x_test.shape} to te
 
 # %% [markdown]
 # The model: 64 pixels -> 200 hidden units -> 8 latent dimensions, and back.
-# An untrained decoder says "grey" everywhere, which costs 64 log 2 = 44.36 nats an image.
+# A decoder that says "grey" everywhere pays 64 log 2 = 44.36 nats an image, and an untrained one about that.
 
 # %%
 vae = VAE.mlp(64, [200], 8, rng=0)

@@ -22,6 +22,8 @@ class ArchiveError(ValueError):
 def write_whole(path: str | PathLike, data: bytes) -> None:
     """Write `data` to `path` so that a crash at any moment leaves the old file or the new one."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise ArchiveError(f"{path} cannot be written: there is no folder {path.parent}")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:

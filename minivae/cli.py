@@ -24,7 +24,10 @@ def main(argv: list[str] | None = None) -> int:
         return arguments.run(arguments)
     except FloatingPointError as error:
         return _fail(error, EXIT_NON_FINITE)
-    except (ValueError, OSError) as error:
+    except BrokenPipeError:                                # `minivae | head`: nobody reads on, which is no fault of the input
+        sys.stderr.close()
+        return 141
+    except (ValueError, OSError, MemoryError) as error:
         return _fail(error, EXIT_WRONG_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
@@ -51,7 +54,9 @@ def _add_train(commands) -> None:
     train = commands.add_parser("train", help="train a VAE and write its pictures (the default command)",
                                 formatter_class=argparse.RawDescriptionHelpFormatter,
                                 description="Train a VAE and write model.npz, history.csv and four pictures into a run folder.",
-                                epilog="example: minivae train --data mnist --data-dir DIR --epochs 5")
+                                epilog="where nothing is said:\n" + "\n".join(
+                                    f"  {name:7s} {', '.join(f'{k} {v}' for k, v in recipe.items())}" for name, recipe in RECIPES.items())
+                                + "\n\nexample: minivae train --data mnist --data-dir DIR --epochs 5")
     train.set_defaults(run=_train)
     option = train.add_argument
     option("--data", default="digits", metavar="digits|mnist|PATH", help="what to train on; PATH is a .npy or .npz of images (default: digits)")
@@ -65,7 +70,7 @@ def _add_train(commands) -> None:
     option("--beta", type=float, default=1.0, help="weight of the KL; 1 is the ELBO (default: 1)")
     option("--samples", type=_positive_int, default=1, metavar="K", help="draws of z per image (default: 1)")
     option("--lr", type=float, help="Adam's step size")
-    option("--seed", type=int, default=0, help="of the weights and of training (default: 0)")
+    option("--seed", type=_seed, default=0, help="of the weights and of training (default: 0)")
     option("--dtype", default="float32", choices=["float32", "float64"], help="precision (default: float32)")
     option("--binarize", choices=["dynamic", "threshold", "none"], help="grey pixels to black and white: drawn afresh at every pass, "
            "cut at one half, or left grey (default: dynamic for bernoulli, none for gaussian)")
@@ -73,14 +78,20 @@ def _add_train(commands) -> None:
 
 
 def _positive_int(text: str) -> int:
-    value = int(text) if text.isdigit() else 0
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
     return value
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"wanted a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
 def _widths(text: str) -> list[int]:
-    return [_positive_int(part.strip()) for part in text.split(",") if part.strip()]
+    return [_positive_int(part.strip()) for part in text.split(",")]
 
 
 def run_folder(name: str, out: str | None) -> Path:
@@ -107,7 +118,7 @@ def _train(arguments: argparse.Namespace) -> int:
     data = load_data(arguments.data, arguments.data_dir)
     recipe = RECIPES.get(data.name if arguments.data in RECIPES else "own")
     said = {name: value for name, value in vars(arguments).items() if value is not None}
-    settings = argparse.Namespace(**{"binarize": None, **recipe, **said})
+    settings = argparse.Namespace(**{"binarize": None, "data_dir": None, **recipe, **said})
 
     from minivae.run import Run                            # NumPy, Numba and the model come in here
 

@@ -2,7 +2,8 @@
 
 "What is held constant?"  The objective reaches the parameters along five wires, and an estimator
 is nothing but the weight that it puts on each wire, for sample k of example n.  To hold something
-constant is to multiply its wire by zero.
+constant is to multiply its wire by zero.  An estimator is a function from Terms to Wires, and its
+attribute `objective` is the function whose value forward reports.
 
     wire     from, to                                                        shape
     decoder  log p(x|z_k), to theta and to z_k                               (K, B)  a weight
@@ -16,10 +17,9 @@ constant is to multiply its wire by zero.
     elbo_mc     1/(K B)    beta/(K B)  1      -beta/(K B)  0           the same, KL from the samples
 
 Weights are for the objective to be MAXIMISED; VAE.backward turns the sign, once.  The mean over
-the batch, 1/B, appears here and nowhere else.
+the batch enters the gradient here, as 1/B, and nowhere else.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ class Terms(NamedTuple):
 
 
 class Wires(NamedTuple):
-    """The five weights; see the table above."""
+    """Four weights and a gain; see the table above."""
 
     decoder: np.ndarray
     latent: np.ndarray
@@ -56,17 +56,6 @@ def sampled_elbo(t: Terms) -> tuple[np.ndarray, np.ndarray]:
     return t.log_px.mean(axis=0) - t.beta * kl, kl
 
 
-def maximises(objective: Callable) -> Callable:
-    """Write on an estimator which objective it climbs; forward reports its value."""
-
-    def mark(estimator: Callable[[Terms], Wires]) -> Callable[[Terms], Wires]:
-        estimator.objective = objective
-        return estimator
-
-    return mark
-
-
-@maximises(analytic_elbo)
 def elbo(t: Terms) -> Wires:
     """E_q[log p(x|z)] - beta KL, the KL analytic.  Kingma & Welling (2014), eq. 10.
 
@@ -77,7 +66,9 @@ def elbo(t: Terms) -> Wires:
     return Wires(decoder=one / (K * B), latent=zero, path=one, score=zero, kl=np.full_like(t.kl, -t.beta / B))
 
 
-@maximises(sampled_elbo)
+elbo.objective = analytic_elbo
+
+
 def elbo_mc(t: Terms) -> Wires:
     """E_q[log p(x|z)] - beta E_q[log q(z|x) - log p(z)], from the samples.  Kingma & Welling (2014), eq. 6.
 
@@ -87,3 +78,8 @@ def elbo_mc(t: Terms) -> Wires:
     one = np.ones_like(t.log_px)
     w = one / (K * B)
     return Wires(decoder=w, latent=t.beta * w, path=one, score=-t.beta * w, kl=np.zeros_like(t.kl))
+
+
+elbo_mc.objective = sampled_elbo
+
+ESTIMATORS = {"elbo": elbo, "elbo_mc": elbo_mc}

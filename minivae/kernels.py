@@ -254,8 +254,8 @@ def log_q_forward(z, mu, logvar, log_qz):
 
 
 @kernel
-def log_q_backward(z, mu, logvar, dlog_qz, along_phi, dz, dmu, dlogvar):
-    """t = (z - mu) * exp(-logvar);  dz = -dlog_qz[:, None] * t;
+def log_q_backward(z, mu, logvar, along_z, along_phi, dz, dmu, dlogvar):
+    """t = (z - mu) * exp(-logvar);  dz = -along_z[:, None] * t;
     dmu = (along_phi[:, None] * t).sum over k;
     dlogvar = (along_phi[:, None] * 0.5 * ((z - mu) * t - 1)).sum over k"""
     B = mu.shape[0]
@@ -265,7 +265,7 @@ def log_q_backward(z, mu, logvar, dlog_qz, along_phi, dz, dmu, dlogvar):
         for j in range(z.shape[1]):
             r = z[row, j] - mu[n, j]
             t = r * np.exp(-logvar[n, j])
-            dz[row, j] = -dlog_qz[row] * t
+            dz[row, j] = -along_z[row] * t
             dmu[n, j] += along_phi[row] * t
             dlogvar[n, j] += along_phi[row] * 0.5 * (r * t - 1)
 

@@ -7,7 +7,7 @@ what the KL adds to both.  Every node returns nats per row; samples are rows, k*
 import numpy as np
 
 from minivae import kernels
-from minivae.layers import Layer, rows
+from minivae.layers import Layer, rows, sample_rows
 
 
 class GaussianLatent(Layer):
@@ -70,7 +70,7 @@ class GaussianLatent(Layer):
     def log_q(self, z: np.ndarray, mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
         """log q(z|x) = -1/2 sum_j ((z_j - mu_j)^2 / e^logvar_j + logvar_j + log 2 pi)  : (K*B,), nats."""
         mu, logvar = self._pair(mu, logvar)
-        z = self._samples_of(z, mu)
+        z = sample_rows(z, mu.shape[1], mu, "z")
         log_qz = np.empty(len(z), z.dtype)
         kernels.log_q_forward(z, mu, logvar, log_qz)   # -0.5 * ((z - mu)**2 * exp(-logvar) + logvar + log(2 pi)).sum(axis=1)
         self._cache["log_q"] = (z, mu, logvar)
@@ -88,7 +88,7 @@ class GaussianLatent(Layer):
         along_z = rows(along_z, (len(z),), z.dtype, "along_z")
         along_phi = rows(along_phi, (len(z),), z.dtype, "along_phi")
         dz, dmu, dlogvar = np.empty_like(z), np.empty_like(mu), np.empty_like(mu)
-        kernels.log_q_backward(z, mu, logvar, along_z, along_phi, dz, dmu, dlogvar)  # dz = -along_z * t;  dmu = sum_k along_phi * t
+        kernels.log_q_backward(z, mu, logvar, along_z, along_phi, dz, dmu, dlogvar)   # dz = -along_z * t;  dmu = sum_k along_phi * t
         return dz, dmu, dlogvar
 
     def log_prior(self, z: np.ndarray) -> np.ndarray:
@@ -110,9 +110,3 @@ class GaussianLatent(Layer):
     def _pair(self, mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mu = rows(mu, (None, None), None, "mu")
         return mu, rows(logvar, mu.shape, mu.dtype, "logvar")
-
-    def _samples_of(self, z: np.ndarray, mu: np.ndarray) -> np.ndarray:
-        z = rows(z, (None, mu.shape[1]), mu.dtype, "z")
-        if len(mu) == 0 or len(z) % len(mu):
-            raise ValueError(f"z must hold K samples for each of the {len(mu)} rows of mu, got {len(z)} rows")
-        return z

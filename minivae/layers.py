@@ -4,8 +4,9 @@ Reading order: 1 layers, 2 likelihoods, 3 latents, 4 estimators, 5 vae.
 
 Shape letters, in every file: B batch, K samples, D pixels, H hidden units, Z latent dimensions.
 `dfoo` always means d(loss)/d(foo) and always has foo's shape.  Each call of a kernel carries the
-NumPy line that it computes.  An array that a layer returns is the layer's own work buffer: it
-stays valid until the layer's next call of the same name; copy it to keep it longer.
+NumPy line that it computes.  What forward and backward return may be the layer's own work buffer:
+it stays valid until the layer's next call of the same name; copy it to keep it longer.  What comes
+in is kept, not copied, until backward has used it.
 """
 
 import numpy as np
@@ -42,11 +43,22 @@ class Layer:
 
 
 def rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
-    """`a` as contiguous rows of `shape` (None: any size) and dtype; kernels check no bounds, so we do."""
-    if np.ndim(a) != len(shape) or any(want not in (None, got) for want, got in zip(shape, a.shape)):
+    """`a` as contiguous rows of `shape` (None: any size) and dtype (None: its own); kernels check no bounds, so we do."""
+    a = np.asarray(a)
+    if a.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, a.shape)):
         wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
-        raise ValueError(f"{name} must have shape {wanted}, got {np.shape(a)}")
+        raise ValueError(f"{name} must have shape {wanted}, got {a.shape}")
+    if dtype is None and a.dtype not in (np.float32, np.float64):
+        raise ValueError(f"{name} must be float32 or float64, got {a.dtype}")
     return np.ascontiguousarray(a, dtype)
+
+
+def sample_rows(a: np.ndarray, width: int | None, of: np.ndarray, name: str) -> np.ndarray:
+    """`a` as the rows of K samples for each row of `of`: (K*B, width), row k*B + n."""
+    a = rows(a, (None, width), None, name)
+    if len(of) == 0 or len(a) % len(of):
+        raise ValueError(f"{name} must hold K samples for each of the {len(of)} rows of the batch, got {len(a)} rows")
+    return a
 
 
 class Dense(Layer):
@@ -182,14 +194,15 @@ class Softplus(Layer):
 class Sequential(Layer):
     """Layers in a row: y = f_n(... f_1(x)), so dx walks them from the last to the first.
 
-    An empty one is the identity.  Its params and grads are its layers' own, as "0.W", "0.b", ...
+    An empty one is the identity; one inside another is unpacked.  Its params and grads are its
+    layers' own, as "0.W", "0.b", ...
     """
 
     def __init__(self, *layers: Layer):
         super().__init__()
-        self.layers = layers
-        self.params = {f"{i}.{key}": p for i, layer in enumerate(layers) for key, p in layer.params.items()}
-        self.grads = {f"{i}.{key}": g for i, layer in enumerate(layers) for key, g in layer.grads.items()}
+        self.layers = [part for layer in layers for part in (layer.layers if isinstance(layer, Sequential) else [layer])]
+        self.params = {f"{i}.{key}": p for i, layer in enumerate(self.layers) for key, p in layer.params.items()}
+        self.grads = {f"{i}.{key}": g for i, layer in enumerate(self.layers) for key, g in layer.grads.items()}
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n_in)  ->  y : (B, n_out)."""
@@ -198,7 +211,7 @@ class Sequential(Layer):
         return x
 
     def backward(self, dy: np.ndarray, input_grad: bool = True) -> np.ndarray | None:
-        """dy : (B, n_out)  ->  dx : (B, n_in), or None without input_grad (the first layer must be Dense)."""
+        """dy : (B, n_out)  ->  dx : (B, n_in); without input_grad the first layer, a Dense, leaves it out."""
         for layer in reversed(self.layers[1:]):
             dy = layer.backward(dy)
         if not self.layers:

@@ -8,7 +8,7 @@ decoder's output is judged against x[n].
 import numpy as np
 
 from minivae import kernels
-from minivae.layers import Layer, rows
+from minivae.layers import Layer, rows, sample_rows
 
 LOGVAR_FLOOR = -10.0     # a std of e^-5 = 0.0067: under two of 255 grey levels
 
@@ -34,13 +34,15 @@ class BernoulliLikelihood(Layer):
         """Raise ValueError unless all of x (B, D) lies in [0, 1]."""
         if kernels.count_outside_unit(x):              # (~((x >= 0) & (x <= 1))).sum()
             row, pixel = np.argwhere(~((x >= 0) & (x <= 1)))[0]
-            hint = ": divide by 255?" if 1 < np.nanmax(x) <= 255 else ""
+            low, high = np.min(x), np.max(x)
+            hint = ": divide by 255?" if low >= 0 and high <= 255 else ": a Gaussian likelihood takes any finite number"
             raise ValueError(f"x must lie in [0, 1] for the Bernoulli likelihood, found {x[row, pixel]:g} "
-                             f"at row {row}, pixel {pixel} (max {np.nanmax(x):g}){hint}")
+                             f"at row {row}, pixel {pixel} (min {low:g}, max {high:g}){hint}")
 
     def forward(self, logits: np.ndarray, x: np.ndarray) -> np.ndarray:
         """logits : (K*B, D), x : (B, D)  ->  log_px : (K*B,), nats."""
-        logits, x = rows(logits, (None, x.shape[1]), None, "logits"), np.ascontiguousarray(x, logits.dtype)
+        logits = sample_rows(logits, x.shape[1], x, "logits")
+        x = rows(x, x.shape, logits.dtype, "x")
         log_px = np.empty(len(logits), logits.dtype)
         residual = self._work("residual", logits.shape, logits.dtype)
         kernels.bernoulli_forward(logits, x, log_px, residual)    # log_px = (x*logits - logaddexp(0, logits)).sum(axis=1)
@@ -87,9 +89,9 @@ class GaussianLikelihood(Layer):
         super().__init__()
         if isinstance(logvar, str) and logvar not in ("per_pixel", "shared"):
             raise ValueError(f'logvar must be "per_pixel", "shared" or a number, got {logvar!r}')
-        if not isinstance(logvar, str) and not np.isfinite(logvar):
-            raise ValueError(f"logvar must be finite, got {logvar}")
-        self.logvar = logvar
+        if not isinstance(logvar, str) and not (np.isscalar(logvar) and np.isfinite(logvar)):
+            raise ValueError(f"logvar must be a finite number, got {logvar}")
+        self.logvar = logvar if isinstance(logvar, str) else float(logvar)
         self.head = "to_mean_raw" if logvar == "per_pixel" else "to_mean"
         if logvar == "shared":
             self.params, self.grads = {"raw_logvar": np.zeros((1, 1), dtype)}, {"raw_logvar": np.zeros((1, 1), dtype)}
@@ -114,7 +116,8 @@ class GaussianLikelihood(Layer):
 
     def forward(self, out: np.ndarray, x: np.ndarray) -> np.ndarray:
         """out : (K*B, D), or (K*B, 2D) per pixel;  x : (B, D)  ->  log_px : (K*B,), nats."""
-        out, x = rows(out, (None, self.width(x.shape[1])), None, "out"), np.ascontiguousarray(x, out.dtype)
+        out = sample_rows(out, self.width(x.shape[1]), x, "out")
+        x = rows(x, x.shape, out.dtype, "x")
         mean, logvar, raw = self._split(out)
         log_px = np.empty(len(out), out.dtype)
         kernels.gaussian_forward(mean, logvar, x, log_px)  # -0.5 * ((x - mean)**2 * exp(-logvar) + logvar + log(2 pi)).sum(axis=1)
@@ -133,10 +136,11 @@ class GaussianLikelihood(Layer):
         D = mean.shape[1]
         dout = self._work("dout", (len(mean), 2 * D), mean.dtype)
         dmean, dlogvar = dout[:, :D], dout[:, D:]
-        kernels.gaussian_backward(mean, logvar, x, dlog_px, dmean, dlogvar)  # dmean = dlog_px[:, None] * (x - mean) * exp(-logvar)
+        # dmean = dlog_px[:, None] * (x - mean) * exp(-logvar);  dlogvar = dlog_px[:, None] * 0.5 * ((x - mean)**2 * exp(-logvar) - 1)
+        kernels.gaussian_backward(mean, logvar, x, dlog_px, dmean, dlogvar)
         if raw is None:
             return dmean
-        dlogvar *= np.exp(-np.logaddexp(0, LOGVAR_FLOOR - raw))   # dlogvar = dlog_px[:, None]*0.5*((x - mean)**2*exp(-logvar) - 1)
+        dlogvar *= np.exp(-np.logaddexp(0, LOGVAR_FLOOR - raw))    # from here on d(raw): times sigmoid(raw - floor)
         if self.logvar == "per_pixel":
             return dout
         self.grads["raw_logvar"][...] = dlogvar.sum()

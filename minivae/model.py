@@ -5,7 +5,7 @@ Not part of the lesson: vae.py is, and its VAE inherits these everyday methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
@@ -26,11 +26,19 @@ def choose(name: str, table: dict, what: str):
     return table[name]
 
 
+def _name_in(table: dict, thing) -> str:
+    """The name of `thing`, for a file; a ValueError where a loader would not know it."""
+    for name, known in table.items():
+        if known is thing:
+            return name
+    raise ValueError(f"save knows {', '.join(table)}, not {thing.__name__}")
+
+
 class Model:
     """The everyday methods of a VAE.  Public methods return arrays of their own."""
 
     @classmethod
-    def mlp(cls, x_dim: int, hidden: list[int] | tuple[int, ...], z_dim: int, *, likelihood="bernoulli", activation: str = "relu",
+    def mlp(cls, x_dim: int, hidden: Sequence[int], z_dim: int, *, likelihood="bernoulli", activation: str = "relu",
             beta: float = 1.0, estimator=estimators.elbo, rng=None, dtype=np.float32):
         """A VAE of dense layers: the encoder, two heads, and the decoder as its mirror image.
 
@@ -55,7 +63,7 @@ class Model:
         ValueError
             For an unknown name, a size below 1 or a negative beta.
         """
-        hidden = [int(n) for n in hidden]
+        hidden = [int(n) for n in np.atleast_1d(hidden)]
         sizes = {"x_dim": x_dim, "z_dim": z_dim} | {f"hidden[{i}]": n for i, n in enumerate(hidden)}
         for name, size in sizes.items():
             if size < 1:
@@ -68,6 +76,9 @@ class Model:
         if isinstance(likelihood, str):
             kind = choose(likelihood, LIKELIHOODS, "likelihood")
             likelihood = kind(dtype=dtype) if kind is GaussianLikelihood else kind()
+        for name, param in likelihood.params.items():
+            if param.dtype != dtype:
+                raise ValueError(f"the likelihood's {name} is {param.dtype}, the model {np.dtype(dtype)}: give the likelihood that dtype too")
         rng = np.random.default_rng(rng)
 
         def dense_stack(widths: list[int]) -> Sequential:
@@ -86,8 +97,7 @@ class Model:
     @property
     def x_dim(self) -> int:
         """D, the number of pixels."""
-        first = self.enc.layers[0] if self.enc.layers else self.to_mu
-        return first.params["W"].shape[0]
+        return (self.enc.layers or [self.to_mu])[0].params["W"].shape[0]
 
     @property
     def z_dim(self) -> int:
@@ -104,6 +114,8 @@ class Model:
         x = np.asarray(x)
         if x.dtype.kind not in "biuf":
             raise ValueError(f"x must hold numbers (bool, integer or float), got {x.dtype}")
+        if x.dtype.kind in "iu" and x.size and x.max() > 1:
+            raise ValueError(f"x holds whole numbers up to {x.max()}; pixels go from 0 to 1: divide by 255?")
         if x.ndim != 2 or x.shape[1] != self.x_dim or len(x) == 0:
             raise ValueError(f"x must have shape (B, {self.x_dim}) with B >= 1, got {x.shape}")
         x = np.ascontiguousarray(x, self.dtype)
@@ -148,13 +160,13 @@ class Model:
     def undisturbed(self) -> Iterator[None]:
         """Lend every layer an empty cache and fresh buffers, so that a pending backward stays whole."""
         pending = [(layer, layer._cache, layer._buffers) for _, layer in self.named_layers()]
-        terms = self._terms
+        wires = self._wires
         for layer, _, _ in pending:
             layer._cache, layer._buffers = {}, {}
         try:
             yield
         finally:
-            self._terms = terms
+            self._wires = wires
             for layer, cache, buffers in pending:
                 layer._cache, layer._buffers = cache, buffers
 
@@ -172,9 +184,9 @@ class Model:
         """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
         if not hasattr(self, "config"):
             raise ValueError("save knows the models that VAE.mlp builds; this one was put together by hand")
-        kind = {cls: name for name, cls in LIKELIHOODS.items()}[type(self.likelihood)]
+        kind, estimator = _name_in(LIKELIHOODS, type(self.likelihood)), _name_in(estimators.ESTIMATORS, self.estimator)
         config = self.config | {"likelihood": kind, "logvar": getattr(self.likelihood, "logvar", None), "beta": self.beta,
-                                "estimator": self.estimator.__name__, "dtype": self.dtype.name}
+                                "estimator": estimator, "dtype": self.dtype.name}
         archive.write(path, {name: param for name, param, _ in self.named_params()}, {"config": config})
 
     @classmethod
@@ -185,7 +197,7 @@ class Model:
             config = dict(meta["config"])
             logvar, dtype, kind = config.pop("logvar"), np.dtype(config.pop("dtype")), config.pop("likelihood")
             likelihood = GaussianLikelihood(logvar, dtype) if kind == "gaussian" else choose(kind, LIKELIHOODS, "likelihood")()
-            estimator = getattr(estimators, config.pop("estimator"))
+            estimator = choose(config.pop("estimator"), estimators.ESTIMATORS, "estimator")
             vae = cls.mlp(likelihood=likelihood, estimator=estimator, rng=rng, dtype=dtype, **config)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise archive.ArchiveError(f"{path} describes no model that this version knows: {error}") from error

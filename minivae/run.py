@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -11,8 +12,8 @@ import numpy as np
 
 from minivae.archive import write_whole
 from minivae.data import Data
-from minivae.training.batches import choose_treatment, draw, is_grey, scale_of
-from minivae.training.loop import EVALUATION_SEED, check_settings, fit
+from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
+from minivae.training.loop import EVALUATION_SEED, check_data, check_settings, fit
 from minivae.vae import VAE
 
 COLUMNS = ["epoch", "loss", "recon", "kl", "test_elbo", "seconds"]
@@ -30,18 +31,9 @@ class Run:
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
         self.history: list[dict] = []
         for X, name in ((data.x_train, "x_train"), (data.x_test, "x_test")):
-            if X.dtype.kind == "f":
-                self._check(X, f"{data.name}: {name}")
-        self.scale = scale_of(data.x_train)
-        if scale_of(data.x_test) > self.scale:
-            raise ValueError(f"{data.name}: x_train goes from 0 to {data.x_train.max()}, x_test up to {data.x_test.max()}; bring them to one scale")
+            check_data(self.vae, X, f"{data.name}: {name}", self.treatment)
+        _, self.scale_test = scales_of(data.x_train, data.x_test)
         self.out = make_folder()
-
-    def _check(self, X: np.ndarray, name: str) -> None:
-        try:
-            self.vae.likelihood.check(X)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
 
     def train(self) -> None:
         """Fit, and leave the files in the folder; they are renewed as the epochs pass."""
@@ -52,14 +44,14 @@ class Run:
         print(f"pixels    {self._treatment_in_words()}")
         print(f"model     {shape}, {s.activation}, {s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
         draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
-        print(f"training  {s.epochs} epochs, batches of {s.batch_size}, {draws}, Adam {s.lr:g}, seed {s.seed}")
+        print(f"training  {s.epochs} epoch{'s' * (s.epochs > 1)}, batches of {s.batch_size}, {draws}, Adam {s.lr:g}, seed {s.seed}")
         print(f"folder    {self.out}\n", flush=True)
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
             print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "
                   "--binarize dynamic or --likelihood gaussian mends it", file=sys.stderr)
         print("epoch       loss      recon         kl  test ELBO   (nats per image)    seconds", flush=True)
         fit(self.vae, data.x_train, X_test=data.x_test, epochs=s.epochs, batch_size=s.batch_size, lr=s.lr, samples=s.samples,
-            binarize=self.treatment, rng=s.seed, callback=self._after_epoch, progress=sys.stderr.isatty())
+            binarize=self.treatment, rng=[s.seed, 1], callback=self._after_epoch, progress=sys.stderr.isatty())
         self._say_goodbye()
 
     def _treatment_in_words(self) -> str:
@@ -89,8 +81,9 @@ class Run:
     def _draw_pictures(self) -> None:
         from minivae import plots                          # matplotlib: heavy, so imported when wanted
 
-        x = self._test_images(len(self.data.x_test))
-        mu, logvar = self.vae.encode(x[:2000])
+        seen = np.arange(min(2000, len(self.data.x_test)))
+        x = draw(self.data.x_test, seen, self.scale_test, self.treatment, np.random.default_rng(EVALUATION_SEED), self.vae.dtype)
+        mu, logvar = self.vae.encode(x)
         kl_per_dim = 0.5 * (mu**2 + np.expm1(logvar) - logvar).mean(axis=0)
         labels = None if self.data.y_test is None else self.data.y_test[:2000]
         shape, out = self.data.image_shape, self.out
@@ -98,10 +91,6 @@ class Run:
         plots.reconstructions(x[:40], self.vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
         plots.samples(self.vae.sample(100, rng=0), shape, out / "samples.png")
         plots.latent(mu, labels, kl_per_dim, out / "latent.png")
-
-    def _test_images(self, n: int) -> np.ndarray:
-        rng = np.random.default_rng(EVALUATION_SEED)
-        return draw(self.data.x_test, np.arange(n), self.scale, self.treatment, rng, self.vae.dtype)
 
     def _in_letters(self) -> str:
         """Four new images as shades of text, side by side."""
@@ -119,9 +108,11 @@ class Run:
         for name in files:
             print(f"  {self.out / name}")
         print("\ntry next")
-        if self.data.name == "digits":
-            print("  minivae train --latent 2                                  two latents: look at latent.png")
+        if s.data == "digits":
+            print("  minivae --latent 2                        two latents: look at latent.png")
         else:
-            print(f"  minivae train --data {s.data} --beta 4{'a stronger KL: fewer latents speak':>{max(40, 65 - len(s.data))}}")
-        print("  minivae train --data images.npy                           images of your own")
-        print(f"  python -c \"from minivae import VAE; print(VAE.load('{self.out / 'model.npz'}').sample(1).round(1))\"")
+            place = f" --data-dir {shlex.quote(s.data_dir)}" if s.data_dir else ""
+            print(f"  minivae train --data {shlex.quote(s.data)}{place} --beta 4        a stronger KL: fewer latents speak")
+        print("  minivae train --data images.npy           images of your own")
+        load = f"VAE.load({str(self.out / 'model.npz')!r})"
+        print(f"  python -c {shlex.quote(f'from minivae import VAE; print({load}.sample(1).round(1))')}")

@@ -1,15 +1,16 @@
 """The VAE: forward, and backward read from the bottom up.  Page 5, the heart of the lesson.
 
-    x ──► enc ──┬──► to_mu ──────► mu ─────┬──► z = mu + std*eps ──► dec ──► to_logits ──► log p(x|z)
-         (phi)  └──► to_logvar ──► logvar ─┤         ▲                (theta)                  │
-                                           │         eps ~ N(0, I): a dead end                 │
-                                           └──► KL(q || p) ────────────────────────► loss ◄────┘
-    the gradient's way:
-
-    enc ◄──┬── to_mu ◄────── dmu ◄────(+)◄── dz ◄── dec ◄── to_logits ◄── dlogits ◄── 1. it enters here
-    5. phi └── to_logvar ◄── dlogvar ◄─(+)   3. it splits   2. theta is filled
-                                        ▲
-                                        └── 4. the KL joins here; theta never hears of it
+    forward
+                  ┌─► to_mu ─────► mu ─────┬─► z = mu + std*eps ─► dec ─► to_out ─► log p(x|z) ─► loss
+    x ──► enc ──► h                        │         ▲               theta                        ▲
+          phi     └─► to_logvar ─► logvar ─┤         eps ~ N(0, I), a dead end                    │
+                                           └─► KL(q || p) ────────────────────────────────────────┘
+    backward
+                  ┌── to_mu ◄───── dmu ◄───(+)◄── dz ◄── dec ◄── to_out ◄── dout ◄── 1. it enters here
+    enc ◄──────── dh               3. it splits     2. theta is filled on the way
+    5. phi is     └── to_logvar ◄─ dlogvar ◄(+)
+       filled                                ▲
+                                             └── 4. the KL joins here; theta never hears of it
 
 loss = mean over the batch of (recon + beta * kl),  recon = -log p(x|z),  elbo = -(recon + kl).
 """
@@ -26,7 +27,7 @@ from minivae.model import Model
 
 
 class Result(NamedTuple):
-    """What forward found, in nats: `loss` per example; recon, kl, elbo (B,), means over k; logw (K, B)."""
+    """What forward found, in nats: loss, the batch mean; recon, kl, elbo (B,), means over k; logw (K, B)."""
 
     loss: float
     recon: np.ndarray
@@ -43,9 +44,9 @@ class VAE(Model):
 
     Parameters
     ----------
-    enc, to_mu, to_logvar : Layer
+    enc, to_mu, to_logvar : Sequential that begins with a Dense, and two Dense
         phi: x (B, D) -> h (B, H), and the two heads h -> mu, logvar (B, Z).
-    dec, to_out : Layer
+    dec, to_out : Sequential, and a Dense
         theta: z (K*B, Z) -> g (K*B, H) -> the likelihood's input, e.g. logits (K*B, D).
     likelihood, latent : the nodes of likelihoods.py and latents.py.
     estimator : a function of estimators.py, the weights on the wires.
@@ -57,8 +58,8 @@ class VAE(Model):
         self.enc, self.to_mu, self.to_logvar = enc, to_mu, to_logvar
         self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
         self.latent = latent or GaussianLatent()
-        self.estimator, self.beta, self.rng = estimator, beta, np.random.default_rng(rng)
-        self._terms = None
+        self.estimator, self.beta, self.rng = estimator, float(beta), np.random.default_rng(rng)
+        self._wires = None
 
     def forward(self, x: np.ndarray, eps: np.ndarray | None = None) -> Result:
         """x : (B, D); eps : (B, Z) or (K, B, Z), drawn from the model's rng when left out.  Returns a Result."""
@@ -68,21 +69,23 @@ class VAE(Model):
         h = self.enc.forward(x)                            # (B, H)
         mu = self.to_mu.forward(h)                         # (B, Z)
         logvar = self.to_logvar.forward(h)                 # (B, Z)
+        # the KL leaves here, analytic
         kl = self.latent.kl(mu, logvar)                    # (B,)
         # sampling node
         z = self.latent.sample(mu, logvar, eps)            # (K*B, Z)
+        # log q and log prior of the sample, for estimators that want the KL from samples
         log_qz = self.latent.log_q(z, mu, logvar)          # (K*B,)
         log_pz = self.latent.log_prior(z)                  # (K*B,)
         # decoder, theta: z -> log p(x|z)
         g = self.dec.forward(z)                            # (K*B, H)
-        logits = self.to_out.forward(g)                    # (K*B, D)
-        log_px = self.likelihood.forward(logits, x)        # (K*B,)
+        out = self.to_out.forward(g)                       # (K*B, D)   logits, for a Bernoulli
+        log_px = self.likelihood.forward(out, x)           # (K*B,)
 
         t = Terms(log_px.reshape(K, B), log_pz.reshape(K, B), log_qz.reshape(K, B), kl, self.beta)
-        objective, kl = self.estimator.objective(t)        # (B,) each
-        recon = -t.log_px.mean(axis=0)
-        self._terms = t
-        return Result(-float(objective.mean(dtype=np.float64)), recon, kl, -(recon + kl), t.log_px + t.log_pz - t.log_qz)
+        self._wires = self.estimator(t)                    # the weights that backward puts on each wire
+        objective, kl_found = self.estimator.objective(t)  # (B,) each
+        loss, recon = -float(objective.mean(dtype=np.float64)), -t.log_px.mean(axis=0)
+        return Result(loss, recon, kl_found, -(recon + kl_found), logw=t.log_px + t.log_pz - t.log_qz)
 
     def backward(self) -> None:
         """Fill every layer's grads with d(loss).  Read `forward` from the bottom up beside this.
@@ -91,28 +94,30 @@ class VAE(Model):
         KL and log q; h feeds both heads.  Returns nothing: x is also the target, so what leaves the
         encoder is not d(loss)/dx.
         """
-        if self._terms is None:
+        if self._wires is None:
             raise RuntimeError("VAE.backward called without a forward before it")
-        wires, self._terms = self.estimator(self._terms), None
+        wires, self._wires = self._wires, None
         # loss = -objective: the sign turns here, once.  path is a gain, so it does not turn.
-        dlog_px, dlog_ratio, dlog_qz, dkl = (-w.ravel() for w in (wires.decoder, wires.latent, wires.score, wires.kl))
+        decoder, latent, score, dkl = -wires.decoder.ravel(), -wires.latent.ravel(), -wires.score.ravel(), -wires.kl
+        path = wires.path.reshape(-1, 1)
 
         # decoder, theta
-        dlogits = self.likelihood.backward(dlog_px)                           # (K*B, D)
-        dg = self.to_out.backward(dlogits)                                    # (K*B, H)
-        dz_px = self.dec.backward(dg)                                         # (K*B, Z)   theta's gradients are final here
-        # sampling node: everything that reached z goes on to mu and logvar
-        dz_pz = self.latent.log_prior_backward(dlog_ratio)                    # (K*B, Z)
-        dz_qz, dmu_qz, dlogvar_qz = self.latent.log_q_backward(-dlog_ratio, dlog_qz)
-        dz = wires.path.reshape(-1, 1) * (dz_px + dz_pz + dz_qz)              # (K*B, Z)
-        dmu_z, dlogvar_z = self.latent.sample_backward(dz)                    # (B, Z)     dmu = dz, dlogvar = dz * eps * std / 2
+        dout = self.likelihood.backward(decoder)                       # (K*B, D)
+        dg = self.to_out.backward(dout)                                # (K*B, H)
+        dz_px = self.dec.backward(dg)                                  # (K*B, Z)   theta's gradients are final here
+        # log prior and log q of the sample: weights 0 where the KL is analytic
+        dz_pz = self.latent.log_prior_backward(latent)                 # (K*B, Z)
+        dz_qz, dmu_qz, dlogvar_qz = self.latent.log_q_backward(-latent, score)
+        # sampling node: what reached z goes on to mu and logvar
+        dz = path * (dz_px + dz_pz + dz_qz)                            # (K*B, Z)
+        dmu_z, dlogvar_z = self.latent.sample_backward(dz)             # (B, Z)   dmu = dz, dlogvar = dz * eps * std / 2, summed over k
         # the KL joins here
-        dmu_kl, dlogvar_kl = self.latent.kl_backward(dkl)                     # (B, Z)     beta/B * mu, beta/B * (e^logvar - 1) / 2
-        dmu = dmu_z + dmu_qz + dmu_kl                                         # (B, Z)
-        dlogvar = dlogvar_z + dlogvar_qz + dlogvar_kl                         # (B, Z)
+        dmu_kl, dlogvar_kl = self.latent.kl_backward(dkl)              # (B, Z)   beta/B * mu, beta/B * (e^logvar - 1) / 2
+        dmu = dmu_z + dmu_qz + dmu_kl                                  # (B, Z)
+        dlogvar = dlogvar_z + dlogvar_qz + dlogvar_kl                  # (B, Z)
         # encoder, phi: both heads read h
-        dh = self.to_logvar.backward(dlogvar) + self.to_mu.backward(dmu)      # (B, H)
-        self.enc.backward(dh, input_grad=False)                               # and the walk ends: nobody needs dx
+        dh = self.to_logvar.backward(dlogvar) + self.to_mu.backward(dmu)   # (B, H)
+        self.enc.backward(dh, input_grad=False)                        # and the walk ends: nobody needs dx
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """Yield (name, layer) in the order encoder, heads, decoder, likelihood."""

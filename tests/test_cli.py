@@ -83,7 +83,7 @@ def wrong(here, x, **files):
 
 @pytest.mark.parametrize("make, message", [
     (lambda here: ["--data", "none.npy"], "none.npy: no such file"),
-    (lambda here: wrong(here, np.full((9, 4), 255.0)), "found 255 at row 0, pixel 0 (max 255): divide by 255?"),
+    (lambda here: wrong(here, np.full((9, 4), 255.0)), "found 255 at row 0, pixel 0 (min 255, max 255): divide by 255?"),
     (lambda here: wrong(here, np.full((9, 4), np.nan)), "must be finite, found nan"),
     (lambda here: wrong(here, np.zeros((0, 4))), "is empty"),
     (lambda here: wrong(here, np.zeros(4)), "must have shape (N, D)"),

@@ -116,7 +116,7 @@ BAD = {
     "objects": (lambda p: save_npy(p, np.array([[None, 1]], dtype=object)), "holds Python objects"),
     "strings": (lambda p: save_npy(p, np.array([["a", "b"], ["c", "d"]])), "must be bool, uint8 or float pixels, got dtype <U1"),
     "complex numbers": (lambda p: save_npy(p, np.ones((2, 2), complex)), "got dtype complex128"),
-    "wide integers": (lambda p: save_npy(p, np.ones((2, 2), int)), "got dtype int64"),
+    "wide integers": (lambda p: save_npy(p, np.full((2, 2), 1000)), "holds whole numbers from 1000 to 1000"),
     "no images": (lambda p: save_npy(p, np.ones((0, 5))), r"is empty: shape \(0, 5\)"),
     "no pixels": (lambda p: save_npy(p, np.ones((5, 0))), r"is empty: shape \(5, 0\)"),
     "one dimension": (lambda p: save_npy(p, np.ones(5)), r"must have shape \(N, D\), \(N, H, W\) or \(N, H, W, 1\), got \(5,\)"),

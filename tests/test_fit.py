@@ -104,8 +104,37 @@ def test_the_last_good_model_is_kept_when_training_blows_up(X):
 
 @blows_up
 def test_far_too_long_steps_end_in_one_clear_error(X):
-    with pytest.raises(NonFiniteError, match="a smaller lr than 1e"):
+    with pytest.raises(NonFiniteError, match="Try a smaller lr than 1e"):
         fit(small(), X, epochs=50, lr=1e12, rng=0)
+
+
+@blows_up
+def test_a_nan_of_the_very_last_step_is_seen(X):
+    vae = small()
+    before = [p.copy() for _, p, _ in vae.named_params()]
+    with pytest.raises(NonFiniteError, match="epoch 1, last batch: first in the parameter"):
+        fit(vae, X, epochs=1, batch_size=len(X), lr=1e38, rng=0)
+    for (_, p, _), q in zip(vae.named_params(), before):
+        np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_the_test_images_may_be_stored_otherwise_than_the_training_images(rng, likelihood):
+    """uint8 or float, the same images give the same test ELBO."""
+    X = (rng.random((40, D)) * 255).round().astype(np.uint8)
+    vae = lambda: small(likelihood=likelihood, dtype=np.float64)
+    elbos = [fit(vae(), a, X_test=b, epochs=1, rng=0, binarize="none")[0]["test_elbo"] for a in (X, X / 255) for b in (X, X / 255)]
+    assert elbos == pytest.approx([elbos[0]] * 4, rel=1e-9)
+
+
+def test_binary_training_images_refuse_grey_bytes_to_test_on(rng):
+    with pytest.raises(ValueError, match="go from 0 to 1, the test images up to 255"):
+        fit(small(), np.eye(D, dtype=np.uint8), X_test=np.full((2, D), 255, np.uint8))
+
+
+def test_what_is_no_intensity_cannot_be_binarised(rng):
+    with pytest.raises(ValueError, match=r"X: x must lie in \[0, 1\]"):
+        fit(small(likelihood="gaussian"), rng.standard_normal((20, D)), binarize="dynamic")
 
 
 @pytest.mark.parametrize("settings, message", [

@@ -144,5 +144,25 @@ def test_dense_names_the_shape_it_wants(rng):
 
 
 def test_log_q_refuses_rows_that_are_no_multiple_of_the_batch():
-    with pytest.raises(ValueError, match="K samples for each of the 2 rows"):
+    with pytest.raises(ValueError, match="K samples for each of the 2 rows of the batch, got 3"):
         GaussianLatent().log_q(np.zeros((3, 1)), np.zeros((2, 1)), np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("bad", [np.ones((2, 3), int), np.ones((2, 3), np.float16)])
+def test_numbers_that_no_kernel_is_made_for_are_refused(bad):
+    for forward in (Tanh().forward, GaussianLatent().log_prior, lambda a: BernoulliLikelihood().forward(a, a)):
+        with pytest.raises(ValueError, match="must be float32 or float64"):
+            forward(bad)
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 4)), np.zeros((0, 4))])
+@pytest.mark.parametrize("likelihood", [BernoulliLikelihood(), GaussianLikelihood(0.0)], ids=["bernoulli", "gaussian"])
+def test_a_likelihood_wants_whole_samples_of_its_images(likelihood, x):
+    with pytest.raises(ValueError, match="K samples for each of the"):
+        likelihood.forward(np.zeros((7, 4)), x)
+
+
+def test_a_sequential_inside_a_sequential_is_unpacked(rng):
+    inner = Sequential(Dense(4, 3, rng, F8), Tanh())
+    outer = Sequential(inner, Dense(3, 2, rng, F8))
+    assert [type(layer) for layer in outer.layers] == [Dense, Tanh, Dense] and list(outer.params) == ["0.W", "0.b", "2.W", "2.b"]

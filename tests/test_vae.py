@@ -133,7 +133,7 @@ def test_any_layers_make_a_vae(rng):
         vae.save("never.npz")
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", GaussianLikelihood("per_pixel"), GaussianLikelihood(-1.5)])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", GaussianLikelihood("per_pixel"), GaussianLikelihood(np.float32(-1.5))])
 def test_save_and_load_give_the_same_model(likelihood, tmp_path, rng):
     vae = model(likelihood=likelihood, beta=1.7, estimator=estimators.elbo_mc, dtype=np.float32)
     vae.save(tmp_path / "model.npz")
@@ -234,3 +234,26 @@ def test_eight_images_can_be_overfitted(rng):
         vae.backward()
         adam.step()
     assert loss < 0.05
+
+
+def test_a_likelihood_of_another_precision_is_refused():
+    with pytest.raises(ValueError, match="raw_logvar is float32, the model float64"):
+        model(likelihood=GaussianLikelihood("shared"))
+
+
+def test_save_refuses_what_load_could_not_read(tmp_path):
+    def mine(t):
+        return estimators.elbo(t)
+
+    mine.objective = estimators.analytic_elbo
+    with pytest.raises(ValueError, match="save knows elbo, elbo_mc, not mine"):
+        model(estimator=mine).save(tmp_path / "model.npz")
+    with pytest.raises(ArchiveError, match="there is no folder"):
+        model().save(tmp_path / "none" / "model.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_whole_numbers_past_one_are_no_pixels():
+    with pytest.raises(ValueError, match="whole numbers up to 200; .* divide by 255"):
+        model(likelihood="gaussian").forward(np.full((2, D), 200, np.uint8))
+    assert model().forward(np.ones((2, D), int)).loss > 0

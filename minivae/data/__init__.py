@@ -94,7 +94,7 @@ def _from_arrays(path: Path, x_train: np.ndarray, x_test: np.ndarray | None) -> 
         split = f"{held} of {held + len(x_train)} rows held out"
     else:
         x_test, test_shape = _as_rows(x_test, f"{path}: x_test")
-        if x_test.shape[1] != x_train.shape[1]:
+        if test_shape != image_shape:
             raise ValueError(f"{path}: x_train has images of {image_shape}, x_test of {test_shape}")
         split = "split as given"
     if x_train.dtype == np.uint8:

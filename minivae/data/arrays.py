@@ -11,13 +11,17 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """x_train and x_test (or None) from a .npy, or a .npz with those keys or one array only."""
     try:
         with open(path, "rb") as file:
+            start = file.read(6)
+            if start != b"\x93NUMPY" and start[:2] != b"PK":
+                raise ValueError(f"it starts with {start!r}")
+            file.seek(0)
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return loaded, None
             keys = loaded.files
             if "x_train" in keys:
                 return loaded["x_train"], loaded["x_test"] if "x_test" in keys else None
-            if len(keys) == 1:
+            if len(keys) == 1 and keys != ["x_test"]:
                 return loaded[keys[0]], None
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         if "Object arrays" in str(error):

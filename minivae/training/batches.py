@@ -16,8 +16,12 @@ def check_pixels(X: np.ndarray, name: str = "X") -> np.ndarray:
     X = np.asarray(X)
     if X.dtype.kind == "f" and X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float32)
+    if X.dtype.kind in "iu" and X.dtype != np.uint8:
+        if X.size and not (0 <= X.min() and X.max() <= 255):
+            raise ValueError(f"{name} holds whole numbers from {X.min()} to {X.max()}: scale them to floats in [0, 1], or to uint8")
+        X = X.astype(np.uint8)
     if X.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
-        raise ValueError(f"{name} must be bool, uint8 or float pixels, got dtype {X.dtype}: convert it with .astype(np.float32)?")
+        raise ValueError(f"{name} must be bool, uint8 or float pixels, got dtype {X.dtype}")
     if X.ndim != 2:
         raise ValueError(f"{name} must have shape (N, D), got {X.shape}")
     if 0 in X.shape:
@@ -33,10 +37,20 @@ def scale_of(X: np.ndarray) -> float:
     return 255.0 if X.dtype == np.uint8 and X.max() > 1 else 1.0
 
 
+def scales_of(X: np.ndarray, X_test: np.ndarray) -> tuple[float, float]:
+    """The scales of both: of two uint8 arrays the training images decide, of any other pair each for itself."""
+    scale, scale_test = scale_of(X), scale_of(X_test)
+    if X.dtype == X_test.dtype == np.uint8:
+        if scale_test > scale:
+            raise ValueError(f"the training images go from 0 to {X.max()}, the test images up to {X_test.max()}: bring them to one scale")
+        scale_test = scale
+    return scale, scale_test
+
+
 def is_grey(X: np.ndarray) -> bool:
     """Whether X has values other than its two extremes, black and white."""
     scale = scale_of(X)
-    return any(bool(((rows != 0) & (rows != scale)).any()) for rows in np.array_split(X, max(1, X.size // 10**7)))
+    return any(bool(((part != 0) & (part != scale)).any()) for part in np.array_split(X, max(1, X.size // 10**7)))
 
 
 def choose_treatment(binarize: str | None, likelihood) -> str:

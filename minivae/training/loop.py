@@ -8,7 +8,8 @@ import numpy as np
 from tqdm import tqdm
 
 from minivae import estimators
-from minivae.training.batches import check_pixels, choose_treatment, draw, scale_of
+from minivae.likelihoods import BernoulliLikelihood
+from minivae.training.batches import check_pixels, choose_treatment, draw, scale_of, scales_of
 from minivae.training.optim import Adam
 from minivae.vae import VAE
 
@@ -57,10 +58,11 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
         When the loss turns NaN or infinite; it names the first layer that did, and the model is
         left with the parameters of the last epoch that was whole.
     """
-    X = check_data(vae, X, "X")
-    X_test = None if X_test is None else check_data(vae, X_test, "X_test")
     check_settings(epochs, batch_size, samples, lr)
-    treatment, scale = choose_treatment(binarize, vae.likelihood), scale_of(X)
+    treatment = choose_treatment(binarize, vae.likelihood)
+    X = check_data(vae, X, "X", treatment)
+    X_test = None if X_test is None else check_data(vae, X_test, "X_test", treatment)
+    scale, scale_test = scales_of(X, X if X_test is None else X_test)
     rng = np.random.default_rng(rng)
     adam = Adam(vae.named_params(), lr)
     history, start = [], perf_counter()
@@ -69,12 +71,14 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     for epoch in range(1, epochs + 1):
         try:
             loss, recon, kl = _one_epoch(vae, adam, X, batch_size, samples, scale, treatment, rng, f"epoch {epoch}" if progress else None)
-            test_elbo = float("nan") if X_test is None else evaluate(vae, X_test, binarize=treatment, scale=scale)["elbo"]
+            test_elbo = float("nan") if X_test is None else evaluate(vae, X_test, binarize=treatment, scale=scale_test)["elbo"]
+            if (name := non_finite_param(vae)) is not None:
+                raise NonFiniteError(f"last batch: first in {name}")
         except NonFiniteError as error:
             for name, p, _ in vae.named_params():
                 p[...] = good[name]
-            raise NonFiniteError(f"training turned non-finite in epoch {epoch}, {error}. The model is back at the end of epoch {epoch - 1}; "
-                                 f"a smaller lr than {lr:g} may help") from None
+            raise NonFiniteError(f"training turned non-finite in epoch {epoch}, {error}. The model is back at the end of epoch {epoch - 1}. "
+                                 + (f"Try a smaller lr than {lr:g}" if adam.t else "No step was taken yet: look at the data and the model")) from None
         good = {name: p.copy() for name, p, _ in vae.named_params()}
         history.append({"epoch": epoch, "loss": loss, "recon": recon, "kl": kl, "test_elbo": test_elbo, "seconds": perf_counter() - start})
         if callback:
@@ -104,8 +108,9 @@ def evaluate(vae: VAE, X: np.ndarray, *, binarize: str | None = None, scale: flo
     The images are binarised once and eps is drawn once, from a seed of their own, so that two
     models are judged on the same numbers.  `scale` says what to divide uint8 by, when X alone cannot.
     """
-    X = check_data(vae, X, "X")
-    treatment, scale = choose_treatment(binarize, vae.likelihood), scale or scale_of(X)
+    treatment = choose_treatment(binarize, vae.likelihood)
+    X = check_data(vae, X, "X", treatment)
+    scale = scale or scale_of(X)
     rng = np.random.default_rng(EVALUATION_SEED)
     totals = np.zeros(3)
     with vae.undisturbed(), vae.judged_by(estimators.elbo, beta=1.0):
@@ -127,14 +132,27 @@ def check_settings(epochs: int, batch_size: int, samples: int, lr: float) -> Non
         raise ValueError(f"lr must be a number > 0, got {lr}")
 
 
-def check_data(vae: VAE, X: np.ndarray, name: str) -> np.ndarray:
+def check_data(vae: VAE, X: np.ndarray, name: str, treatment: str) -> np.ndarray:
     """X as pixels that this model can be trained on, or a ValueError in one line."""
     X = check_pixels(X, name)
     if X.shape[1] != vae.x_dim:
         raise ValueError(f"{name} must have {vae.x_dim} pixels per row for this model, got shape {X.shape}")
     if X.dtype.kind == "f":
-        vae.likelihood.check(X)
+        try:
+            vae.likelihood.check(X)
+            if treatment != "none":
+                BernoulliLikelihood().check(X)             # only an intensity in [0, 1] can be made black or white
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return X
+
+
+def non_finite_param(vae: VAE) -> str | None:
+    """The first parameter, in forward order, that is not finite."""
+    for name, param, _ in vae.named_params():
+        if not np.isfinite(param).all():
+            return f"the parameter {name}"
+    return None
 
 
 def first_non_finite(vae: VAE) -> str:
