@@ -12,6 +12,8 @@ _HOMES = {
     "VAE": "minivae.vae",
     "fit": "minivae.training.loop",
     "load_data": "minivae.data",
+    "check_layer": "minivae.gradcheck",
+    "check_model": "minivae.gradcheck",
 }
 __all__ = list(_HOMES)
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-EXIT_OK, EXIT_WRONG_INPUT, EXIT_NON_FINITE = 0, 2, 3
+EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT, EXIT_NON_FINITE = 0, 1, 2, 3
 
 # what each data set is trained with where the command line says nothing
 RECIPES = {
@@ -15,7 +15,7 @@ RECIPES = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 for wrong input, or 3 for a training that turned non-finite."""
+    """Run one command; the exit code is 0, 1 for a wrong gradient, 2 for wrong input, 3 for a training that turned non-finite."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv = ["train", *argv]
@@ -43,10 +43,11 @@ def parser() -> argparse.ArgumentParser:
     import minivae
 
     top = argparse.ArgumentParser(prog="minivae", description="A variational autoencoder whose every gradient you can read and check.",
-                                  epilog="exit codes: 0 done, 2 wrong input, 3 training turned non-finite, 130 interrupted")
+                                  epilog="exit codes: 0 done, 1 a gradient is wrong, 2 wrong input, 3 training turned non-finite, 130 interrupted")
     top.add_argument("--version", action="version", version=f"minivae {minivae.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_gradcheck(commands)
     return top
 
 
@@ -124,3 +125,110 @@ def _train(arguments: argparse.Namespace) -> int:
 
     Run(data, settings, lambda: run_folder(data.name, arguments.out)).train()
     return EXIT_OK
+
+
+def _add_gradcheck(commands) -> None:
+    check = commands.add_parser("gradcheck", help="check every gradient of the package, or of a layer of yours; plant a bug and see it caught",
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                description="Hold every hand-written gradient to finite differences, in float64, through the kernels that training runs.",
+                                epilog="examples:\n"
+                                       "  minivae gradcheck                               all checks, a row each\n"
+                                       "  minivae gradcheck Dense                         one of them, array by array\n"
+                                       "  minivae gradcheck mymodule:MyLayer              a layer of yours, made as MyLayer() or MyLayer(n_in, n_out, rng, dtype),\n"
+                                       "                                                  or a function of yours that returns (layer, *inputs)\n"
+                                       "  minivae gradcheck --plant kl-mu-dropped         plant a known bug, in memory, and see what catches it\n"
+                                       "  minivae gradcheck --plant all                   the whole museum")
+    check.set_defaults(run=_gradcheck)
+    check.add_argument("name", nargs="?", help="a check (see the first column), or module:name of yours")
+    check.add_argument("--plant", metavar="FAULT", help="a fault's name, or all")
+    check.add_argument("--json", action="store_true", help="print rows as JSON")
+    check.add_argument("--seed", type=_seed, default=0, help="of the points and directions (default: 0)")
+
+
+def _gradcheck(arguments: argparse.Namespace) -> int:
+    if arguments.plant == "all":
+        return _museum(arguments)
+    if arguments.plant is not None:
+        return _plant_one(arguments)
+    return _check(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import json
+
+    from minivae import checks
+    from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
+
+    name = arguments.name
+    if name is None:
+        chosen = checks.CHECKS
+    elif name in checks.CHECKS:
+        chosen = {name: checks.CHECKS[name]}
+    elif ":" in name:
+        sys.path.insert(0, "")                             # a module in the folder where the command was typed
+        chosen = {name: lambda seed: checks.user_check(name, seed)}
+    else:
+        raise ValueError(f"unknown check {name!r}; choose from {', '.join(checks.CHECKS)}, or name a layer of yours as module:Class")
+    counts, records = dict.fromkeys((PASS, FAIL, KINK, INCONCLUSIVE), 0), []
+    for title, check in chosen.items():
+        report = check(arguments.seed)
+        for row in report.rows:
+            counts[row.verdict] += 1
+            records.append({"check": title, **row._asdict()})
+        if arguments.json:
+            continue
+        if name is not None or not report.ok:
+            print(report, flush=True)
+        else:
+            worst = max((row for row in report.rows if row.bar > 0), key=lambda row: abs(row.analytic - row.numeric) / row.bar)
+            print(f"{title:30s} {len(report.rows):3d} rows   worst difference {abs(worst.analytic - worst.numeric):8.1e} of an error bar of "
+                  f"{worst.bar:7.1e} ({worst.name})", flush=True)
+    if arguments.json:
+        print(json.dumps(records, default=str, indent=1))
+    else:
+        print(f"{len(chosen)} checks: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+    return EXIT_WRONG_GRADIENT if counts[FAIL] else EXIT_OK
+
+
+def _plant_one(arguments: argparse.Namespace) -> int:
+    from minivae import museum
+    from minivae.checks import CHECKS
+    from minivae.model import choose
+
+    fault = choose(arguments.plant, museum.BY_NAME, "fault")
+    caught = museum.catch(fault, arguments.seed)
+    print(f"planted in {fault.where}, in memory only:")
+    for where, old, new in ((fault.where, fault.old, fault.new), *fault.also):
+        print(f"  {where}")
+        print("".join(f"    - {line.strip()}\n" for line in old.splitlines()) + "".join(f"    + {line.strip()}\n" for line in new.splitlines()), end="")
+    print(f"what a user would see: {fault.symptom}\n")
+    if not caught.check:
+        print("MISSED")
+        return EXIT_WRONG_GRADIENT
+    if caught.row == museum.AN_ERROR:
+        print(f"caught by {caught.check}: {caught.message}")
+    else:
+        with museum.planted(fault):
+            print(CHECKS[caught.check](arguments.seed))
+        print(f"\ncaught by {caught.check}, {caught.row}: {caught.message}")
+    return EXIT_WRONG_GRADIENT
+
+
+def _museum(arguments: argparse.Namespace) -> int:
+    import json
+
+    from minivae import museum
+
+    caught, records = 0, []
+    for fault in museum.FAULTS:
+        found = museum.catch(fault, arguments.seed)
+        caught += bool(found.check)
+        records.append({"fault": fault.name, "mechanism": fault.mechanism, "where": fault.where, "symptom": fault.symptom, **found._asdict()})
+        if not arguments.json:
+            by = f"{found.check}, {found.row}" if found.check else "MISSED"
+            print(f"{fault.name:33s} {fault.where:40s} {by}\n    {found.message}\n    seen in training: {fault.symptom}", flush=True)
+    if arguments.json:
+        print(json.dumps(records, indent=1))
+    else:
+        print(f"{caught} of {len(museum.FAULTS)} caught")
+    return EXIT_OK if caught == len(museum.FAULTS) else EXIT_WRONG_GRADIENT

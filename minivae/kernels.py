@@ -69,12 +69,12 @@ def relu_forward(x, y):
 
 
 @kernel
-def relu_backward(y, dy, dx):
-    """dx = dy * (y > 0)"""
+def relu_backward(x, dy, dx):
+    """dx = dy * (x > 0)"""
     zero = dy.dtype.type(0)
-    for n in range(y.shape[0]):
-        for j in range(y.shape[1]):
-            dx[n, j] = dy[n, j] if y[n, j] > 0 else zero
+    for n in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            dx[n, j] = dy[n, j] if x[n, j] > 0 else zero
 
 
 @kernel

@@ -112,23 +112,27 @@ class Dense(Layer):
 
 
 class ReLU(Layer):
-    """y = max(x, 0).  dy/dx = 1 where y > 0, else 0; at the kink itself we take 0."""
+    """y = max(x, 0).  dy/dx = 1 where x > 0, else 0; at the kink itself we take 0."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n)  ->  y : (B, n)."""
         x = rows(x, (None, None), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
         kernels.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
-        self._cache["forward"] = (y,)
+        self._cache["forward"] = (x,)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy : (B, n)  ->  dx : (B, n)."""
-        (y,) = self._take()
-        dy = rows(dy, y.shape, y.dtype, "dy of ReLU")
-        dx = self._work("dx", y.shape, y.dtype)
-        kernels.relu_backward(y, dy, dx)               # dx = dy * (y > 0)
+        (x,) = self._take()
+        dy = rows(dy, x.shape, x.dtype, "dy of ReLU")
+        dx = self._work("dx", x.shape, x.dtype)
+        kernels.relu_backward(x, dy, dx)               # dx = dy * (x > 0)
         return dx
+
+    def kink_inputs(self) -> np.ndarray:
+        """The numbers whose zero is a kink, as the last forward saw them: a finite difference must not cross one."""
+        return self._cache["forward"][0]
 
 
 class Tanh(Layer):

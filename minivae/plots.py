@@ -73,6 +73,21 @@ def latent(mu: np.ndarray, labels: np.ndarray | None, kl_per_dim: np.ndarray, pa
         _save(figure, path)
 
 
+def taylor(h: np.ndarray, remainder: np.ndarray, right: bool, title: str, path: Path) -> None:
+    """What is left of f(x+hu) - f(x-hu) after 2h<g,u>: it falls as h^3 for a right gradient, as h for a wrong one."""
+    seen = remainder > 0
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(5.5, 4))
+        axes.loglog(h[seen], remainder[seen], "o-", color=BLUE if right else ORANGE, markersize=4, label="measured")
+        top = remainder[seen].max() if seen.any() else 1.0
+        axes.loglog(h, top * (h / h[0]) ** 3, color=GREY, linestyle="--", linewidth=1, label="falls as $h^3$: the gradient is right")
+        axes.loglog(h, top * (h / h[0]), color=GREY, linestyle=":", linewidth=1, label="falls as $h$: it is wrong")
+        floor = remainder[seen].min() / 10 if seen.any() else 1e-18
+        axes.set(title=title, xlabel="step h", ylabel="|f(x+hu) - f(x-hu) - 2h<g,u>|", ylim=(floor, None))
+        axes.legend()
+        _save(figure, path)
+
+
 def _sheet(images: np.ndarray, image_shape: tuple[int, int], columns: int, title: str, path: Path) -> None:
     sheet = tile(images, image_shape, columns)
     width = 7.0

@@ -30,8 +30,8 @@ def relu_forward(x):
     return np.where(x <= 0, 0, x)
 
 
-def relu_backward(y, dy):
-    return dy * (y > 0)
+def relu_backward(x, dy):
+    return dy * (x > 0)
 
 
 def tanh_forward(x):
