@@ -1,0 +1,370 @@
+"""The checker itself: it finds what is wrong, names it, and accuses nobody else."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minivae import VAE, check_layer, check_model, estimators
+from minivae.checks import CHECKS
+from minivae.cli import main
+from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Node, check_precision, romberg
+from minivae.layers import Dense, Layer, ReLU, Sequential, Tanh
+
+from conftest import JIT
+
+pytestmark = pytest.mark.gradients
+
+F8 = np.float64
+SEEDS = 20 if JIT else 1
+
+
+def row(report, name):
+    return next(r for r in report.rows if r.name == name)
+
+
+# --- no false alarm -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if name != "VAE.784-400-20"])
+def test_correct_code_raises_no_alarm(name):
+    for seed in range(SEEDS):
+        CHECKS[name](seed).raise_if_wrong()
+
+
+@pytest.mark.parametrize("seed", range(3 if JIT else 1))
+def test_a_big_relu_model_raises_no_alarm(seed):
+    rng = np.random.default_rng(seed)
+    vae = VAE.mlp(784, [400], 20, rng=rng) if JIT else VAE.mlp(64, [20], 5, rng=rng)
+    report = check_model(vae, rng.random((8, vae.x_dim)) < 0.2, rng.standard_normal((8, vae.z_dim)), rng=rng)
+    report.raise_if_wrong()
+    assert all(r.verdict == PASS for r in report.rows), str(report)
+
+
+# --- the reference --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("f, slope", [(np.exp, 1.0), (lambda h: np.sin(3 * h), 3.0), (lambda h: 1 / (1 + np.exp(-h)), 0.25), (lambda h: 5 * h, 5.0)])
+def test_romberg_is_good_to_a_few_roundings_and_its_bar_is_honest(f, slope):
+    value, bar = romberg(f, 2.0**-4, 1e-16)
+    assert abs(value - slope) <= bar < 1e-11
+
+
+def test_the_bar_counts_rounding():
+    """A function with noise of 1e-9 in it: the bar grows, and still holds."""
+    rng = np.random.default_rng(0)
+    value, bar = romberg(lambda h: np.exp(h) + 1e-9 * rng.uniform(-1, 1), 2.0**-4, 1e-9)
+    assert abs(value - 1) <= bar and bar > 1e-8
+
+
+class Noisy(Layer):
+    """Right, but computed with an error of 1e-3: nothing can be said of it."""
+
+    def forward(self, x):
+        self.rng = getattr(self, "rng", np.random.default_rng(0))
+        return x + 1e-3 * self.rng.standard_normal(x.shape)
+
+    def backward(self, dy):
+        return 1.0001 * dy
+
+
+def test_a_noisy_reference_never_blames_the_gradient(rng):
+    assert row(check_layer(Noisy(), rng.standard_normal((3, 2))), "x").verdict == INCONCLUSIVE
+
+
+# --- kinks ----------------------------------------------------------------------------------------
+
+
+def test_a_relu_at_its_kink_is_a_kink_and_the_unit_is_named(rng):
+    x = rng.standard_normal((3, 4))
+    x[1, 2] = 0.0
+    found = row(check_layer(ReLU(), x), "x")
+    assert found.verdict == KINK and found.index == (1, 2) and "unit (1, 2) of ReLU stands at its kink: its input is 0.0e+00" in found.note
+
+
+def test_a_kink_inside_a_network_is_named_by_its_layer(rng):
+    layer = Sequential(Dense(3, 2, rng, F8), ReLU(), Dense(2, 2, rng, F8))
+    layer.params["0.W"][:, 0] = 0.0
+    layer.params["0.b"][0] = 0.0
+    found = row(check_layer(layer, rng.standard_normal((4, 3))), "0.b")
+    assert found.verdict == KINK and "of 1 stands at its kink" in found.note
+
+
+class Leaky(Layer):
+    """A kink that the layer tells nobody of."""
+
+    def forward(self, x):
+        self._cache["forward"] = (x,)
+        return np.where(x > 0, x, 0.1 * x)
+
+    def backward(self, dy):
+        (x,) = self._take()
+        return np.where(x > 0, dy, 0.1 * dy)
+
+
+def test_an_undeclared_kink_is_seen_by_the_second_difference(rng):
+    x = rng.standard_normal((3, 4))
+    check_layer(Leaky(), x).raise_if_wrong()
+    x[0, 3] = 0.0
+    found = row(check_layer(Leaky(), x), "x")
+    assert found.verdict == KINK and found.index == (0, 3) and "slope jumps" in found.note
+
+
+def test_a_step_too_long_for_relu_is_shortened_not_blamed(rng):
+    """Inputs 1e-4 from the kink: a first step of 2^-4 would cross it."""
+    x = 1e-4 * np.sign(rng.standard_normal((3, 4)))
+    found = row(check_layer(ReLU(), x), "x")
+    assert found.verdict == PASS and found.bar < 1e-8
+
+
+# --- faults and their names -----------------------------------------------------------------------
+
+
+class Wrong(Dense):
+    """Dense, and then `spoil` has its way with the gradients."""
+
+    def __init__(self, n_in, n_out, rng, spoil):
+        super().__init__(n_in, n_out, rng, F8)
+        self.spoil = spoil
+
+    def backward(self, dy, input_grad=True):
+        dx = super().backward(dy)
+        return self.spoil(self, dx, dy)
+
+
+def spoiled(change):
+    def spoil(layer, dx, dy):
+        change(layer.grads["W"])
+        return dx
+
+    return spoil
+
+
+def swap(layer, dx, dy):
+    layer.grads["W"], layer.grads["V"] = layer.grads["V"], layer.grads["W"]
+    return dx
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda g: g.__imul__(2), "twice too large"),
+    (lambda g: g.__imul__(0.5), "half of what they should be"),
+    (lambda g: g.__imul__(-1), "right but for the sign"),
+    (lambda g: g.__imul__(5), "5 times too large, which is the batch size: a sum where a mean belongs"),
+    (lambda g: g.__itruediv__(3), "3 times too small, which is the number of columns"),
+    (lambda g: g.__imul__(1 + 1e-6), "1.000001 times"),
+    (lambda g: g.__imul__(0), "never filled"),
+    (lambda g: g.__iadd__(1e-5), "a constant +1e-05 was added"),
+    (lambda g: g.__setitem__(slice(None), g.T.copy()), "transposed"),
+    (lambda g: g.__setitem__(slice(None), g[:, ::-1].copy()), "columns reversed"),
+    (lambda g: g.__setitem__((1, 2), -g[1, 2]), "only entry (1, 2) is wrong"),
+    (lambda g: g.__setitem__(2, 1.01 * g[2]), "only row 2 is wrong"),
+    (lambda g: g.__setitem__((slice(None), 0), 0), "only column 0 is wrong"),
+    (lambda g: g.__setitem__(slice(None), np.float32(g)), "times what they should be"),
+    (lambda g: g.__setitem__((0, 0), np.nan), "not a finite number"),
+])
+def test_a_fault_is_found_and_its_pattern_named(change, words, rng):
+    report = check_layer(Wrong(3, 3, rng, spoiled(change)), rng.standard_normal((5, 3)))
+    found = row(report, "W")
+    assert not report.ok and found.verdict == FAIL and words in found.note, str(report)
+    assert row(report, "x").verdict == row(report, "b").verdict == PASS
+    with pytest.raises(GradientError, match="W .* FAIL"):
+        report.raise_if_wrong()
+
+
+class TwoMatrices(Layer):
+    """y = x W + x V, with the two gradients swapped."""
+
+    def __init__(self, rng):
+        super().__init__()
+        self.params = {"W": rng.standard_normal((3, 2)), "V": rng.standard_normal((3, 2))}
+        self.grads = {k: np.zeros((3, 2)) for k in self.params}
+
+    def forward(self, x):
+        self._cache["forward"] = (x,)
+        return x @ self.params["W"] + 2 * x @ self.params["V"]
+
+    def backward(self, dy):
+        (x,) = self._take()
+        self.grads["V"][...], self.grads["W"][...] = x.T @ dy, 2 * x.T @ dy
+        return dy @ (self.params["W"] + 2 * self.params["V"]).T
+
+
+def test_two_swapped_gradients_are_recognised(rng):
+    report = check_layer(TwoMatrices(rng), rng.standard_normal((5, 3)))
+    assert "this is what V got: the two are swapped" in row(report, "W").note
+
+
+@pytest.mark.parametrize("spoil, clause", [
+    (lambda layer, dx, dy: dx / len(dy), "x"),
+    (lambda layer, dx, dy: dx + 1.0, "zero in, zero out"),
+    (lambda layer, dx, dy: dx * np.abs(dy).sum(), "linear in dy"),
+    (lambda layer, dx, dy: dx.astype(np.float32).astype(F8), "x"),
+    (lambda layer, dx, dy: layer._cache.update(forward=(np.ones((5, 3)),)) or dx, "needs a forward each time"),
+    (lambda layer, dx, dy: dy.__imul__(1.1) is None or dx, "leaves its inputs alone"),
+    (lambda layer, dx, dy: np.roll(dx, 1, axis=0), "adds over the batch"),
+    (lambda layer, dx, dy: layer.__dict__.update(n=layer.__dict__.get("n", 0) + 1) or dx * layer.n, "repeats itself"),
+])
+def test_a_broken_contract_is_named(spoil, clause, rng):
+    report = check_layer(Wrong(3, 4, rng, spoil), rng.standard_normal((5, 3)))
+    assert row(report, clause).verdict == FAIL, str(report)
+
+
+def test_a_gradient_of_another_shape_is_a_fail(rng):
+    layer = Dense(3, 4, rng, F8)
+    layer.grads["b"] = np.zeros((1, 4))
+    assert row(check_layer(layer, rng.standard_normal((5, 3))), "b").note == "its gradient has shape (1, 4)"
+
+
+def test_the_checker_wants_float64(rng):
+    with pytest.raises(TypeError, match="W is float32; finite differences need float64"):
+        check_layer(Dense(3, 4, rng), np.zeros((2, 3)))
+
+
+def test_any_pair_of_functions_can_be_checked(rng):
+    x = rng.standard_normal((4, 3))
+    good = check_layer(Node(np.sin, lambda dy: dy * np.cos(x)), x, mixes_rows=True)
+    assert row(good, "x").verdict == PASS
+
+
+# --- whole models ---------------------------------------------------------------------------------
+
+
+def small(rng, **settings):
+    return VAE.mlp(7, [6, 4], 2, **{"rng": rng, "dtype": F8, "activation": "tanh", "beta": 1.7, **settings})
+
+
+def test_a_report_says_where_to_look(rng, monkeypatch):
+    from minivae.latents import GaussianLatent
+
+    right = GaussianLatent.kl_backward
+    monkeypatch.setattr(GaussianLatent, "kl_backward", lambda self, dkl: tuple(0.5 * a for a in right(self, dkl)))
+    report = check_model(small(rng), rng.random((5, 7)), rng.standard_normal((3, 5, 2)))
+    assert "the KL term counts 0.85 times, not 1.7" in row(report, "enc.0.W").note
+    assert row(report, "dec.0.W").verdict == PASS and not report.ok
+    text = str(report)
+    for word in ("enc.0.W", "analytic", "numeric", "FAIL", "PASS"):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", ["enc.0.W", "dec.0.W", "to_logits.W"])
+def test_one_wrong_weight_of_a_big_model_is_found_by_its_index(name, rng, monkeypatch):
+    sizes = (784, [400], 20) if JIT else (64, [30], 5)
+    vae = VAE.mlp(*sizes, rng=rng, dtype=F8)
+    right = VAE.backward
+    rows, columns = dict((n, p) for n, p, _ in vae.named_params())[name].shape
+    index = (rows // 3, columns // 2)
+
+    def backward(self):
+        right(self)
+        grad = dict((n, g) for n, _, g in self.named_params())[name]
+        grad[index] += 1e-3                                # a big gradient here is some 1e-2
+
+    monkeypatch.setattr(VAE, "backward", backward)
+    report = check_model(vae, (rng.random((8, sizes[0])) < 0.5).astype(F8), rng.standard_normal((8, sizes[2])))
+    found = row(report, name)
+    assert found.verdict == FAIL and found.index == index, str(report)
+    assert [r.name for r in report.rows if r.verdict == FAIL] == [name]
+
+
+def test_checking_leaves_the_model_as_it_was(rng):
+    vae = small(rng)
+    before = [p.copy() for _, p, _ in vae.named_params()]
+    vae.forward(rng.random((5, 7)))
+    check_model(vae, rng.random((5, 7)), rng.standard_normal((5, 2)))
+    vae.backward()
+    for (_, p, _), q in zip(vae.named_params(), before):
+        np.testing.assert_array_equal(p, q)
+
+
+def test_a_float32_model_is_checked_as_its_float64_twin(rng):
+    check_model(small(rng, dtype=np.float32), rng.random((5, 7)), rng.standard_normal((5, 2))).raise_if_wrong()
+
+
+def stl(t):
+    """Roeder et al. (2017): not the derivative of any loss."""
+    return estimators.elbo_mc(t)._replace(score=np.zeros_like(t.log_px))
+
+
+def score_function(t):
+    """z held fixed, the density moves."""
+    K, B = t.log_px.shape
+    f = t.log_px + t.beta * (t.log_pz - t.log_qz)
+    zero = np.zeros_like(f)
+    return estimators.Wires(np.ones_like(f) / (K * B), zero, zero, (f - f.mean()) / (K * B), np.zeros_like(t.kl))
+
+
+def half_gain(t):
+    """Weights of every kind at once, path neither open nor cut."""
+    w = estimators.elbo_mc(t)
+    return w._replace(path=np.linspace(0.2, 1.5, w.path.size).reshape(w.path.shape), kl=np.full_like(t.kl, -0.03))
+
+
+@pytest.mark.parametrize("estimator", [stl, score_function, half_gain])
+def test_an_estimator_that_is_no_derivative_is_checked_through_its_frozen_surrogate(estimator, rng):
+    estimator.objective, estimator.is_derivative = estimators.sampled_elbo, False
+    vae = small(rng, estimator=estimator)
+    x, eps = rng.random((5, 7)), rng.standard_normal((3, 5, 2))
+    check_model(vae, x, eps).raise_if_wrong()
+    estimator.is_derivative = True                         # taken as the derivative of its loss it must fail
+    assert not check_model(vae, x, eps).ok
+
+
+# --- float32, the plot, the command -----------------------------------------------------------------
+
+
+def test_a_float32_kernel_that_rounds_too_much_is_caught(rng):
+    class Coarse(Dense):
+        def forward(self, x):
+            return super().forward(x).astype(np.float16).astype(x.dtype)
+
+    x = rng.standard_normal((5, 7))
+    assert check_precision(Dense(7, 4, rng, F8), Dense(7, 4, rng), x).ok
+    assert not check_precision(Dense(7, 4, rng, F8), Coarse(7, 4, rng), x).ok
+
+
+def test_the_taylor_remainder_falls_as_h_cubed_for_a_right_gradient_and_as_h_for_a_wrong_one(rng, tmp_path):
+    x = rng.standard_normal((5, 3))
+    layer = Sequential(Dense(3, 4, rng, F8), Tanh())
+    h = 2.0 ** -np.arange(2, 7)
+    for report, slope in ((check_layer(layer, x), 3.0), (check_layer(Wrong(3, 4, rng, spoiled(lambda g: g.__imul__(1.1))), x), 1.0)):
+        remainder = report._remainder(h)
+        assert np.polyfit(np.log(h), np.log(remainder), 1)[0] == pytest.approx(slope, abs=0.1)     # higher orders bend the line a little
+        report.plot(tmp_path / "taylor.png")
+        assert (tmp_path / "taylor.png").stat().st_size > 5000
+
+
+def test_the_command_checks_one_by_name(capsys):
+    assert main(["gradcheck", "Tanh"]) == 0
+    out = capsys.readouterr().out
+    assert "x" in out and "PASS" in out and out.splitlines()[-1].startswith("1 checks: 8 PASS, 0 FAIL")
+
+
+def test_the_command_speaks_json(capsys):
+    assert main(["gradcheck", "Dense", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"check", "name", "analytic", "numeric", "bar", "verdict"} <= set(rows[0]) and rows[0]["verdict"] == "PASS"
+
+
+def test_the_command_checks_a_layer_of_the_users(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mylayers.py").write_text('''
+import numpy as np
+from minivae.layers import Layer
+
+class Square(Layer):
+    def forward(self, x):
+        self._cache["forward"] = (x,)
+        return x**2
+    def backward(self, dy):
+        (x,) = self._take()
+        return dy * x
+
+def ready():
+    return Square(), np.ones((2, 3))
+''')
+    monkeypatch.chdir(tmp_path)
+    assert main(["gradcheck", "mylayers:Square"]) == 1
+    assert "half of what they should be" in capsys.readouterr().out
+    assert main(["gradcheck", "mylayers:ready"]) == 1
+    assert main(["gradcheck", "mylayers:Cube"]) == 2
+    assert main(["gradcheck", "nonsense"]) == 2
+    assert "unknown check 'nonsense'" in capsys.readouterr().err
