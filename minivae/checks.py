@@ -113,8 +113,9 @@ def _sample_statistics(seed: int) -> Report:
     std, room = np.exp(logvar[:, 0] / 2), 5 / np.sqrt(n)
     shared = "two examples of a batch got the same noise, or the rows are not k*B + n"
     wrong = "z has not the std exp(logvar / 2): was the variance used as std?"
+    off = "z is not centred on mu, or its rows are not k*B + n"
     return _claims("the sample z",
-                   *((f"mean of example {i}", z[:, i].mean(), mu[i, 0], room * std[i], "z is not centred on mu, or its rows are not k*B + n") for i in (0, 1)),
+                   *((f"mean of example {i}", z[:, i].mean(), mu[i, 0], room * std[i], off) for i in (0, 1)),
                    *((f"std of example {i}", z[:, i].std(), std[i], room * std[i], wrong) for i in (0, 1)),
                    ("correlation of examples", np.corrcoef(z.T)[0, 1], 0.0, room, shared),
                    ("correlation of samples", np.corrcoef(z[:-1, 0], z[1:, 0])[0, 1], 0.0, room, "two samples of one example got the same noise"))
@@ -145,9 +146,10 @@ def _likelihoods_normalised(seed: int) -> Report:
     gaussian = np.exp(GaussianLikelihood(-0.6, F8).forward(np.full((len(grid), 1), 0.3), grid)).sum() * step
     chance = -BernoulliLikelihood().forward(np.zeros((1, 784)), rng.random((1, 784)))[0]
     far = BernoulliLikelihood().forward(np.array([[1e4, -1e4]]), np.array([[0.0, 1.0]]))[0]
+    total = np.exp(BernoulliLikelihood().forward(logits, images)).sum()
     rows = BernoulliLikelihood().forward(np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([[0.0], [1.0]]))
     return _claims("the likelihoods",
-                   ("Bernoulli, all images", np.exp(BernoulliLikelihood().forward(logits, images)).sum(), 1.0, 1e-14, "the probabilities do not sum to one"),
+                   ("Bernoulli, all images", total, 1.0, 1e-14, "the probabilities do not sum to one"),
                    ("Gaussian, integral", gaussian, 1.0, 1e-12, "the density does not integrate to one"),
                    ("chance, 784 log 2", chance, 784 * np.log(2), 1e-10, "a uniform predictor costs D log 2: mean and sum mixed?"),
                    ("far-out logits", far, -2e4, 1e-8, "log p at logits of 1e4 must be exact: are probabilities clipped?"),
@@ -165,7 +167,8 @@ def _worked_by_hand(seed: int) -> Report:
     grads = {name: g.ravel() for name, _, g in vae.named_params()}
     wrong = "not the number worked on paper"
     return _claims("a pass worked by hand",
-                   ("recon", r.recon[0], 1.00640887, 1e-8, wrong), ("kl", r.kl[0], 1.30685282, 1e-8, wrong), ("loss", r.loss, 2.31326169, 1e-8, wrong),
+                   ("recon", r.recon[0], 1.00640887, 1e-8, wrong), ("kl", r.kl[0], 1.30685282, 1e-8, wrong),
+                   ("loss", r.loss, 2.31326169, 1e-8, wrong),
                    ("dmu", grads["to_mu.b"][0], -0.53788284, 1e-8, wrong), ("dlogvar", grads["to_logvar.b"][0], 1.88447071, 1e-8, wrong))
 
 
@@ -186,16 +189,15 @@ def _objective(seed: int) -> Report:
 
 def _adam(seed: int) -> Report:
     """Both moments are freed of their zero start: steps 1 and 2 move by lr, whatever the gradient's size."""
-    found = []
+    claims = []
+    wrong = "a constant gradient must move a parameter by lr a step from the first step on: is the bias correction there?"
     for size in (1e-3, 1.0, 50.0):
         param = np.zeros(1)
         adam = Adam([("p", param, np.array([size]))], lr=0.01)
-        adam.step()
-        found.append(-param[0])
-        adam.step()
-        found.append(-param[0])
-    wrong = "a constant gradient must move a parameter by lr a step from the first step on: is the bias correction there?"
-    return _claims("Adam", *((f"after step {1 + i % 2}, grad {(1e-3, 1.0, 50.0)[i // 2]:g}", v, 0.01 * (1 + i % 2), 1e-6, wrong) for i, v in enumerate(found)))
+        for t in (1, 2):
+            adam.step()
+            claims.append((f"after step {t}, grad {size:g}", -param[0], 0.01 * t, 1e-6, wrong))
+    return _claims("Adam", *claims)
 
 
 def _log_q_wires(seed: int) -> Report:
@@ -264,4 +266,5 @@ def user_check(spec: str, seed: int) -> Report:
             return check_layer(_shaken(thing(*arguments), rng), rng.standard_normal((B, D)), rng=rng, title=spec)
         except TypeError as error:
             reason = error
-    raise ValueError(f"{spec}: made neither as {name}() nor as {name}(n_in, n_out, rng, dtype): {reason}; name a function that returns (layer, *inputs)")
+    raise ValueError(f"{spec}: made neither as {name}() nor as {name}(n_in, n_out, rng, dtype): {reason}; "
+                     "name a function that returns (layer, *inputs)")

@@ -130,12 +130,14 @@ def _train(arguments: argparse.Namespace) -> int:
 def _add_gradcheck(commands) -> None:
     check = commands.add_parser("gradcheck", help="check every gradient of the package, or of a layer of yours; plant a bug and see it caught",
                                 formatter_class=argparse.RawDescriptionHelpFormatter,
-                                description="Hold every hand-written gradient to finite differences, in float64, through the kernels that training runs.",
+                                description="Hold every hand-written gradient to finite differences, in float64, "
+                                            "through the kernels that training runs.",
                                 epilog="examples:\n"
                                        "  minivae gradcheck                               all checks, a row each\n"
                                        "  minivae gradcheck Dense                         one of them, array by array\n"
-                                       "  minivae gradcheck mymodule:MyLayer              a layer of yours, made as MyLayer() or MyLayer(n_in, n_out, rng, dtype),\n"
-                                       "                                                  or a function of yours that returns (layer, *inputs)\n"
+                                       "  minivae gradcheck mymodule:MyLayer              a layer of yours, made as MyLayer() or\n"
+                                       "                                                  MyLayer(n_in, n_out, rng, dtype), or a function\n"
+                                       "                                                  that returns (layer, *inputs)\n"
                                        "  minivae gradcheck --plant kl-mu-dropped         plant a known bug, in memory, and see what catches it\n"
                                        "  minivae gradcheck --plant all                   the whole museum")
     check.set_defaults(run=_gradcheck)
@@ -200,7 +202,8 @@ def _plant_one(arguments: argparse.Namespace) -> int:
     print(f"planted in {fault.where}, in memory only:")
     for where, old, new in ((fault.where, fault.old, fault.new), *fault.also):
         print(f"  {where}")
-        print("".join(f"    - {line.strip()}\n" for line in old.splitlines()) + "".join(f"    + {line.strip()}\n" for line in new.splitlines()), end="")
+        for sign, text in (("-", old), ("+", new)):
+            print("\n".join(f"    {sign} {line.strip()}" for line in text.splitlines()))
     print(f"what a user would see: {fault.symptom}\n")
     if not caught.check:
         print("MISSED")

@@ -77,15 +77,15 @@ class Report:
         return max(self.rows, key=lambda row: abs(row.analytic - row.numeric) / row.bar if row.bar else 0.0)
 
     def __str__(self) -> str:
-        lines = [self.title, f"  {'array':24s} {'shape':>12s} {'at':>10s} {'analytic':>18s} {'numeric':>18s} {'+-':>8s}  verdict"]
+        lines = [self.title, f"  {'array':28s} {'shape':>12s} {'at':>10s} {'analytic':>18s} {'numeric':>18s} {'+-':>8s}  verdict"]
         matched = None
         for row in self.rows:
             shape, at = "x".join(map(str, row.shape)), "" if row.index is None else ",".join(map(str, row.index))
             numbers = f"{row.analytic:18.10g} {row.numeric:18.10g} {row.bar:8.0e}" if row.shape and np.isfinite(row.bar) else " " * 46
-            lines.append(f"  {row.name:24s} {shape:>12s} {at:>10s} {numbers}  {row.verdict}")
+            lines.append(f"  {row.name:28s} {shape:>12s} {at:>10s} {numbers}  {row.verdict}")
             if row.note:
                 lines.append(f"      {row.note}")
-            if row.verdict == FAIL and matched:
+            if row.verdict == FAIL and row.shape and matched:
                 lines.append(f"      the last that matched: {matched}")
             matched = row.name if row.verdict == PASS else matched
         counts = {v: sum(row.verdict == v for row in self.rows) for v in (PASS, FAIL, KINK, INCONCLUSIVE)}
@@ -122,7 +122,7 @@ def romberg(f: Callable[[float], float], step: float, noise: float) -> tuple[flo
     (truncation) plus what `noise`, the rounding error of f, becomes after division by h.
     Source: Romberg (1955); Ridders (1982), "Accurate computation of F'(x) and F'(x) F''(x)", section 2.
     """
-    best, previous, bars = (0.0, np.inf), [], 0.0
+    best, previous = (0.0, np.inf), []
     for i in range(LEVELS):
         h = step / 2**i
         row, rounding = [(f(h) - f(-h)) / (2 * h)], 2 * noise / h
@@ -172,7 +172,7 @@ class Line:
                 step /= 2
                 if step < LAST_STEP:
                     name, index = unit
-                    there = self(0.0, lambda: float(self.kinks()[name][index]))
+                    there = self(0.0, self.kinks)[name][index]
                     raise Kink(f"unit {index} of {name} stands at its kink: its input is {there:.1e}")
         best = romberg(self, step, self.noise)
         while best[1] > 1e-9 * (1 + abs(best[0])) and step > LAST_STEP:      # not converged: the step was too long for this function
@@ -262,7 +262,7 @@ class Problem:
 
     def by_direction(self, name: str) -> Row:
         """A big array along two Gaussian directions of unit norm; a failing one is bisected down to its worst entry."""
-        array, grad = self.arrays[name], self.grads[name]
+        array = self.arrays[name]
         everything, found = np.arange(array.size), []
         for _ in range(2):
             found.append(self.along(name, everything))
@@ -459,6 +459,10 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False, tit
         if np.asarray(a).dtype != np.float64:
             raise TypeError(f"{type(layer).__name__}: {name} is {np.asarray(a).dtype}; finite differences need float64: "
                             "build the layer with dtype=np.float64")
+    for name, p in layer.params.items():                   # before anything runs: a compiled kernel checks no bounds
+        if name in layer.grads and layer.grads[name].shape != p.shape:
+            note = f"its gradient has shape {layer.grads[name].shape}"
+            return Report(title or type(layer).__name__, [Row(name, p.shape, None, np.nan, np.nan, np.nan, FAIL, note)])
     inputs = [np.array(a) for a in inputs]
     y = np.array(layer.forward(*inputs))
     dy = rng.standard_normal(y.shape)                      # never ones: they hide whatever permutes y
@@ -501,7 +505,8 @@ def contract(layer, inputs: list, dy: np.ndarray, rng, mixes_rows: bool) -> list
     base, other = run(dy), rng.standard_normal(dy.shape)
     clause("repeats itself", *worst(run(dy), base), "a second forward and backward gave other gradients: does it accumulate, or draw its own noise?")
     mixed = {k: 2 * base[k] - 3 * v for k, v in run(other).items()}
-    clause("linear in dy", *worst(run(2 * dy - 3 * other), mixed), "backward(2a - 3b) is not 2 backward(a) - 3 backward(b): does it use dy twice, or not at all?")
+    clause("linear in dy", *worst(run(2 * dy - 3 * other), mixed),
+           "backward(2a - 3b) is not 2 backward(a) - 3 backward(b): does it use dy twice, or not at all?")
     clause("zero in, zero out", worst(run(0 * dy), {k: 0 * v for k, v in base.items()})[0], 1.0, "an upstream gradient of zeros gave something else")
 
     kept_x, kept_dy, kept_params = [a.copy() for a in inputs], dy.copy(), {k: p.copy() for k, p in layer.params.items()}
@@ -520,7 +525,8 @@ def contract(layer, inputs: list, dy: np.ndarray, rng, mixes_rows: bool) -> list
     if not mixes_rows and all(len(a) == B for a in inputs):
         alone = [run(dy[n : n + 1], [a[n : n + 1] for a in inputs]) for n in range(B)]
         summed = {k: sum(one[k] for one in alone) if k in layer.grads else np.concatenate([one[k] for one in alone]) for k in base}
-        clause("adds over the batch", *worst(base, summed), "the batch's gradients are not those of its rows: divided by B inside, or do rows leak into each other?")
+        clause("adds over the batch", *worst(base, summed),
+               "the batch's gradients are not those of its rows: divided by B inside, or do rows leak into each other?")
 
     run(dy)
     try:
@@ -589,7 +595,8 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
 
     K, B, Z = eps.shape
     magnitude = float(np.abs(result.recon).mean() + vae.beta * np.abs(result.kl).mean()) + x.shape[1]
-    problem = Problem(f, arrays, grads, kinks, magnitude, rng, {"the batch size": B, "the samples": K, "the pixels": x.shape[1], "the latents": Z}, parts)
+    sizes = {"the batch size": B, "the samples": K, "the pixels": x.shape[1], "the latents": Z}
+    problem = Problem(f, arrays, grads, kinks, magnitude, rng, sizes, parts)
     rows = problem.rows() + model_contract(vae, x, eps, grads)
     return Report(title or f"VAE, {vae.estimator.__name__}", rows, taylor_remainder(f, arrays, grads, rng))
 

@@ -9,10 +9,11 @@ import pytest
 
 DEMOS = Path(__file__).parents[1] / "demos"
 ARGUMENTS = {"01_train_digits.py": ["out", "2"], "02_does_backprop_start_at_the_decoder.py": ["2"],     # fewer epochs
-             "04_what_is_maximised.py": ["out"]}
+             "03_catch_the_bug.py": ["out"], "04_what_is_maximised.py": ["out"]}
 SAYS = {
     "01_train_digits.py": ["Chance is 44.36 nats an image", "wrote out"],
     "02_does_backprop_start_at_the_decoder.py": ["1. it enters here", "3. it splits", "4. the KL joins", "gives the decoder (theta) exactly 0.0"],
+    "03_catch_the_bug.py": ["+0.285523 more than ours; dy * x * s * (1 - s) is +0.285523", "8 PASS", "divided by B inside", "wrote out"],
     "04_what_is_maximised.py": ["log p(x) = ELBO + KL(q || true posterior)", "that gradient is the one of log p: 0.248521 and 0.248521",
                                 "its maximum", "while log p fell to", "variance 0.1900 = 1 - r^2", "wrote out"],
 }
