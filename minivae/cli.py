@@ -69,6 +69,8 @@ def _add_train(commands) -> None:
     option("--likelihood", default="bernoulli", metavar="NAME", help="bernoulli or gaussian (default: bernoulli)")
     option("--activation", metavar="NAME", help="relu, tanh, sigmoid or softplus (default: relu)")
     option("--beta", type=float, default=1.0, help="weight of the KL; 1 is the ELBO (default: 1)")
+    option("--estimator", default="elbo", metavar="NAME", help="elbo, elbo_mc, stl, score, score_analytic_kl, iwae, iwae_stl, dreg, rws or vimco "
+           "(default: elbo); those after score_analytic_kl tighten the bound with --samples")
     option("--samples", type=_positive_int, default=1, metavar="K", help="draws of z per image (default: 1)")
     option("--lr", type=float, help="Adam's step size")
     option("--seed", type=_seed, default=0, help="of the weights and of training (default: 0)")

@@ -12,6 +12,8 @@ import numpy as np
 
 from minivae.archive import write_whole
 from minivae.data import Data
+from minivae.estimators import ESTIMATORS, Terms
+from minivae.model import choose
 from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
 from minivae.training.loop import EVALUATION_SEED, check_data, check_settings, fit
 from minivae.vae import VAE
@@ -27,9 +29,12 @@ class Run:
         self.data, self.settings = data, settings
         check_settings(settings.epochs, settings.batch_size, settings.samples, settings.lr)
         self.vae = VAE.mlp(data.x_train.shape[1], settings.hidden, settings.latent, likelihood=settings.likelihood,
-                           activation=settings.activation, beta=settings.beta, rng=settings.seed, dtype=np.dtype(settings.dtype))
+                           activation=settings.activation, beta=settings.beta,
+                           estimator=choose(settings.estimator, ESTIMATORS, "estimator"), rng=settings.seed, dtype=np.dtype(settings.dtype))
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
         self.history: list[dict] = []
+        nothing = np.zeros((settings.samples, 1))
+        self.vae.estimator(Terms(nothing, nothing, nothing, nothing[0], settings.beta))    # some refuse a beta or a single sample: say so now
         for X, name in ((data.x_train, "x_train"), (data.x_test, "x_test")):
             check_data(self.vae, X, f"{data.name}: {name}", self.treatment)
         _, self.scale_test = scales_of(data.x_train, data.x_test)
@@ -44,7 +49,7 @@ class Run:
         print(f"pixels    {self._treatment_in_words()}")
         print(f"model     {shape}, {s.activation}, {s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
         draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
-        print(f"training  {s.epochs} epoch{'s' * (s.epochs > 1)}, batches of {s.batch_size}, {draws}, Adam {s.lr:g}, seed {s.seed}")
+        print(f"training  {s.epochs} epoch{'s' * (s.epochs > 1)}, batches of {s.batch_size}, {draws}, estimator {s.estimator}, Adam {s.lr:g}, seed {s.seed}")
         print(f"folder    {self.out}\n", flush=True)
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
             print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "
