@@ -6,12 +6,14 @@ the same line stands in tests/naive.py, and a test holds each kernel to it in bo
 Rules of this file
 - A kernel and its helpers live in ONE file: Numba's cache does not notice an edit elsewhere.
 - Outputs come last and are written in place; the caller owns every array.
-- Matrix products belong to BLAS: np.dot inside a kernel calls it.
+- Matrix products belong to BLAS, and stand in layers.py as np.matmul(..., out=).
+- Constants are typed (half, one): a bare 0.5 would turn float32 into float64, at half the speed.
 - Nothing compiles at import; each kernel compiles at its first call and is then cached on disk.
 """
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload, register_jitable
 
 # error_model="numpy": Python's zero-division check would block vectorisation.
 # fastmath without "nnan" and "ninf": with them isnan() would be False and a NaN would go unseen.
@@ -28,32 +30,113 @@ def kernel(function):
         return njit(**OPTIONS)(function)
 
 
+# --- e^v and its relatives in float32 ------------------------------------------------------------
+#
+# Numba calls the C library once per number, which no compiler can vectorise.  These have no branch and no call:
+# every `if` is a select.  Only "contract" is allowed here: reassociation would cancel the rounding trick below.
+# float64, used for checking, and a run without the JIT take NumPy's own function.
+
+EXACT = dict(error_model="numpy", fastmath={"contract"})
+f4 = np.float32
+ROUND = f4(1.5 * 2**23)          # v + ROUND - ROUND is v rounded to a whole number, which stands in the low bits of the sum
+
+
+@register_jitable(**EXACT)
+def _exp_parts(v):
+    """q, s, t with e^v = (1 + q) * s * t;  s and t powers of 2, both 1 where |v| < 0.17.
+
+    e^v = 2^n e^r with n = round(v / log 2) and |r| <= log(2) / 2; q = e^r - 1 is a polynomial.
+    2^n is made from bits, in two halves so that neither leaves the normal range.
+    """
+    v = f4(-104) if v < f4(-104) else v                          # 0 from here down; a NaN fails the test and passes
+    v = f4(89) if v > f4(89) else v                              # infinity from here up
+    by_log_2 = v * f4(1 / np.log(2))
+    half = f4(0.5) * by_log_2 + ROUND
+    rest = (by_log_2 - (half - ROUND)) + ROUND
+    n = (half - ROUND) + (rest - ROUND)
+    r = (v - n * f4(0.693145751953125)) - n * f4(1.42860682e-6)  # log 2 in two pieces: n times the first is exact
+    p = f4(0.16666515) + r * (f4(0.041668456) + r * (f4(0.008369419) + r * f4(0.0013813145)))
+    q = r + r * r * (f4(0.49999994) + r * p)
+    s = np.int32((np.float32(half).view(np.int32) << 23) + 0x3F800000).view(np.float32)
+    t = np.int32((np.float32(rest).view(np.int32) << 23) + 0x3F800000).view(np.float32)
+    return q, s, t
+
+
+@register_jitable(**EXACT)
+def _exp4(v):
+    q, s, t = _exp_parts(v)
+    return (f4(1) + q) * s * t
+
+
+@register_jitable(**EXACT)
+def _expm14(v):
+    q, s, t = _exp_parts(v)
+    s, t = (s * t, f4(1)) if v < f4(40) else (s, t)              # above, the 1 is lost in rounding and s * t may overflow
+    return (q * s + (s - f4(1))) * t
+
+
+@register_jitable(**EXACT)
+def _log1p4(v):
+    s = v / (f4(2) + v)                                          # log(1 + v) = 2 atanh(s) = 2 s + 2/3 s^3 + ...
+    z = s * s
+    return s * (f4(2) + z * (f4(0.6666641) + z * (f4(0.400217) + z * (f4(0.27999139) + z * f4(0.2802447)))))
+
+
+@register_jitable(**EXACT)
+def _tanh4(v):
+    a = f4(2) * abs(v)
+    e = _expm14(f4(20) if a > f4(20) else a)                     # above, tanh rounds to 1
+    return np.copysign(e / (e + f4(2)), v)
+
+
+def exp(v):
+    """e^v, to 2 ulp in float32."""
+    return np.exp(v)
+
+
+def expm1(v):
+    """e^v - 1, to 2 ulp in float32."""
+    return np.expm1(v)
+
+
+def log1p(v):
+    """log(1 + v) for v in [0, 1], to 2 ulp in float32."""
+    return np.log1p(v)
+
+
+def tanh(v):
+    """tanh(v), to 3 ulp in float32."""
+    return np.tanh(v)
+
+
+def in_float32(function, replacement):
+    """Inside kernels, `function` of a float32 is `replacement`; of a float64 it is itself."""
+    itself = getattr(np, function.__name__)
+    overload(function, jit_options=EXACT)(lambda v: replacement if v == types.float32 else lambda v: itself(v))
+
+
+for function, replacement in ((exp, _exp4), (expm1, _expm14), (log1p, _log1p4), (tanh, _tanh4)):
+    in_float32(function, replacement)
+
+
 # --- Dense ------------------------------------------------------------------------------------
 
 
 @kernel
-def dense_forward(x, W, b, y):
-    """y = x @ W + b"""
-    np.dot(x, W, y)
+def add_bias(b, y):
+    """y += b, in place"""
     for n in range(y.shape[0]):
         for j in range(y.shape[1]):
             y[n, j] += b[j]
 
 
 @kernel
-def dense_backward(x, dy, dW, db):
-    """dW = x.T @ dy;  db = dy.sum(axis=0)"""
-    np.dot(x.T, dy, dW)
+def sum_rows(dy, db):
+    """db = dy.sum(axis=0)"""
     db[:] = 0
     for n in range(dy.shape[0]):
         for j in range(dy.shape[1]):
             db[j] += dy[n, j]
-
-
-@kernel
-def dense_backward_input(dy, W, dx):
-    """dx = dy @ W.T"""
-    np.dot(dy, W.T, dx)
 
 
 # --- activations ------------------------------------------------------------------------------
@@ -74,7 +157,8 @@ def relu_backward(x, dy, dx):
     zero = dy.dtype.type(0)
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            dx[n, j] = dy[n, j] if x[n, j] > 0 else zero
+            d = dy[n, j]                             # read in either case, so that the choice is no branch
+            dx[n, j] = d if x[n, j] > 0 else zero
 
 
 @kernel
@@ -82,7 +166,7 @@ def tanh_forward(x, y):
     """y = tanh(x)"""
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            y[n, j] = np.tanh(x[n, j])
+            y[n, j] = tanh(x[n, j])
 
 
 @kernel
@@ -100,7 +184,7 @@ def sigmoid_forward(x, y):
     one = x.dtype.type(1)
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            e = np.exp(-abs(x[n, j]))
+            e = exp(-abs(x[n, j]))
             y[n, j] = (one if x[n, j] >= 0 else e) / (one + e)
 
 
@@ -119,7 +203,7 @@ def softplus_forward(x, y):
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
             v = x[n, j]
-            y[n, j] = (v if v > 0 else v - v) + np.log1p(np.exp(-abs(v)))
+            y[n, j] = (v if v > 0 else v - v) + log1p(exp(-abs(v)))
 
 
 @kernel
@@ -128,7 +212,7 @@ def softplus_backward(x, dy, dx):
     one = x.dtype.type(1)
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            e = np.exp(-abs(x[n, j]))
+            e = exp(-abs(x[n, j]))
             dx[n, j] = dy[n, j] * (one if x[n, j] >= 0 else e) / (one + e)
 
 
@@ -139,16 +223,17 @@ def softplus_backward(x, dy, dx):
 def bernoulli_forward(logits, x, log_px, residual):
     """log_px = (x*logits - softplus(logits)).sum(axis=1);  residual = x - sigmoid(logits)
 
-    One exponential serves both; the sum runs in float64.
+    One exponential serves both.  The sum runs in the array's own precision: a float64 one would
+    halve the speed, and vectorised it is many short sums, so float32 loses no more than its last digit.
     """
-    one = logits.dtype.type(1)
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for row in range(logits.shape[0]):
         n = row % x.shape[0]
-        total = 0.0
+        total = zero
         for i in range(logits.shape[1]):
             v = logits[row, i]
-            e = np.exp(-abs(v))
-            total += x[n, i] * v - (v if v > 0 else v - v) - np.log1p(e)
+            e = exp(-abs(v))
+            total += x[n, i] * v - (v if v > 0 else v - v) - log1p(e)
             residual[row, i] = x[n, i] - (one if v >= 0 else e) / (one + e)
         log_px[row] = total
 
@@ -166,7 +251,7 @@ def gaussian_forward(mean, logvar, x, log_px):
         for i in range(mean.shape[1]):
             v = logvar[row * own_row, i * own_col]
             r = x[n, i] - mean[row, i]
-            total += r * r * np.exp(-v) + v + LOG_2PI
+            total += r * r * exp(-v) + v + LOG_2PI
         log_px[row] = -0.5 * total
 
 
@@ -175,13 +260,14 @@ def gaussian_backward(mean, logvar, x, dlog_px, dmean, dlogvar):
     """dmean = dlog_px[:, None] * (x - mean) * exp(-logvar);
     dlogvar = dlog_px[:, None] * 0.5 * ((x - mean)**2 * exp(-logvar) - 1)"""
     own_row, own_col = logvar.shape[0] > 1, logvar.shape[1] > 1
+    half, one = mean.dtype.type(0.5), mean.dtype.type(1)
     for row in range(mean.shape[0]):
         n = row % x.shape[0]
         for i in range(mean.shape[1]):
-            precision = np.exp(-logvar[row * own_row, i * own_col])
+            precision = exp(-logvar[row * own_row, i * own_col])
             r = x[n, i] - mean[row, i]
             dmean[row, i] = dlog_px[row] * r * precision
-            dlogvar[row, i] = dlog_px[row] * 0.5 * (r * r * precision - 1)
+            dlogvar[row, i] = dlog_px[row] * half * (r * r * precision - one)
 
 
 @kernel
@@ -198,10 +284,10 @@ def scale_rows(weight, a, out):
 @kernel
 def sample_forward(mu, logvar, eps, std, z):
     """std = exp(logvar / 2);  z = (mu + std * eps).reshape(K*B, Z)"""
-    B = mu.shape[0]
+    B, half = mu.shape[0], mu.dtype.type(0.5)
     for n in range(B):
         for j in range(mu.shape[1]):
-            std[n, j] = np.exp(0.5 * logvar[n, j])
+            std[n, j] = exp(half * logvar[n, j])
     for k in range(eps.shape[0]):
         for n in range(B):
             for j in range(mu.shape[1]):
@@ -227,17 +313,18 @@ def kl_forward(mu, logvar, kl):
     for n in range(mu.shape[0]):
         total = 0.0
         for j in range(mu.shape[1]):
-            total += mu[n, j] * mu[n, j] + np.expm1(logvar[n, j]) - logvar[n, j]
+            total += mu[n, j] * mu[n, j] + expm1(logvar[n, j]) - logvar[n, j]
         kl[n] = 0.5 * total
 
 
 @kernel
 def kl_backward(mu, logvar, dkl, dmu, dlogvar):
     """dmu = dkl[:, None] * mu;  dlogvar = dkl[:, None] * (exp(logvar) - 1) / 2"""
+    half = mu.dtype.type(0.5)
     for n in range(mu.shape[0]):
         for j in range(mu.shape[1]):
             dmu[n, j] = dkl[n] * mu[n, j]
-            dlogvar[n, j] = dkl[n] * 0.5 * np.expm1(logvar[n, j])
+            dlogvar[n, j] = dkl[n] * half * expm1(logvar[n, j])
 
 
 @kernel
@@ -249,7 +336,7 @@ def log_q_forward(z, mu, logvar, log_qz):
         total = 0.0
         for j in range(z.shape[1]):
             r = z[row, j] - mu[n, j]
-            total += r * r * np.exp(-logvar[n, j]) + logvar[n, j] + LOG_2PI
+            total += r * r * exp(-logvar[n, j]) + logvar[n, j] + LOG_2PI
         log_qz[row] = -0.5 * total
 
 
@@ -258,16 +345,16 @@ def log_q_backward(z, mu, logvar, along_z, along_phi, dz, dmu, dlogvar):
     """t = (z - mu) * exp(-logvar);  dz = -along_z[:, None] * t;
     dmu = (along_phi[:, None] * t).sum over k;
     dlogvar = (along_phi[:, None] * 0.5 * ((z - mu) * t - 1)).sum over k"""
-    B = mu.shape[0]
+    B, half, one = mu.shape[0], mu.dtype.type(0.5), mu.dtype.type(1)
     dmu[:], dlogvar[:] = 0, 0
     for row in range(z.shape[0]):
         n = row % B
         for j in range(z.shape[1]):
             r = z[row, j] - mu[n, j]
-            t = r * np.exp(-logvar[n, j])
+            t = r * exp(-logvar[n, j])
             dz[row, j] = -along_z[row] * t
             dmu[n, j] += along_phi[row] * t
-            dlogvar[n, j] += along_phi[row] * 0.5 * (r * t - 1)
+            dlogvar[n, j] += along_phi[row] * half * (r * t - one)
 
 
 @kernel

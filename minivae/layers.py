@@ -89,7 +89,8 @@ class Dense(Layer):
         W, b = self.params["W"], self.params["b"]
         x = rows(x, (None, W.shape[0]), W.dtype, "x of Dense")
         y = self._work("y", (len(x), W.shape[1]), W.dtype)
-        kernels.dense_forward(x, W, b, y)              # y = x @ W + b
+        np.matmul(x, W, out=y)                         # y = x @ W + b     (B, n_in) @ (n_in, n_out)
+        kernels.add_bias(b, y)
         self._cache["forward"] = (x,)
         return y
 
@@ -103,11 +104,12 @@ class Dense(Layer):
         (x,) = self._take()
         W = self.params["W"]
         dy = rows(dy, (len(x), W.shape[1]), W.dtype, "dy of Dense")
-        kernels.dense_backward(x, dy, self.grads["W"], self.grads["b"])  # dW = x.T @ dy;  db = dy.sum(axis=0)
+        np.matmul(x.T, dy, out=self.grads["W"])        # dW = x.T @ dy     (n_in, B) @ (B, n_out)
+        kernels.sum_rows(dy, self.grads["b"])          # db = dy.sum(axis=0)
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
-        kernels.dense_backward_input(dy, W, dx)        # dx = dy @ W.T    (B, n_out) @ (n_out, n_in)
+        np.matmul(dy, W.T, out=dx)                     # dx = dy @ W.T     (B, n_out) @ (n_out, n_in)
         return dx
 
 

@@ -4,10 +4,12 @@ import inspect
 
 import numpy as np
 import pytest
+from numba import njit
 
 from minivae import kernels
 
 import naive
+from conftest import JIT
 
 K, B, D, H, Z = 3, 5, 7, 4, 2
 
@@ -17,9 +19,7 @@ def inputs(name, rng, dtype):
     a = lambda *shape: rng.standard_normal(shape).astype(dtype)
     u = lambda *shape: rng.random(shape).astype(dtype)
     return {
-        "dense_forward": ([a(B, D), a(D, H), a(H)], [(B, H)]),
-        "dense_backward": ([a(B, D), a(B, H)], [(D, H), (H,)]),
-        "dense_backward_input": ([a(B, H), a(D, H)], [(B, D)]),
+        "sum_rows": ([a(B, D)], [(D,)]),
         "relu_forward": ([a(B, D)], [(B, D)]),
         "relu_backward": ([a(B, D), a(B, D)], [(B, D)]),
         "tanh_forward": ([a(B, D)], [(B, D)]),
@@ -43,7 +43,7 @@ def inputs(name, rng, dtype):
     }[name]
 
 
-SPECIAL = {"adam", "count_outside_unit"}      # these update in place, or return a number: tested below
+SPECIAL = {"add_bias", "adam", "count_outside_unit"}      # these update in place, or return a number: tested below
 
 
 def kernel_names():
@@ -90,6 +90,14 @@ def test_gaussian_kernels_share_one_logvar(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_add_bias_equals_its_numpy_twin(dtype, rng):
+    b, y = rng.random(D).astype(dtype), rng.random((B, D)).astype(dtype)
+    wanted = naive.add_bias(b, y)
+    kernels.add_bias(b, y)
+    np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_adam_equals_its_numpy_twin(dtype, rng):
     param, grad, m, v = (rng.random(11).astype(dtype) for _ in range(4))
     settings = (0.01, 0.9, 0.999, 1e-8, 1.7)
@@ -112,6 +120,66 @@ def test_a_nan_passes_through(name, dtype):
     y = np.empty_like(x)
     getattr(kernels, name)(x, y)
     assert np.isnan(y[0, 0]) and np.isfinite(y[0, 1:]).all()
+
+
+def compiled(name, v):
+    """The elementary function of that name, as kernels call it, of each number of v."""
+    function = getattr(kernels, name)
+
+    @njit
+    def apply(v, out):
+        for i in range(v.size):
+            out[i] = function(v[i])
+
+    out = np.empty_like(v)
+    apply(v, out)
+    return out
+
+
+TINY = np.float32(10) ** -np.arange(0, 45, 0.01, np.float32)            # down to the subnormals
+ULPS = {"exp": (-110, 89, 1), "expm1": (-110, 89, 1.5), "log1p": (0, 1, 3), "tanh": (-12, 12, 3)}
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:underflow")
+@pytest.mark.parametrize("name", ULPS)
+def test_the_elementary_functions_are_good_to_a_few_ulp_over_their_whole_range(name):
+    low, high, ulps = ULPS[name] if JIT else (*ULPS[name][:2], 4)     # without the JIT it is NumPy that is measured
+    v = np.concatenate([np.linspace(low, high, 2_000_001 if JIT else 2001), np.linspace(max(low, -1), 1, 1_000_001 if JIT else 1001)])
+    v = np.concatenate([v.astype(np.float32), TINY, TINY[:0] if name == "log1p" else -TINY])
+    want = getattr(np, name)(v.astype(np.float64))
+    inside = np.abs(want) <= np.finfo(np.float32).max
+    got, want, v = compiled(name, v)[inside], want[inside], v[inside]
+    error = np.abs(got - want) / np.spacing(np.abs(want).astype(np.float32))
+    worst = error.argmax()
+    assert error[worst] <= ulps, f"{name}({v[worst]!r}) is {got[worst]!r}, {error[worst]:.2f} ulp off"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name, values, limits", [
+    ("exp", [np.inf, -np.inf, 0, -0.0, 1000, -1000], [np.inf, 0, 1, 1, np.inf, 0]),
+    ("expm1", [np.inf, -np.inf, 0, -0.0, 1000, -1000], [np.inf, -1, 0, 0, np.inf, -1]),
+    ("log1p", [0, -0.0], [0, 0]),
+    ("tanh", [np.inf, -np.inf, 0, -0.0, 1000, -1000], [1, -1, 0, 0, 1, -1])])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_the_elementary_functions_have_exact_limits_and_pass_a_nan_on(name, values, limits, dtype):
+    np.testing.assert_array_equal(compiled(name, np.array([*values, np.nan], dtype)), np.array([*limits, np.nan], dtype))
+
+
+@pytest.mark.parametrize("name", ULPS)
+def test_in_float64_the_elementary_functions_are_the_librarys(name, rng):
+    v = rng.random(1000)
+    np.testing.assert_allclose(compiled(name, v), getattr(np, name)(v), rtol=5e-16)
+
+
+@pytest.mark.parametrize("name", ["bernoulli_forward", "tanh_forward", "sigmoid_forward", "sample_forward"])
+def test_float32_kernels_call_no_scalar_function(name, rng):
+    """A call of the C library in the loop would cost ten times the rest."""
+    if JIT:                                       # else there is no machine code to look at
+        given, shapes = inputs(name, rng, np.float32)
+        function = njit(**kernels.OPTIONS)(getattr(kernels, name).py_func)
+        function(*given, *[np.empty(shape, np.float32) for shape in shapes])
+        machine_code = "".join(function.inspect_asm().values())
+        assert not [f for f in ("expf", "log1pf", "tanhf", "numba_exp", "numba_log1p") if f in machine_code]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
