@@ -393,6 +393,20 @@ def binarize(x, u, out):
 
 
 @kernel
+def binarize_bytes(X, index, bits, out):
+    """out = (bits < X[index] * 65536 / 255, rounded): 1 with probability X / 255, for bits uniform in 0..65535
+
+    Exact for black and for white; between, the probability is right to 1/131072.
+    """
+    one, zero = out.dtype.type(1), out.dtype.type(0)
+    for n in range(out.shape[0]):
+        row = index[n]
+        for i in range(out.shape[1]):
+            grey = np.int32(X[row, i])
+            out[n, i] = one if bits[n, i] < grey * 257 + (grey >> 7) else zero
+
+
+@kernel
 def count_outside_unit(x):
     """(~((x >= 0) & (x <= 1))).sum(), a NaN counted as outside"""
     count = 0

@@ -112,6 +112,10 @@ def binarize(x, u):
     return (u < x).astype(x.dtype)
 
 
+def binarize_bytes(X, index, bits):
+    return (bits < np.round(X[index] * (65536 / 255))).astype(float)
+
+
 def count_outside_unit(x):
     return (~((x >= 0) & (x <= 1))).sum()
 

@@ -43,7 +43,7 @@ def inputs(name, rng, dtype):
     }[name]
 
 
-SPECIAL = {"add_bias", "adam", "count_outside_unit"}      # these update in place, or return a number: tested below
+SPECIAL = {"binarize_bytes", "add_bias", "adam", "count_outside_unit"}      # these update in place, or return a number: tested below
 
 
 def kernel_names():
@@ -105,6 +105,21 @@ def test_adam_equals_its_numpy_twin(dtype, rng):
     kernels.adam(param, grad, m, v, *settings)
     for got, want in zip((param, m, v), wanted):
         close(got, want, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bytes_are_binarised_with_the_right_probability(dtype, rng):
+    """Over all 65536 values of the random bits, a grey level g gives 1 in g / 255 of them, to 1/131072."""
+    X, index = rng.permutation(256).astype(np.uint8).reshape(4, 64), np.array([2, 0, 3])
+    bits = rng.integers(0, 65536, (3, 64), dtype=np.uint16)
+    out = np.empty((3, 64), dtype)
+    kernels.binarize_bytes(X, index, bits, out)
+    np.testing.assert_array_equal(out, naive.binarize_bytes(X, index, bits))
+    every = np.arange(65536, dtype=np.uint16)[None]
+    for grey in range(0, 256) if JIT else (0, 1, 254, 255):
+        out = np.empty((1, 65536), dtype)
+        kernels.binarize_bytes(np.full((1, 65536), grey, np.uint8), np.array([0]), every, out)
+        assert abs(out.mean(dtype=float) - grey / 255) <= (0 if grey in (0, 255) else 1 / 131072)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -72,10 +72,15 @@ def draw(X: np.ndarray, index: np.ndarray, scale: float, treatment: str, rng: np
     ----------
     .. [1] Salakhutdinov & Murray (2008), "On the quantitative analysis of deep belief networks".
     """
+    if X.dtype == np.uint8 and scale == 255 and treatment == "dynamic":
+        bits = np.frombuffer(rng.bytes(2 * len(index) * X.shape[1]), np.uint16).reshape(len(index), -1)
+        x = np.empty(bits.shape, dtype)
+        kernels.binarize_bytes(X, index, bits, x)          # x = (bits / 65536 < X[index] / 255), to within 1/131072
+        return x
     x = X[index].astype(dtype)
     if scale != 1:
         x *= dtype.type(1 / scale)
-    if treatment == "dynamic":
+    if treatment == "dynamic" and X.dtype.kind == "f":     # whole numbers on scale 1 are binary already
         u = rng.random(x.shape, dtype)
         kernels.binarize(x, u, x)                          # x = (u < x)
     elif treatment == "threshold":

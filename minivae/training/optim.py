@@ -16,14 +16,14 @@ class Adam:
 
     def __init__(self, named_params: Iterable, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, adam_eps: float = 1e-8):
         self.lr, self.beta1, self.beta2, self.adam_eps, self.t = lr, beta1, beta2, adam_eps, 0
-        self.slots = {name: (p, g, np.zeros_like(p), np.zeros_like(p)) for name, p, g in named_params}
+        self.slots = {name: (p.reshape(-1), g.reshape(-1), np.zeros(p.size, p.dtype), np.zeros(p.size, p.dtype))
+                      for name, p, g in named_params}
 
     def step(self) -> None:
         """Move every parameter once, in place, by the gradients that stand in the layers now."""
         self.t += 1
         step_size = self.lr / (1 - self.beta1**self.t)
         unbias_v = 1 / np.sqrt(1 - self.beta2**self.t)
-        for slot in self.slots.values():
-            param, grad, m, v = (a.reshape(-1) for a in slot)
+        for param, grad, m, v in self.slots.values():
             # m = beta1*m + (1-beta1)*grad;  v = beta2*v + (1-beta2)*grad**2;  param -= step_size * m / (sqrt(v)*unbias_v + adam_eps)
             kernels.adam(param, grad, m, v, step_size, self.beta1, self.beta2, self.adam_eps, unbias_v)
