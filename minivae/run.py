@@ -48,8 +48,9 @@ class Run:
         print(f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test")
         print(f"pixels    {self._treatment_in_words()}")
         print(f"model     {shape}, {s.activation}, {s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
+        epochs = f"{s.epochs} epoch{'s' * (s.epochs > 1)}"
         draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
-        print(f"training  {s.epochs} epoch{'s' * (s.epochs > 1)}, batches of {s.batch_size}, {draws}, estimator {s.estimator}, Adam {s.lr:g}, seed {s.seed}")
+        print(f"training  {epochs}, batches of {s.batch_size}, {draws}, estimator {s.estimator}, Adam {s.lr:g}, seed {s.seed}")
         print(f"folder    {self.out}\n", flush=True)
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
             print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "

@@ -19,6 +19,7 @@ def inputs(name, rng, dtype):
     a = lambda *shape: rng.standard_normal(shape).astype(dtype)
     u = lambda *shape: rng.random(shape).astype(dtype)
     return {
+        "matmul_by_hand": ([a(B, D), a(D, H)], [(B, H)]),
         "sum_rows": ([a(B, D)], [(D,)]),
         "relu_forward": ([a(B, D)], [(B, D)]),
         "relu_backward": ([a(B, D), a(B, D)], [(B, D)]),
