@@ -1,6 +1,7 @@
 """What the README shows is what the code does."""
 
 import doctest
+import json
 import re
 from pathlib import Path
 
@@ -38,6 +39,27 @@ def test_the_hand_worked_table_is_the_one_that_is_tested():
     tested = (ROOT / "tests" / "test_by_hand.py").read_text()
     for number in ("1.0064088", "1.3068528", "2.3132617", "-0.2689414", "-0.1344707", "-0.5378828", "1.8844707", "0.3844707", "-1.5378828"):
         assert number in README and number in tested, number
+
+
+def test_the_museum_and_the_checks_are_as_many_as_the_readme_says():
+    from minivae.checks import CHECKS
+    from minivae.museum import FAULTS
+
+    assert f'"{len(FAULTS)} of {len(FAULTS)} caught"' in README and f"{len(CHECKS)} checks" in README
+    assert f"{len(FAULTS)} faults of {len({fault.mechanism for fault in FAULTS})} kinds" in README
+
+
+def test_the_table_of_checkers_is_the_recorded_one():
+    """benchmarks/results/checkers.json is what `python -m benchmarks.checkers` wrote last, over the museum of today."""
+    from minivae.museum import FAULTS
+
+    record = json.loads((ROOT / "benchmarks" / "results" / "checkers.json").read_text())
+    assert record["faults"] == len(FAULTS) == len(record["suite"])
+    for name, found in record["found"].items():
+        row = next(line for line in README.splitlines() if line.startswith(f"| {name} |"))
+        seen = len(set(found) & set(record["visible"]))
+        assert row.endswith(f"| {seen} | {len(found)} |"), name
+        assert ("| yes |" in row) == record["accepts"][name], name
 
 
 def test_the_digits_run_of_the_readme_can_be_had_again():
