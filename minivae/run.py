@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import shlex
 import sys
 from argparse import Namespace
@@ -120,5 +121,5 @@ class Run:
             place = f" --data-dir {shlex.quote(s.data_dir)}" if s.data_dir else ""
             print(f"  minivae train --data {shlex.quote(s.data)}{place} --beta 4        a stronger KL: fewer latents speak")
         print("  minivae train --data images.npy           images of your own")
-        load = f"VAE.load({str(self.out / 'model.npz')!r})"
+        load = f"VAE.load({json.dumps(str(self.out / 'model.npz'))})"
         print(f"  python -c {shlex.quote(f'from minivae import VAE; print({load}.sample(1).round(1))')}")
