@@ -4,13 +4,10 @@ python -m benchmarks.workers NAME reads JSON lines {"task", ...} and answers eac
 A step is forward, backward, Adam and the noise; float32; the same rows in the same order for everyone.
 """
 
-import sys
-
-import minivae                                   # before NumPy: it may choose OpenBLAS's kernels  # noqa: F401
-
 import json
 import os
 import resource
+import sys
 from time import perf_counter
 
 import numpy as np

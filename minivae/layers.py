@@ -45,7 +45,7 @@ class Layer:
 def rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
     """`a` as contiguous rows of `shape` (None: any size) and dtype (None: its own); kernels check no bounds, so we do."""
     a = np.asarray(a)
-    if a.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, a.shape)):
+    if a.shape != shape and (a.ndim != len(shape) or [n for n, want in zip(a.shape, shape) if want not in (None, n)]):
         wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
         raise ValueError(f"{name} must have shape {wanted}, got {a.shape}")
     if dtype is None and a.dtype not in (np.float32, np.float64):
