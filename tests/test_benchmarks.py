@@ -13,7 +13,8 @@ def test_the_benchmark_measures_every_row_without_its_peers(tmp_path):
     if not JIT:                                            # its pictures have 784 pixels: minutes without the JIT
         return
     command = [sys.executable, "-m", "benchmarks.step", "--quick", "--ours", "--rows", "256", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"})
+    env = {**os.environ, "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert "JAX jit is left out" in done.stdout and "PyTorch eager is left out" in done.stdout
     record = json.loads((tmp_path / "step.json").read_text())
