@@ -9,13 +9,18 @@ import pytest
 
 DEMOS = Path(__file__).parents[1] / "demos"
 ARGUMENTS = {"01_train_digits.py": ["out", "2"], "02_does_backprop_start_at_the_decoder.py": ["2"],     # fewer epochs
-             "03_catch_the_bug.py": ["out"], "04_what_is_maximised.py": ["out"]}
+             "03_catch_the_bug.py": ["out"], "04_what_is_maximised.py": ["out"],
+             "05_what_is_held_constant.py": ["out", "200"]}                                               # fewer draws
 SAYS = {
     "01_train_digits.py": ["Chance is 44.36 nats an image", "wrote out"],
     "02_does_backprop_start_at_the_decoder.py": ["1. it enters here", "3. it splits", "4. the KL joins", "gives the decoder (theta) exactly 0.0"],
     "03_catch_the_bug.py": ["+0.285523 more than ours; dy * x * s * (1 - s) is +0.285523", "8 PASS", "divided by B inside", "wrote out"],
     "04_what_is_maximised.py": ["log p(x) = ELBO + KL(q || true posterior)", "that gradient is the one of log p: 0.248521 and 0.248521",
                                 "its maximum", "while log p fell to", "variance 0.1900 = 1 - r^2", "wrote out"],
+    "05_what_is_held_constant.py": ["same number, 3.0000 = 2d", "count it twice, 6.0000 = 4d", "3.0000      1.6000       49.0102",
+                                    "under all four answers (largest difference 0.0)", "are the same to the bit",
+                                    "above k = 1.06 for mu, above k = 1.30 for sigma", "score                        0.352065",
+                                    "path                         0.000000", "log P grad Q                      0.480521", "wrote out"],
 }
 
 
