@@ -178,7 +178,7 @@ def _check(arguments: argparse.Namespace) -> int:
         report = check(arguments.seed)
         for row in report.rows:
             counts[row.verdict] += 1
-            records.append({"check": title, **row._asdict()})
+            records.append({"check": title, **{key: None if value != value else value for key, value in row._asdict().items()}})
         if arguments.json:
             continue
         if name is not None or not report.ok:
@@ -191,7 +191,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print(json.dumps(records, default=str, indent=1))
     else:
         print(f"{len(chosen)} checks: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
-    return EXIT_WRONG_GRADIENT if counts[FAIL] else EXIT_OK
+    return EXIT_WRONG_GRADIENT if counts[FAIL] or counts[INCONCLUSIVE] else EXIT_OK
 
 
 def _plant_one(arguments: argparse.Namespace) -> int:

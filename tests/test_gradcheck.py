@@ -117,6 +117,119 @@ def test_a_step_too_long_for_relu_is_shortened_not_blamed(rng):
     assert found.verdict == PASS and found.bar < 1e-8
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (40, 30)], ids=["by entry", "by direction"])
+def test_a_kink_hides_no_fault_behind_it(shape, rng):
+    """One unit at its kink: the rest of the array is checked all the same, a little way off."""
+
+    class Doubled(ReLU):
+        def backward(self, dy):
+            return 2 * super().backward(dy)
+
+    x = rng.standard_normal(shape)
+    x[0, 0] = 0.0
+    right, wrong = row(check_layer(ReLU(), x), "x"), row(check_layer(Doubled(), x), "x")
+    assert right.verdict == KINK and "0.01 away: PASS" in right.note
+    assert wrong.verdict == FAIL
+
+
+def test_a_black_image_and_zero_biases_hide_no_fault(rng, monkeypatch):
+    x = np.zeros((8, 30))
+    x[1:] = rng.random((7, 30))
+    vae = VAE.mlp(30, [320], 3, rng=rng, dtype=F8)
+    assert check_model(vae, x, rng.standard_normal((8, 3))).ok
+    right = VAE.backward
+    monkeypatch.setattr(VAE, "backward", lambda self: (right(self), self.enc.layers[0].grads["b"].__imul__(5))[0])
+    assert row(check_model(vae, x, rng.standard_normal((8, 3))), "enc.0.b").verdict == FAIL
+
+
+# --- odd but correct layers -----------------------------------------------------------------------
+
+
+class Cube(Layer):
+    def forward(self, x):
+        self._cache["forward"] = (x,)
+        return x**3
+
+    def backward(self, dy):
+        (x,) = self._take()
+        return 3 * x**2 * dy
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e-2, 1.0, 1e3])
+def test_inputs_of_any_size_are_no_reason_for_an_alarm(scale, rng):
+    """f is 1e9 times larger a step of 1/16 away, and rounds accordingly."""
+    report = check_layer(Cube(), scale * rng.standard_normal((4, 3)))
+    assert row(report, "x").verdict != FAIL, str(report)
+
+
+def test_a_gradient_that_is_zero_everywhere_is_a_pass(rng):
+    layer = Node(lambda x: np.sign(x), lambda dy: 0 * dy)
+    assert row(check_layer(layer, 1 + rng.random((4, 3))), "x").verdict == PASS
+
+
+def test_gradients_of_none_keep_their_place(rng):
+    layer = Node(lambda a, b: np.sin(b), lambda dy: (None, dy * np.cos(b)))
+    a, b = rng.standard_normal((2, 4, 3))
+    report = check_layer(layer, a, b, mixes_rows=True)
+    assert row(report, "x1").verdict == PASS and "x0" not in [r.name for r in report.rows]
+    with pytest.raises(ValueError, match="nothing to check"):
+        check_layer(Node(lambda a: 2 * a, lambda dy: None), a)
+
+
+def test_a_gradient_that_comes_out_in_float32_is_seen(rng):
+    x = rng.standard_normal((4, 3))
+    report = check_layer(Node(np.sin, lambda dy: (dy * np.cos(x)).astype(np.float32)), x, mixes_rows=True)
+    assert row(report, "x").verdict == FAIL and "x0 is float32" in row(report, "keeps float64").note
+
+
+def test_a_layer_defined_only_for_positive_inputs(rng):
+    x = 0.05 + 0.1 * rng.random((4, 3))
+    assert row(check_layer(Node(np.log, lambda dy: dy / x), x, mixes_rows=True), "x").verdict == PASS
+
+
+def test_a_layer_that_promised_nothing_may_answer_twice(rng):
+    class Plain:
+        params, grads = {}, {}
+
+        def forward(self, x):
+            self.x = x
+            return x**2
+
+        def backward(self, dy):
+            return 2 * self.x * dy
+
+    check_layer(Plain(), rng.standard_normal((4, 3))).raise_if_wrong()
+
+
+class Scale(Layer):
+    """Keeps references of its own to its parameter, and gets its gradient wrong."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.a, self.da = np.full(4, 1.5, dtype), np.zeros(4, dtype)
+        self.params, self.grads = {"a": self.a}, {"a": self.da}
+
+    def forward(self, x):
+        self._cache["forward"] = (x,)
+        return x * self.a
+
+    def backward(self, dy):
+        (x,) = self._take()
+        self.da[...] = 5 * (dy * x).sum(axis=0)
+        return dy * self.a
+
+
+@pytest.mark.parametrize("dtype", [np.float32, F8])
+def test_a_layer_of_the_users_in_a_vae_is_checked_through_its_own_references(dtype, rng):
+    from minivae.likelihoods import BernoulliLikelihood
+
+    dense = lambda n, m: Dense(n, m, rng, dtype)
+    vae = VAE(Sequential(dense(7, 4), Scale(dtype)), dense(4, 2), dense(4, 2), Sequential(dense(2, 4), Tanh()), dense(4, 7),
+              likelihood=BernoulliLikelihood(), rng=0)
+    report = check_model(vae, rng.random((5, 7)), rng.standard_normal((5, 2)))
+    assert "5 times too large" in row(report, "enc.1.a").note and row(report, "enc.0.W").verdict == PASS
+
+
 # --- faults and their names -----------------------------------------------------------------------
 
 
@@ -336,7 +449,7 @@ def test_the_taylor_remainder_falls_as_h_cubed_for_a_right_gradient_and_as_h_for
 def test_the_command_checks_one_by_name(capsys):
     assert main(["gradcheck", "Tanh"]) == 0
     out = capsys.readouterr().out
-    assert "x" in out and "PASS" in out and out.splitlines()[-1].startswith("1 checks: 8 PASS, 0 FAIL")
+    assert "x" in out and "PASS" in out and out.splitlines()[-1].startswith("1 checks: 9 PASS, 0 FAIL")
 
 
 def test_the_command_speaks_json(capsys):
@@ -368,3 +481,6 @@ def ready():
     assert main(["gradcheck", "mylayers:Cube"]) == 2
     assert main(["gradcheck", "nonsense"]) == 2
     assert "unknown check 'nonsense'" in capsys.readouterr().err
+    (tmp_path / "broken.py").write_text("class Bad:\n    params = grads = {}\n    def forward(self, x):\n        return x + None\n1 / 0\n")
+    assert main(["gradcheck", "broken:Bad"]) == 2
+    assert "gives no layer to check (ZeroDivisionError" in capsys.readouterr().err
