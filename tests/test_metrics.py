@@ -1,11 +1,13 @@
-"""log p(x) by importance sampling, against the integral itself."""
+"""log p(x) by importance sampling, against the integral itself and against closed forms; KL per dimension, active units."""
 
 import numpy as np
 import pytest
 
-from minivae import VAE
+from minivae import VAE, estimators
+from minivae import linear_gaussian as lg
+from minivae.linear_gaussian import Decoder, Encoder
 from minivae.training import metrics
-from minivae.training.metrics import log_px
+from minivae.training.metrics import active_units, kl_per_dim, log_px, measure, mu_variance
 
 from conftest import JIT
 
@@ -53,3 +55,80 @@ def test_a_pending_backward_is_left_alone_and_one_sample_is_refused(rng):
     vae.backward()
     with pytest.raises(ValueError, match="samples must be at least 2"):
         log_px(vae, x, 1)
+
+
+def linear_gaussian_vae(dec, enc, m):
+    """The package's VAE with the parameters of the closed forms; theta's variance s2 is held."""
+    from minivae.likelihoods import GaussianLikelihood, LOGVAR_FLOOR
+
+    vae = VAE.mlp(len(dec.W), [], dec.W.shape[1], likelihood=GaussianLikelihood("shared", np.float64), rng=0, dtype=np.float64)
+    raw = np.log(np.expm1(np.log(dec.s2) - LOGVAR_FLOOR)) + LOGVAR_FLOOR       # the inverse of the bounded log-variance
+    values = {"to_mu.W": enc.V.T, "to_mu.b": -enc.V @ m, "to_logvar.W": 0.0, "to_logvar.b": np.log(np.diag(enc.Sigma)),
+              "to_mean.W": dec.W.T, "to_mean.b": m, "likelihood.raw_logvar": raw}
+    for name, param, _ in vae.named_params():
+        param[...] = values[name]
+    return vae
+
+
+@pytest.fixture
+def linear(rng):
+    """A decoder, a good but not perfect encoder, data, and the VAE that both are."""
+    dec, m = Decoder(rng.standard_normal((5, 2)), 0.7), rng.standard_normal(5)
+    best = lg.best_diagonal(dec)
+    enc = Encoder(best.V + 0.05 * rng.standard_normal(best.V.shape), 1.5 * best.Sigma)     # too wide: the weights' variance is finite
+    x = lg.sample(dec, 12, rng)
+    x += m - x.mean(axis=0)                                # the closed forms take m to be the mean of the data
+    return dec, enc, x, linear_gaussian_vae(dec, enc, m)
+
+
+def test_on_the_linear_gaussian_model_the_estimate_is_the_exact_log_p(linear):
+    dec, enc, x, vae = linear
+    samples = 20_000 if JIT else 2000
+    report = measure(vae, x, samples, rng=2)
+    m, S = lg.second_moment(x)
+    exact = lg.log_evidence_rows(dec, x - m)
+    assert (report.log_px_error > 0).all() and (report.log_px_error < 3 / np.sqrt(samples)).all()
+    assert (np.abs(report.log_px - exact) < 4 * report.log_px_error).all()
+    mean_error = np.sqrt((report.log_px_error**2).sum()) / len(x)
+    assert report.log_px.mean() == pytest.approx(lg.log_evidence(dec, S), abs=4 * mean_error)
+    gap = (report.log_px - report.elbo).mean()
+    assert report.elbo.mean() == pytest.approx(lg.elbo(dec, enc, S), abs=0.05)
+    assert gap == pytest.approx(lg.kl_to_posterior(dec, enc, S), abs=0.05) and gap > 0.1
+
+
+def test_at_the_exact_posterior_every_draw_knows_log_p():
+    dec, m = Decoder(np.array([[2.0], [-1.0], [0.5]]), 0.3), np.array([1.0, 0.0, -2.0])
+    x = m + lg.sample(dec, 6, np.random.default_rng(0))
+    estimate, error = log_px(linear_gaussian_vae(dec, lg.posterior(dec), m), x, 7, rng=0)
+    np.testing.assert_allclose(estimate, lg.log_evidence_rows(dec, x - m), rtol=0, atol=1e-10)
+    assert (error < 1e-7).all()
+
+
+def test_the_kl_of_the_dimensions_adds_up_to_the_kl(linear):
+    _, _, x, vae = linear
+    mu, logvar = vae.encode(x)
+    each = kl_per_dim(mu, logvar)
+    assert each.shape == (2,) and (each > 0).all()
+    assert each.sum() == pytest.approx(vae.latent.kl(mu, logvar).mean(), rel=1e-12)
+    report = measure(vae, x, 5, rng=0)
+    np.testing.assert_allclose(report.kl_per_dim, each, rtol=1e-12)
+    assert report.kl.mean() == pytest.approx(each.sum(), rel=1e-12)
+    np.testing.assert_allclose(report.elbo, -(report.recon + report.kl), rtol=1e-12)
+
+
+def test_a_unit_is_active_where_its_posterior_mean_varies_by_more_than_the_threshold():
+    up_down = np.array([1.0, -1.0, 1.0, -1.0])[:, None]                        # variance 1, divided by N
+    mu = up_down * np.sqrt([0.25, 0.0101, 0.0099, 0.0]) + [0, 0, 0, 7]         # a constant, however large, says nothing
+    np.testing.assert_allclose(mu_variance(mu), [0.25, 0.0101, 0.0099, 0], rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(active_units(mu), [True, True, False, False])
+    assert active_units(mu, 0.2).sum() == 1 and not active_units(mu[:1]).any()
+
+
+def test_no_estimator_nor_beta_of_training_has_a_say(rng):
+    """vimco refuses a single sample and every multi-sample bound refuses beta != 1: neither is evaluation's concern."""
+    x = (rng.random((3, 6)) < 0.5).astype(float)
+    reports = [measure(VAE.mlp(6, [5], 2, rng=0, dtype=np.float64, estimator=estimator, beta=beta), x, 101, rng=0)
+               for estimator, beta in ((estimators.elbo, 1), (estimators.vimco, 1), (estimators.elbo, 4))]
+    for report in reports[1:]:
+        np.testing.assert_array_equal(report.elbo, reports[0].elbo)
+        np.testing.assert_array_equal(report.log_px, reports[0].log_px)
