@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"minivae {minivae.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
+    _add_evaluate(commands)
     _add_gradcheck(commands)
     return top
 
@@ -54,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_train(commands) -> None:
     train = commands.add_parser("train", help="train a VAE and write its pictures (the default command)",
                                 formatter_class=argparse.RawDescriptionHelpFormatter,
-                                description="Train a VAE and write model.npz, history.csv and four pictures into a run folder.",
+                                description="Train a VAE and write model.npz, config.json, history.csv and four pictures into a run folder.",
                                 epilog="where nothing is said:\n" + "\n".join(
                                     f"  {name:7s} {', '.join(f'{k} {v}' for k, v in recipe.items())}" for name, recipe in RECIPES.items())
                                 + "\n\nexample: minivae train --data mnist --data-dir DIR --epochs 5")
@@ -126,6 +127,43 @@ def _train(arguments: argparse.Namespace) -> int:
     from minivae.run import Run                            # NumPy, Numba and the model come in here
 
     Run(data, settings, lambda: run_folder(data.name, arguments.out)).train()
+    return EXIT_OK
+
+
+def _add_evaluate(commands) -> None:
+    judge = commands.add_parser("evaluate", help="log p(x) of a run by importance sampling, the gap above its ELBO, and what each latent says",
+                                formatter_class=argparse.RawDescriptionHelpFormatter,
+                                description="Judge a trained model on the test images of its run, and draw the KL of every latent dimension.",
+                                epilog="example: minivae evaluate runs/digits --eval-samples 5000")
+    judge.set_defaults(run=_evaluate)
+    option = judge.add_argument
+    option("folder", nargs="?", metavar="RUN", help="a run folder (default: the newest under runs/)")
+    option("--eval-samples", type=_positive_int, default=1000, metavar="S", help="draws of z per image, at least 2 (default: 1000)")
+    option("--images", type=_positive_int, metavar="N", help="how many test images, evenly spaced (default: 500, or all where there are fewer)")
+    option("--data", metavar="digits|mnist|PATH", help="the data of the run, where they have moved (default: what the run noted)")
+    option("--data-dir", metavar="DIR", help="where mnist/ is, where it has moved (default: what the run noted)")
+    option("--json", action="store_true", help="print the numbers as JSON")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    import json
+
+    from minivae.evaluation import Evaluation, newest_run
+
+    folder = arguments.folder or newest_run()
+    evaluation = Evaluation(folder, arguments.eval_samples, arguments.images, arguments.data, arguments.data_dir)
+    for warning in evaluation.warnings():
+        print(f"minivae: warning: {warning}", file=sys.stderr)
+    if not arguments.json:
+        print(f"run       {folder}{'' if arguments.folder else ', the newest one'}")
+        evaluation.print_head()
+    evaluation.run()
+    if arguments.json:
+        picture = evaluation.draw_picture()
+        print(json.dumps({**evaluation.as_dict(), "picture": str(picture)}, indent=1))
+    else:
+        evaluation.print_numbers()
+        print(f"\nwrote {evaluation.draw_picture()}")
     return EXIT_OK
 
 

@@ -68,9 +68,31 @@ def latent(mu: np.ndarray, labels: np.ndarray | None, kl_per_dim: np.ndarray, pa
         left.set(title="where q(z|x) puts the test images", xlabel=f"mu of latent {first}", ylabel=f"mu of latent {second}")
         left.set_aspect("equal", adjustable="datalim")
         right.bar(np.arange(len(order)), kl_per_dim[order], color=ORANGE)
-        right.set_xticks(np.arange(len(order)), order, fontsize=7 if len(order) > 12 else 9)
-        right.set(title="how much each latent says", xlabel="latent dimension", ylabel="KL, nats per image")
+        _name_latents(right, order)
+        right.set(title="how much each latent says")
         _save(figure, path)
+
+
+def kl_per_dimension(kl_per_dim: np.ndarray, active: np.ndarray, path: Path) -> None:
+    """A bar for each latent dimension, the busiest first; inactive ones are grey."""
+    order = np.argsort(-kl_per_dim, kind="stable")
+    place, seen = np.arange(len(order)), active[order]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(max(5.0, min(12.0, 0.3 * len(order) + 2)), 3.6))
+        for kind, color, which in (("active", ORANGE, seen), ("inactive", GREY, ~seen)):
+            if which.any():
+                axes.bar(place[which], kl_per_dim[order][which], color=color, label=f"{kind}: {which.sum()}")
+        _name_latents(axes, order)
+        axes.set(title=f"How much each latent says: {kl_per_dim.sum():.2f} nats per image in all")
+        axes.legend()
+        _save(figure, path)
+
+
+def _name_latents(axes, order: np.ndarray) -> None:
+    """The dimensions' numbers below their bars, as small as their count asks for; none where they would not fit."""
+    size = 9 if len(order) <= 12 else 7 if len(order) <= 40 else 5
+    axes.set_xticks(np.arange(len(order)) if len(order) <= 80 else [], order if len(order) <= 80 else [], fontsize=size)
+    axes.set(xlabel="latent dimension", ylabel="KL, nats per image")
 
 
 def taylor(h: np.ndarray, remainder: np.ndarray, right: bool, title: str, path: Path) -> None:

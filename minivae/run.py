@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shlex
 import sys
 from argparse import Namespace
@@ -11,16 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.archive import write_whole
+from minivae import __version__
+from minivae.archive import digest, write_whole
 from minivae.data import Data
 from minivae.estimators import ESTIMATORS, Terms
 from minivae.model import choose
 from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
 from minivae.training.loop import EVALUATION_SEED, check_data, check_settings, fit
+from minivae.training.metrics import kl_per_dim
 from minivae.vae import VAE
 
 COLUMNS = ["epoch", "loss", "recon", "kl", "test_elbo", "seconds"]
 SHADES = " .:-=+*#%@"
+TREATMENT_IN_WORDS = {"dynamic": "black or white, drawn afresh from their grey levels at every pass (dynamic binarisation)",
+                      "threshold": "black or white, cut at one half",
+                      "none": "as they are"}
 
 
 class Run:
@@ -47,12 +53,13 @@ class Run:
         shape = " - ".join(map(str, [self.vae.x_dim, *s.hidden, s.latent, *reversed(s.hidden), self.vae.x_dim]))
         size = sum(p.size for _, p, _ in self.vae.named_params())
         print(f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test")
-        print(f"pixels    {self._treatment_in_words()}")
+        print(f"pixels    {TREATMENT_IN_WORDS[self.treatment]}")
         print(f"model     {shape}, {s.activation}, {s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
         epochs = f"{s.epochs} epoch{'s' * (s.epochs > 1)}"
         draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
         print(f"training  {epochs}, batches of {s.batch_size}, {draws}, estimator {s.estimator}, Adam {s.lr:g}, seed {s.seed}")
         print(f"folder    {self.out}\n", flush=True)
+        write_whole(self.out / "config.json", (json.dumps(self.config(), indent=1) + "\n").encode())
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
             print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "
                   "--binarize dynamic or --likelihood gaussian mends it", file=sys.stderr)
@@ -61,10 +68,18 @@ class Run:
             binarize=self.treatment, rng=[s.seed, 1], callback=self._after_epoch, progress=sys.stderr.isatty())
         self._say_goodbye()
 
-    def _treatment_in_words(self) -> str:
-        return {"dynamic": "black or white, drawn afresh from their grey levels at every pass (dynamic binarisation)",
-                "threshold": "black or white, cut at one half",
-                "none": "as they are"}[self.treatment]
+    def config(self) -> dict:
+        """What the run was trained on and how, for whoever looks at it later.
+
+        Paths are absolute, because the next command may be typed elsewhere; the digest tells whether
+        the file still holds the same test images.
+        """
+        s, named = self.settings, self.settings.data in ("digits", "mnist")
+        data_dir = (s.data_dir or os.environ.get("MINIVAE_DATA")) if s.data == "mnist" else None
+        names = ("epochs", "batch_size", "lr", "samples", "estimator", "beta", "likelihood", "hidden", "latent", "activation", "dtype", "seed")
+        return {"minivae": __version__, "data": s.data if named else str(Path(s.data).absolute()),
+                "data_dir": data_dir and str(Path(data_dir).absolute()), "binarize": self.treatment,
+                "test_sha256": digest(self.data.x_test), **{name: getattr(s, name) for name in names}}
 
     def _after_epoch(self, row: dict) -> None:
         self.history.append(row)
@@ -91,13 +106,12 @@ class Run:
         seen = np.arange(min(2000, len(self.data.x_test)))
         x = draw(self.data.x_test, seen, self.scale_test, self.treatment, np.random.default_rng(EVALUATION_SEED), self.vae.dtype)
         mu, logvar = self.vae.encode(x)
-        kl_per_dim = 0.5 * (mu**2 + np.expm1(logvar) - logvar).mean(axis=0)
         labels = None if self.data.y_test is None else self.data.y_test[:2000]
         shape, out = self.data.image_shape, self.out
         plots.curves(self.history, out / "curves.png")
         plots.reconstructions(x[:40], self.vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
         plots.samples(self.vae.sample(100, rng=0), shape, out / "samples.png")
-        plots.latent(mu, labels, kl_per_dim, out / "latent.png")
+        plots.latent(mu, labels, kl_per_dim(mu, logvar), out / "latent.png")
 
     def _in_letters(self) -> str:
         """Four new images as shades of text, side by side."""
@@ -110,11 +124,12 @@ class Run:
 
     def _say_goodbye(self) -> None:
         s = self.settings
-        files = ["model.npz", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
+        files = ["model.npz", "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
         print("\nwrote")
         for name in files:
             print(f"  {self.out / name}")
         print("\ntry next")
+        print(f"  minivae evaluate {shlex.quote(str(self.out)):24s} log p(x), the gap above the ELBO, what each latent says")
         if s.data == "digits":
             print("  minivae --latent 2                        two latents: look at latent.png")
         else:

@@ -1,6 +1,7 @@
 """The command, as people call it."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from minivae.cli import main
 
 from conftest import JIT
 
-FILES = {"model.npz", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"}
+FILES = {"model.npz", "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"}
 QUICK = ["--epochs", "2", "--hidden", "8", "--latent", "3"]
 
 
@@ -120,6 +121,143 @@ def test_training_that_turns_non_finite_says_where_and_exits_with_3(here, mine, 
     assert err.splitlines()[-1].startswith("minivae: training turned non-finite in epoch ") and " first in " in err
     for path in (here / "r").glob("model.npz"):               # there is one if an epoch was whole
         assert all(np.isfinite(p).all() for _, p, _ in VAE.load(path).named_params())
+
+
+# --- evaluate ---------------------------------------------------------------------------------------
+
+
+EVALUATE = ["evaluate", "--eval-samples", "20"]
+
+
+@pytest.fixture
+def trained(mine):
+    assert main(["--data", mine, "--epochs", "1", "--hidden", "8", "--latent", "3"]) == 0
+    return "runs/mine"
+
+
+def test_the_run_notes_what_it_was_trained_on(here, trained):
+    config = json.loads((here / "runs" / "mine" / "config.json").read_text())
+    assert config["data"] == str(here / "mine.npy") and config["data_dir"] is None and config["binarize"] == "dynamic"
+    assert config["likelihood"] == "bernoulli" and config["hidden"] == [8] and config["latent"] == 3 and config["epochs"] == 1
+
+
+def test_evaluate_judges_the_run_and_draws_its_bars(here, trained, capsys):
+    capsys.readouterr()
+    assert main([*EVALUATE, trained]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and "all 3 test images" in printed.out and "20 of z per image" in printed.out
+    for words in ("ELBO = -(recon + KL)", "log p(x), importance sampling", "standard error", "gap = log p(x) - ELBO", "of 3 active: variance > 0.01"):
+        assert words in printed.out
+    assert "wrote runs/mine/kl_per_dimension.png" in printed.out
+    assert {p.name for p in (here / "runs" / "mine").iterdir()} == FILES | {"kl_per_dimension.png"}
+
+
+def test_evaluate_as_json_has_the_same_numbers_and_nothing_else(here, trained, capsys):
+    capsys.readouterr()
+    main([*EVALUATE, trained])
+    printed = capsys.readouterr().out
+    assert main([*EVALUATE, trained, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for name in ("elbo", "recon", "kl", "log_px", "gap"):
+        assert f"{found[name]:9.3f}" in printed, name
+    assert found["elbo"] == pytest.approx(-(found["recon"] + found["kl"])) and found["gap"] == pytest.approx(found["log_px"] - found["elbo"])
+    assert sum(found["kl_per_dim"]) == pytest.approx(found["kl"], rel=1e-5) and len(found["kl_per_dim"]) == 3
+    assert found["active_units"] == sum(variance > 0.01 for variance in found["mu_variance"]) and found["log_px_error"] > 0
+    assert found["images"] == found["test_images"] == 3 and found["samples"] == 20 and found["warnings"] == []
+
+
+def test_evaluate_takes_the_newest_run_and_says_so(here, mine, capsys):
+    for name in ("mine", "mine-2", "mine-3"):
+        assert main(["--data", mine, "--epochs", "1", "--hidden", "8", "--latent", "2"]) == 0
+        assert (here / "runs" / name / "model.npz").exists()
+    os.utime(here / "runs" / "mine-2" / "model.npz", ns=(2**62, 2**62))
+    (here / "runs" / "mine-9").mkdir()                     # a training that failed in its first epoch leaves no model
+    capsys.readouterr()
+    assert main(EVALUATE) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "run       runs/mine-2, the newest one"
+
+
+def test_a_larger_test_set_is_thinned_evenly_and_that_is_said(here, rng, capsys):
+    np.save(here / "many.npy", rng.random((6000, 4)))
+    assert main(["--data", "many.npy", "--epochs", "1", "--hidden", "2", "--latent", "1"]) == 0
+    assert main(["evaluate", "--eval-samples", "2"]) == 0
+    assert "500 of 600 test images, evenly spaced; --images 600 takes them all" in capsys.readouterr().out
+    assert main(["evaluate", "--eval-samples", "2", "--images", "7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 7
+
+
+def test_moved_data_can_be_named_and_other_data_bring_a_warning(here, trained, rng, capsys):
+    os.rename(here / "mine.npy", here / "moved.npy")
+    assert main([*EVALUATE, trained]) == 2
+    assert f"--data {here / 'mine.npy'}: no such file" in capsys.readouterr().err
+    assert main([*EVALUATE, trained, "--data", "moved.npy"]) == 0
+    assert capsys.readouterr().err == ""
+    np.save(here / "mine.npy", rng.random((30, 5, 4)))
+    assert main([*EVALUATE, trained]) == 0
+    assert "warning: these are not the test images" in capsys.readouterr().err
+
+
+def test_mnist_is_found_again_where_training_found_it(here, mnist_dir, monkeypatch, capsys):
+    monkeypatch.setenv("MINIVAE_DATA", str(mnist_dir))
+    from minivae.data import load_data
+    from minivae.run import Run
+    import argparse
+
+    data = load_data("mnist")
+    settings = argparse.Namespace(data="mnist", data_dir=None, epochs=1, batch_size=100, hidden=[4], latent=2, lr=1e-3, samples=1, beta=1.0,
+                                  estimator="elbo", likelihood="bernoulli", activation="relu", binarize=None, seed=0, dtype="float32")
+    (here / "r").mkdir()
+    Run(data._replace(x_train=data.x_train[:200]), settings, lambda: here / "r").train()
+    monkeypatch.delenv("MINIVAE_DATA")
+    assert main([*EVALUATE, "r", "--images", "30"]) == 0
+    assert "30 of 10000 test images" in capsys.readouterr().out
+    assert main([*EVALUATE, "r", "--data-dir", "nowhere"]) == 2
+    assert "--data mnist: no train-images-idx3-ubyte" in capsys.readouterr().err
+
+
+def spoil(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda run: run.rename("elsewhere"), "there is no run folder runs/mine"),
+    (lambda run: (run / "config.json").unlink(), "config.json does not exist"),
+    (lambda run: (run / "model.npz").unlink(), "model.npz does not exist"),
+    (lambda run: spoil(run / "model.npz", lambda b: b[: len(b) // 2]), "model.npz is damaged"),
+    (lambda run: spoil(run / "config.json", lambda b: b[: len(b) // 2]), "config.json is damaged"),
+    (lambda run: spoil(run / "config.json", lambda b: b"[]"), "config.json is damaged"),
+    (lambda run: spoil(run / "config.json", lambda b: b"\xff"), "config.json is damaged"),
+    (lambda run: spoil(run / "config.json", lambda b: b.replace(b"dynamic", b"maybe")), "config.json is damaged"),
+    (lambda run: np.save("mine.npy", np.ones((9, 3))), "must have 20 pixels per row for this model"),
+], ids=["no folder", "no config", "no model", "half a model", "half a config", "a list", "no text", "unknown treatment", "other data"])
+def test_a_damaged_run_gets_one_line_and_exit_code_2(here, trained, damage, message, capsys):
+    damage(here.joinpath("runs/mine").relative_to(here))
+    capsys.readouterr()
+    assert main([*EVALUATE, trained]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and printed.err.startswith("minivae: ") and printed.err.count("\n") == 1 and printed.out == ""
+
+
+def test_evaluate_without_a_run_says_what_to_do_and_one_sample_is_refused(here, trained, capsys):
+    assert main(["evaluate", "--eval-samples", "1"]) == 2
+    assert "samples must be at least 2" in capsys.readouterr().err
+    os.rename("runs", "elsewhere")
+    assert main(["evaluate"]) == 2
+    err = capsys.readouterr().err
+    assert "there is no run under" in err and "train one with `minivae train`" in err and err.count("\n") == 1
+
+
+def test_grey_pixels_and_a_gaussian_are_evaluated_too(here, mine, capsys):
+    main(["--data", mine, "--binarize", "none", *QUICK])
+    main(["--data", mine, "--likelihood", "gaussian", *QUICK])
+    capsys.readouterr()
+    assert main([*EVALUATE, "runs/mine"]) == 0
+    assert "no likelihood of the data" in capsys.readouterr().err
+    assert main([*EVALUATE, "runs/mine-2"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+# --- as a process -----------------------------------------------------------------------------------
 
 
 def run(*command, **environment):
