@@ -77,6 +77,18 @@ def test_kernel_equals_its_numpy_twin(name, dtype, rng):
         close(got, want, dtype)
 
 
+@pytest.mark.parametrize("rows, columns", [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_gaussian_kernels_with_a_logvar_of_their_own_for_every_pixel_however_few(rows, columns, rng):
+    mean, logvar, x, d = (rng.standard_normal((rows, columns)) for _ in range(4))
+    d = d[:, 0].copy()
+    got, dmean, dlogvar = np.empty(rows), np.empty_like(mean), np.empty_like(mean)
+    kernels.gaussian_forward(mean, logvar, x, got)
+    kernels.gaussian_backward(mean, logvar, x, d, dmean, dlogvar)
+    close(got, naive.gaussian_forward(mean, logvar, x), np.float64)
+    for a, b in zip((dmean, dlogvar), naive.gaussian_backward(mean, logvar, x, d)):
+        close(a, b, np.float64)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gaussian_kernels_share_one_logvar(dtype, rng):
     mean, x, d = rng.standard_normal((K * B, D)).astype(dtype), rng.standard_normal((B, D)).astype(dtype), rng.standard_normal(K * B).astype(dtype)
