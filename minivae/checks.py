@@ -69,10 +69,10 @@ def kl_alone(t: estimators.Terms) -> estimators.Wires:
 kl_alone.objective = lambda t: (-t.beta * t.kl, t.kl)
 
 
-def _vae(samples: int, seed_of_sizes: int = 0, **settings) -> Callable[[int], Report]:
+def _vae(samples: int, hidden: tuple[int, ...] = (H,), **settings) -> Callable[[int], Report]:
     def check(seed: int) -> Report:
         rng = np.random.default_rng(seed)
-        vae = VAE.mlp(D, [6, H], Z, rng=rng, dtype=F8, **{"beta": 1.7, "activation": "tanh", **settings})
+        vae = VAE.mlp(D, hidden, Z, rng=rng, dtype=F8, **{"beta": 1.7, "activation": "tanh", **settings})
         for _, p, _ in vae.named_params():
             p += 0.3 * rng.standard_normal(p.shape)
         return check_model(vae, rng.random((B, D)), rng.standard_normal((samples, B, Z)), rng=rng)
@@ -307,9 +307,9 @@ CHECKS: dict[str, Callable[[int], Report]] = {
     "float32.GaussianLatent.kl": _latent_precision("kl", (B, Z), (B, Z)),
     "float32.GaussianLatent.log_q": _latent_precision("log_q", (K * B, Z), (B, Z), (B, Z)),
     "float32.GaussianLatent.log_prior": _latent_precision("log_prior", (K * B, Z)),
-    "VAE.elbo": _vae(1),
+    "VAE.elbo": _vae(1, hidden=(6, H)),
     "VAE.elbo, K=3": _vae(K),
-    "VAE.elbo, relu": _vae(K, activation="relu"),
+    "VAE.elbo, relu": _vae(K, hidden=(6, H), activation="relu"),
     "VAE.elbo, gaussian": _vae(K, likelihood="gaussian", activation="softplus"),
     "VAE.recon alone": _vae(K, beta=0.0),
     "VAE.kl alone": _vae(K, estimator=kl_alone),
