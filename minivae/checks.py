@@ -315,7 +315,7 @@ CHECKS: dict[str, Callable[[int], Report]] = {
     "VAE.kl alone": _vae(K, estimator=kl_alone),
     "VAE.elbo_mc": _vae(1, estimator=estimators.elbo_mc),
     "VAE.elbo_mc, K=3": _vae(K, estimator=estimators.elbo_mc),
-    **{f"VAE.{name}, K=3": _vae(K, estimator=estimator, beta=1.0)
+    **{f"VAE.{name}, K=3": _vae(K, hidden=(), estimator=estimator, beta=1.0)
        for name, estimator in estimators.ESTIMATORS.items() if name not in ("elbo", "elbo_mc")},
     "VAE.by hand": _worked_by_hand,
     "VAE.objective": _objective,

@@ -233,12 +233,17 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _plant_one(arguments: argparse.Namespace) -> int:
+    import json
+
     from minivae import museum
     from minivae.checks import CHECKS
     from minivae.model import choose
 
     fault = choose(arguments.plant, museum.BY_NAME, "fault")
     caught = museum.catch(fault, arguments.seed)
+    if arguments.json:
+        print(json.dumps(museum.record(fault, caught), indent=1))
+        return EXIT_WRONG_GRADIENT
     print(f"planted in {fault.where}, in memory only:")
     for where, old, new in ((fault.where, fault.old, fault.new), *fault.also):
         print(f"  {where}")
@@ -266,7 +271,7 @@ def _museum(arguments: argparse.Namespace) -> int:
     for fault in museum.FAULTS:
         found = museum.catch(fault, arguments.seed)
         caught += bool(found.check)
-        records.append({"fault": fault.name, "mechanism": fault.mechanism, "where": fault.where, "symptom": fault.symptom, **found._asdict()})
+        records.append(museum.record(fault, found))
         if not arguments.json:
             by = f"{found.check}, {found.row}" if found.check else "MISSED"
             print(f"{fault.name:33s} {fault.where:40s} {by}\n    {found.message}\n    seen in training: {fault.symptom}", flush=True)

@@ -134,7 +134,7 @@ def romberg(f: Callable[[float], float], step: float, noise: float) -> tuple[flo
             if np.isfinite(bar):                           # outside its domain f is no number: a shorter step may do
                 best = min(best, (row[j], bar), key=lambda pair: pair[1])
         previous = row
-        if rounding > best[1]:                             # smaller steps can only add rounding
+        if 2 * rounding > best[1]:                         # half the step doubles the rounding: no better corner is left
             break
     return best
 

@@ -45,10 +45,13 @@ class Layer:
 def rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
     """`a` as contiguous rows of `shape` (None: any size) and dtype (None: its own); kernels check no bounds, so we do."""
     a = np.asarray(a)
-    if a.shape != shape and (a.ndim != len(shape) or [n for n, want in zip(a.shape, shape) if want not in (None, n)]):
+    fits = len(a.shape) == len(shape)
+    for n, want in zip(a.shape, shape):
+        fits &= want is None or n == want
+    if not fits:
         wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
         raise ValueError(f"{name} must have shape {wanted}, got {a.shape}")
-    if dtype is None and a.dtype not in (np.float32, np.float64):
+    if dtype is None and a.dtype.char not in "fd":
         raise ValueError(f"{name} must be float32 or float64, got {a.dtype}")
     return np.ascontiguousarray(a, dtype)
 

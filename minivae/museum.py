@@ -376,3 +376,8 @@ def catch(fault: Fault, seed: int = 0) -> Catch:
                 if row.verdict == FAIL:
                     return Catch(name, row.name, row.note)
     return Catch("", "", "")
+
+
+def record(fault: Fault, caught: Catch) -> dict:
+    """One row of the museum, for --json."""
+    return {"fault": fault.name, "mechanism": fault.mechanism, "where": fault.where, "symptom": fault.symptom, **caught._asdict()}

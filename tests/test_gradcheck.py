@@ -32,9 +32,7 @@ def test_correct_code_raises_no_alarm(name):
         CHECKS[name](seed).raise_if_wrong()
 
 
-@pytest.mark.parametrize("seed", range(3 if JIT else 1))
-def test_a_big_relu_model_raises_no_alarm(seed):
-    rng = np.random.default_rng(seed)
+def test_a_big_relu_model_raises_no_alarm(rng):
     vae = VAE.mlp(784, [400], 20, rng=rng) if JIT else VAE.mlp(64, [20], 5, rng=rng)
     report = check_model(vae, rng.random((8, vae.x_dim)) < 0.2, rng.standard_normal((8, vae.z_dim)), rng=rng)
     report.raise_if_wrong()
@@ -361,7 +359,7 @@ def test_a_report_says_where_to_look(rng, monkeypatch):
 
 @pytest.mark.parametrize("name", ["enc.0.W", "dec.0.W", "to_logits.W"])
 def test_one_wrong_weight_of_a_big_model_is_found_by_its_index(name, rng, monkeypatch):
-    sizes = (784, [400], 20) if JIT else (64, [30], 5)
+    sizes = (64, [30], 5) if not JIT else (784, [400], 20) if name == "enc.0.W" else (300, [100], 10)
     vae = VAE.mlp(*sizes, rng=rng, dtype=F8)
     right = VAE.backward
     rows, columns = dict((n, p) for n, p, _ in vae.named_params())[name].shape

@@ -92,8 +92,9 @@ def test_on_the_linear_gaussian_model_the_estimate_is_the_exact_log_p(linear):
     mean_error = np.sqrt((report.log_px_error**2).sum()) / len(x)
     assert report.log_px.mean() == pytest.approx(lg.log_evidence(dec, S), abs=4 * mean_error)
     gap = (report.log_px - report.elbo).mean()
-    assert report.elbo.mean() == pytest.approx(lg.elbo(dec, enc, S), abs=0.05)
-    assert gap == pytest.approx(lg.kl_to_posterior(dec, enc, S), abs=0.05) and gap > 0.1
+    room = 4 * 1.8 / np.sqrt(samples * len(x))             # four standard errors: log p(x|z) of one draw has a std of 1.5 to 1.7 here
+    assert report.elbo.mean() == pytest.approx(lg.elbo(dec, enc, S), abs=room)
+    assert gap == pytest.approx(lg.kl_to_posterior(dec, enc, S), abs=room + 4 * mean_error) and gap > 0.1
 
 
 def test_at_the_exact_posterior_every_draw_knows_log_p():

@@ -1,11 +1,13 @@
 """Every planted fault is caught, and planting leaves nothing behind."""
 
+import json
+
 import numpy as np
 import pytest
 
 from minivae import VAE
 from minivae.cli import main
-from minivae.museum import BY_NAME, FAULTS, catch, edited_source, planted
+from minivae.museum import BY_NAME, FAULTS, catch, edited_source, planted, record
 
 pytestmark = [pytest.mark.gradients, pytest.mark.filterwarnings("ignore::RuntimeWarning")]    # planted faults overflow as they please
 
@@ -59,5 +61,7 @@ def test_the_command_plants_one_and_shows_how_it_is_caught(capsys):
     for words in ("planted in estimators:elbo, in memory only", "- -t.beta / B", "+ -1.0 / B", "--beta 4 gives the same model",
                   "the KL term counts 1 times, not 1.7", "caught by VAE.elbo"):
         assert words in out
+    assert main(["gradcheck", "--plant", "elbo-beta-ignored", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == record(BY_NAME["elbo-beta-ignored"], catch(BY_NAME["elbo-beta-ignored"]))
     assert main(["gradcheck", "--plant", "no-such-fault"]) == 2
     assert "unknown fault" in capsys.readouterr().err
