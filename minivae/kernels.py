@@ -285,11 +285,11 @@ def gaussian_backward(mean, logvar, x, dlog_px, dmean, dlogvar):
 
 
 @kernel
-def scale_rows(weight, a, out):
-    """out = weight[:, None] * a"""
+def scale_rows(weight, a):
+    """a *= weight[:, None], in place"""
     for n in range(a.shape[0]):
         for j in range(a.shape[1]):
-            out[n, j] = weight[n] * a[n, j]
+            a[n, j] *= weight[n]
 
 
 # --- the Gaussian latent: row k*B + n of z is sample k of example n ------------------------------
@@ -387,13 +387,18 @@ def log_prior_forward(z, log_pz):
 @kernel
 def adam(param, grad, m, v, step_size, beta1, beta2, adam_eps, unbias_v):
     """m = beta1*m + (1 - beta1)*grad;  v = beta2*v + (1 - beta2)*grad**2;
-    param -= step_size * m / (sqrt(v) * unbias_v + adam_eps), all arrays flat"""
+    param -= step_size * m / (sqrt(v) * unbias_v + adam_eps), all arrays flat
+
+    A dead unit's moments would fall to subnormal numbers and stay there, on which arithmetic is slow: below 1e-37 they are 0.
+    """
     real = param.dtype.type
     b1, b2, c1, c2 = real(beta1), real(beta2), real(1 - beta1), real(1 - beta2)
-    lr, tiny, unbias = real(step_size), real(adam_eps), real(unbias_v)
+    lr, tiny, unbias, zero, faint = real(step_size), real(adam_eps), real(unbias_v), real(0), real(1e-37)
     for i in range(param.size):
-        m[i] = b1 * m[i] + c1 * grad[i]
-        v[i] = b2 * v[i] + c2 * grad[i] * grad[i]
+        mean = b1 * m[i] + c1 * grad[i]
+        square = b2 * v[i] + c2 * grad[i] * grad[i]
+        m[i] = zero if abs(mean) < faint else mean
+        v[i] = zero if square < faint else square
         param[i] -= lr * m[i] / (np.sqrt(v[i]) * unbias + tiny)
 
 

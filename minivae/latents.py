@@ -103,9 +103,7 @@ class GaussianLatent(Layer):
         """dlog_pz : (K*B,)  ->  dz = -dlog_pz * z : (K*B, Z)."""
         (z,) = self._take("log_prior")
         dlog_pz = rows(dlog_pz, (len(z),), z.dtype, "dlog_pz")
-        dz = np.empty_like(z)
-        kernels.scale_rows(-dlog_pz, z, dz)                        # dz = -dlog_pz[:, None] * z
-        return dz
+        return -dlog_pz[:, None] * z
 
     def _pair(self, mu: np.ndarray, logvar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mu = rows(mu, (None, None), None, "mu")

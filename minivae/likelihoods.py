@@ -57,9 +57,8 @@ class BernoulliLikelihood(Layer):
         """
         (residual,) = self._take()
         dlog_px = rows(dlog_px, (len(residual),), residual.dtype, "dlog_px")
-        dlogits = self._work("dlogits", residual.shape, residual.dtype)
-        kernels.scale_rows(dlog_px, residual, dlogits)            # dlogits = dlog_px[:, None] * residual
-        return dlogits
+        kernels.scale_rows(dlog_px, residual)                     # dlogits = dlog_px[:, None] * residual, in place
+        return residual
 
     def mean(self, logits: np.ndarray) -> np.ndarray:
         """E[x|z] = sigmoid(logits), a new array."""

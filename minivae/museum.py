@@ -139,7 +139,7 @@ FAULTS = [
           "a second backward uses what the first pass left behind, in silence"),
     # --- likelihoods
     Fault("bernoulli-through-p", "chain rule applied once too often", "likelihoods:BernoulliLikelihood.backward",
-          "kernels.scale_rows(dlog_px, residual, dlogits)", "kernels.scale_rows(dlog_px, residual * (1 - residual**2), dlogits)",
+          "kernels.scale_rows(dlog_px, residual)", "kernels.scale_rows(dlog_px, residual)\n        residual *= 1 - residual**2",
           "the sigmoid is differentiated twice: sharp pixels stop learning (public)"),
     Fault("bernoulli-sign", "sign", "kernels:bernoulli_forward",
           "residual[row, i] = x[n, i] - ", "residual[row, i] = -x[n, i] + ",
@@ -234,7 +234,7 @@ FAULTS = [
           "-0.5 * total", "-1.0 * total",
           "samples are drawn to 0 twice as hard"),
     Fault("log-prior-sign", "sign", "latents:GaussianLatent.log_prior_backward",
-          "-dlog_pz, z", "dlog_pz, z",
+          "return -dlog_pz", "return dlog_pz",
           "samples fly off to infinity"),
     # --- estimators and the whole model
     Fault("elbo-beta-ignored", "beta ignored", "estimators:elbo",

@@ -32,7 +32,6 @@ def inputs(name, rng, dtype):
         "bernoulli_forward": ([5 * a(K * B, D), u(B, D)], [(K * B,), (K * B, D)]),
         "gaussian_forward": ([a(K * B, D), a(K * B, D), a(B, D)], [(K * B,)]),
         "gaussian_backward": ([a(K * B, D), a(K * B, D), a(B, D), a(K * B)], [(K * B, D), (K * B, D)]),
-        "scale_rows": ([a(B), a(B, D)], [(B, D)]),
         "sample_forward": ([a(B, Z), a(B, Z), a(K, B, Z)], [(B, Z), (K * B, Z)]),
         "sample_backward": ([u(B, Z), a(K, B, Z), a(K * B, Z)], [(B, Z), (B, Z)]),
         "kl_forward": ([a(B, Z), a(B, Z)], [(B,)]),
@@ -44,7 +43,7 @@ def inputs(name, rng, dtype):
     }[name]
 
 
-SPECIAL = {"binarize_bytes", "add_bias", "adam", "count_outside_unit"}      # these update in place, or return a number: tested below
+SPECIAL = {"binarize_bytes", "add_bias", "scale_rows", "adam", "count_outside_unit"}      # these update in place, or return a number: tested below
 
 
 def kernel_names():
@@ -111,6 +110,14 @@ def test_add_bias_equals_its_numpy_twin(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scale_rows_equals_its_numpy_twin(dtype, rng):
+    weight, a = rng.standard_normal(B).astype(dtype), rng.standard_normal((B, D)).astype(dtype)
+    wanted = naive.scale_rows(weight, a)
+    kernels.scale_rows(weight, a)
+    np.testing.assert_array_equal(a, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_adam_equals_its_numpy_twin(dtype, rng):
     param, grad, m, v = (rng.random(11).astype(dtype) for _ in range(4))
     settings = (0.01, 0.9, 0.999, 1e-8, 1.7)
@@ -118,6 +125,15 @@ def test_adam_equals_its_numpy_twin(dtype, rng):
     kernels.adam(param, grad, m, v, *settings)
     for got, want in zip((param, m, v), wanted):
         close(got, want, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_moments_of_a_dead_unit_end_at_zero_and_not_at_subnormal_numbers(dtype):
+    param, grad = np.ones(4, dtype), np.zeros(4, dtype)
+    m, v = np.array([1.2e-37, -1.2e-37, 1.1e-37, -1.1e-37], dtype), np.array([1.0012e-37, 1.0008e-37, 0, 1], dtype)
+    kernels.adam(param, grad, m, v, 0.01, 0.9, 0.999, 1e-8, 1.7)
+    assert (m != 0).tolist() == [True, True, False, False] and (m[:2] * [1, -1] > 0).all()
+    assert (v > 0).tolist() == [True, False, False, True]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
