@@ -1,6 +1,6 @@
 """minivae: a variational autoencoder from scratch, every gradient written by hand and checked.
 
-Read layers.py, likelihoods.py, latents.py, estimators.py, vae.py, in that order.
+Read layers.py, likelihoods.py, latents.py, estimators.py, vae.py, discrete.py, in that order.
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # Loaded at first use, so that `import minivae` stays light.
 _HOMES = {
     "VAE": "minivae.vae",
+    "DiscreteVAE": "minivae.discrete",
     "fit": "minivae.training.loop",
     "load_data": "minivae.data",
     "check_layer": "minivae.gradcheck",

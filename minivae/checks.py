@@ -11,7 +11,8 @@ from importlib import import_module
 
 import numpy as np
 
-from minivae import estimators
+from minivae import baselines, estimators
+from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent, sigmoid
 from minivae.gradcheck import FAIL, PASS, Node, Report, Row, check_layer, check_model, check_precision
 from minivae.latents import GaussianLatent
 from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
@@ -275,6 +276,179 @@ def _log_q_wires(seed: int) -> Report:
     return Report("GaussianLatent.log_q, one wire at a time", rows)
 
 
+# --- discrete latents, and baselines with a memory ---------------------------------------------------
+
+
+def _coin_node(name: str, latent: BernoulliLatent, z: np.ndarray, u: np.ndarray) -> Node:
+    """One node as a function of a alone: what else it takes is data."""
+    forward = {"kl": latent.kl, "log_q": lambda a: latent.log_q(z.astype(a.dtype), a), "sample": lambda a: latent.sample(a, u)}
+    return Node(forward[name], getattr(latent, f"{name}_backward"))
+
+
+def _coin_data(seed: int, samples: int = 1):
+    rng = np.random.default_rng(seed)
+    z, u = (rng.random((samples * B, Z)) < 0.5).astype(F8), rng.random((samples, B, Z))
+    return rng, z, u, 2 * rng.standard_normal((B, Z))
+
+
+def _coin(name: str) -> Callable[[int], Report]:
+    def check(seed: int) -> Report:
+        rng, z, u, a = _coin_data(seed, K)
+        latent = ConcreteLatent(0.7) if name == "sample" else BernoulliLatent()
+        return check_layer(_coin_node(name, latent, z, u), a, rng=rng, mixes_rows=True, title=f"{type(latent).__name__}.{name}")
+
+    return check
+
+
+def _coin_precision(name: str) -> Callable[[int], Report]:
+    def check(seed: int) -> Report:
+        rng, z, u, a = _coin_data(seed, K)
+        latents = [ConcreteLatent(0.7) if name == "sample" else BernoulliLatent() for _ in range(2)]
+        wide, narrow = (_coin_node(name, latent, z, u.astype(np.float32)) for latent in latents)
+        return check_precision(wide, narrow, a, rng=rng, title=f"{type(latents[0]).__name__}.{name} in float32")
+
+    return check
+
+
+def _discrete(samples: int, **settings) -> Callable[[int], Report]:
+    def check(seed: int) -> Report:
+        rng = np.random.default_rng(seed)
+        vae = DiscreteVAE.mlp(D, (H,), Z, rng=rng, dtype=F8, **{"beta": 1.7, "activation": "tanh", **settings})
+        for _, p, _ in vae.named_params():
+            p += 0.3 * rng.standard_normal(p.shape)
+        title = f"DiscreteVAE, {vae.estimator.__name__}, {vae.latent.name}"
+        return check_model(vae, rng.random((B, D)), vae.noise(samples, B, rng), rng=rng, title=title)
+
+    return check
+
+
+def _all_coins(n: int) -> np.ndarray:
+    """Every row of n zeros and ones : (2^n, n)."""
+    return ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(F8)
+
+
+def _coins(seed: int) -> Report:
+    """The coins' law by enumeration, and the sampling node by where its step is."""
+    rng, coin, soft = np.random.default_rng(seed), BernoulliLatent(), ConcreteLatent(0.3)
+    a, z = rng.standard_normal((1, 3)), _all_coins(3)
+    log_q, log_p = coin.log_q(z, a), coin.log_prior(z)
+    u = ((np.arange(10_000) + 0.5) / 10_000).reshape(-1, 1, 1) * np.ones((1, 1, 3))          # evenly spread noise
+    found, faces = coin.sample(a, u), soft.sample(a, u) > 0.5
+    far = coin.kl(np.array([[800.0, -800.0, 0.0]]))[0]
+    wrong = "a coin must show 1 with probability sigmoid(a)"
+    return _claims("coins",
+                   ("sum of q", np.exp(log_q).sum(), 1.0, 1e-14, "q does not sum to one"),
+                   ("sum of the prior", np.exp(log_p).sum(), 1.0, 1e-14, "the prior does not sum to one"),
+                   ("KL by enumeration", coin.kl(a)[0], (np.exp(log_q) * (log_q - log_p)).sum(), 1e-13,
+                    "the analytic KL is not E_q[log q - log p]: another prior than fair coins?"),
+                   ("KL far out", far, 2 * np.log(2), 1e-13, "a certain coin costs log 2: are probabilities clipped?"),
+                   *((f"mean of z_{j}", found[:, j].mean(), sigmoid(a)[0, j], 1e-4, wrong) for j in range(3)),
+                   ("soft and hard coins", np.abs(faces - found).max(), 0.0, 0.0, "Concrete's z lies on the other side of 1/2 from the coin's"))
+
+
+def _discrete_unbiased(seed: int) -> Report:
+    """Mean gradients by enumeration: every outcome of K samples of two coins is an example, weighted by its probability."""
+    rng = np.random.default_rng(seed)
+    vae = DiscreteVAE.mlp(3, [4], 2, rng=rng, dtype=F8, activation="tanh")
+    for _, p, _ in vae.named_params():
+        p += 0.3 * rng.standard_normal(p.shape)
+    x = np.array([[1.0, 0.0, 1.0]])
+    q1 = sigmoid(vae.encode(x)[0])
+
+    def mean_gradient(estimator, u: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        def expectation(t):
+            factor, wires = weight * len(weight), estimator(t)._asdict()
+            return estimators.Wires(**{wire: w * (factor[:, None] if w.ndim == 3 else factor) if wire != "path" else w for wire, w in wires.items()})
+
+        expectation.objective = estimator.objective
+        vae.estimator = expectation
+        vae.forward(np.tile(x, (len(weight), 1)), u)
+        vae.backward()
+        return np.concatenate([g.ravel() for _, _, g in vae.named_params()])
+
+    z = _all_coins(4).reshape(-1, 2, 2).swapaxes(0, 1)                                     # (K, 16, Z), K = 2
+    weight = np.where(z == 1, q1, 1 - q1).prod(axis=(0, 2))
+    u = np.where(z == 1, 1 - q1 / 2, (1 - q1) / 2)                                         # in the middle of what gives z
+    edges = np.sort([np.zeros(2), q1, 1 - q1, np.ones(2)], axis=0)                         # between them the pair's outcome is one
+    middle, width = (edges[1:] + edges[:-1]) / 2, np.diff(edges, axis=0)
+    i, j = (g.ravel() for g in np.mgrid[:3, :3])
+    first, pair_weight = np.stack([middle[i, 0], middle[j, 1]], axis=1), width[i, 0] * width[j, 1]
+    pair = np.stack([first, 1 - first])
+
+    vae.beta, claims, e = 1.7, [], estimators.ESTIMATORS
+    right = mean_gradient(e["score_analytic_kl"], u, weight)
+    for name, noise, w in (("score", u, weight), ("disarm", pair, pair_weight)):
+        off = np.abs(mean_gradient(e[name], noise, w) - right).max()
+        claims.append((f"{name} has the mean of score_analytic_kl", off, 0.0, 1e-12, f"{name} is biased"))
+
+    def whole(t):                                                                          # d sum q f = sum q f grad log q, no baseline
+        f, K, B = t.log_px, *t.log_px.shape
+        return e["score_analytic_kl"](t)._replace(score=f / (K * B))
+
+    def whole_bound(t):                                                                    # grad L_K = E sum_k (L - w~_k) grad log q_k
+        logw = estimators.log_weights(t)
+        return e["vimco"](t)._replace(score=(estimators.log_mean_exp(logw) - estimators.normalised(logw)) / logw.shape[1])
+
+    whole.objective, whole_bound.objective = e["score"].objective, e["vimco"].objective
+    off = np.abs(mean_gradient(whole, u, weight) - right).max()
+    claims.append(("score_analytic_kl has the enumerated gradient", off, 0.0, 1e-12, "the baseline depends on its own sample"))
+    vae.beta = 1.0
+    off = np.abs(mean_gradient(e["vimco"], u, weight) - mean_gradient(whole_bound, u, weight)).max()
+    claims.append(("vimco has the enumerated gradient", off, 0.0, 1e-12, "vimco is biased"))
+
+    vae.estimator, refused = e["disarm"], 0.0
+    try:
+        vae.forward(np.tile(x, (16, 1)), u)
+    except ValueError:
+        refused = 1.0
+    claims.append(("disarm refuses independent noise", refused, 1.0, 0.0, "disarm with u and another u is biased, and took them"))
+    drawn = vae.noise(2, 5, rng)
+    claims.append(("disarm draws u and 1 - u", np.abs(drawn.sum(axis=0) - 1).max(), 0.0, 1e-15, "the noises of the pair do not add up to 1"))
+    return _claims("the mean of every discrete estimator", *claims)
+
+
+def _baselines(seed: int) -> Report:
+    """A baseline with a memory uses past steps only, and the numbers are those of its formula."""
+    rng = np.random.default_rng(seed)
+    x, steps = rng.random((B, D)), [rng.standard_normal((K, B)) - 5 for _ in range(4)]
+    running, nvil = baselines.RunningMean(0.9), baselines.NVIL(D, hidden=4, decay=0.8, lr=1e-9, rng=rng, dtype=F8)
+    C = nvil.value(x)                                      # C hardly learns at this lr: what moves is c and v
+    mean = c = v = 0.0
+    off, off_nvil = [], []
+    for t, f in enumerate(steps):
+        off.append(np.abs(running(f, x) - (f - (mean / (1 - 0.9**t) if t else 0.0))).max())
+        off_nvil.append(np.abs(nvil(f, x) - (f - C - c) / max(1.0, np.sqrt(v))).max())
+        running.update(), nvil.update()
+        mean, c, v = 0.9 * mean + 0.1 * f.mean(), 0.8 * c + 0.2 * (f - C).mean(), 0.8 * v + 0.2 * (f - C).var()
+    wild = baselines.NVIL(D, hidden=4, rng=rng, dtype=F8)
+    wild.v = 25.0
+    scaled = np.abs(wild(steps[0], x) - (steps[0] - wild.value(x)) / 5).max()
+    return _claims("baselines with a memory",
+                   ("running mean of past steps", max(off), 0.0, 1e-13, "not the mean of past steps: does it hold the present one?"),
+                   ("NVIL of past steps", max(off_nvil), 0.0, 1e-6, "not (f - C(x) - c) / max(1, sqrt(v)) of past steps"),
+                   ("NVIL at v = 25", scaled, 0.0, 1e-13, "not divided by max(1, sqrt(v)): is v taken for the standard deviation, or left out?"))
+
+
+def _nvil(seed: int) -> Report:
+    """C's gradient: its cost as a function of its weights."""
+    rng = np.random.default_rng(seed)
+    nvil = baselines.NVIL(D, hidden=H, rng=rng, dtype=F8)
+    nvil.c, f = 0.4, rng.standard_normal((K, B))
+    _shaken(nvil.net, rng)
+
+    class Cost:
+        params, grads = nvil.net.params, nvil.net.grads
+
+        def forward(self, x):
+            self.residual = f - nvil.value(x)
+            return np.array([[(self.residual**2).mean() / 2]])
+
+        def backward(self, dcost):
+            return nvil.net.backward(dcost * nvil.backward(self.residual))
+
+    return check_layer(Cost(), rng.random((B, D)), rng=rng, mixes_rows=True, title="NVIL, the cost of C")
+
+
 CHECKS: dict[str, Callable[[int], Report]] = {
     "Dense": _layer(lambda rng: Dense(D, H, rng, F8)),
     "Dense.square": _layer(lambda rng: Dense(H, H, rng, F8), width=H),
@@ -316,11 +490,25 @@ CHECKS: dict[str, Callable[[int], Report]] = {
     "VAE.elbo_mc": _vae(1, estimator=estimators.elbo_mc),
     "VAE.elbo_mc, K=3": _vae(K, estimator=estimators.elbo_mc),
     **{f"VAE.{name}, K=3": _vae(K, hidden=(), estimator=estimator, beta=1.0)
-       for name, estimator in estimators.ESTIMATORS.items() if name not in ("elbo", "elbo_mc")},
+       for name, estimator in estimators.ESTIMATORS.items() if name not in ("elbo", "elbo_mc", "disarm")},
     "VAE.by hand": _worked_by_hand,
     "VAE.objective": _objective,
     "forward.bound": _bound,
     "forward.estimators": _estimators_unbiased,
+    "BernoulliLatent.kl": _coin("kl"),
+    "BernoulliLatent.log_q": _coin("log_q"),
+    "ConcreteLatent.sample": _coin("sample"),
+    "float32.BernoulliLatent.kl": _coin_precision("kl"),
+    "float32.BernoulliLatent.log_q": _coin_precision("log_q"),
+    "float32.ConcreteLatent.sample": _coin_precision("sample"),
+    "forward.coins": _coins,
+    "DiscreteVAE.elbo, concrete": _discrete(K, latent=ConcreteLatent(0.7)),
+    "DiscreteVAE.elbo, straight-through": _discrete(K, latent=StraightThroughLatent()),
+    **{f"DiscreteVAE.{name}": _discrete(2, estimator=estimators.ESTIMATORS[name], beta=beta)
+       for name, beta in (("score", 1.7), ("score_analytic_kl", 1.7), ("disarm", 1.7), ("rws", 1.0), ("vimco", 1.0))},
+    "forward.discrete estimators": _discrete_unbiased,
+    "forward.baselines": _baselines,
+    "NVIL": _nvil,
     "VAE.784-400-20": _big,
 }
 

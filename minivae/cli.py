@@ -70,9 +70,14 @@ def _add_train(commands) -> None:
     option("--likelihood", default="bernoulli", metavar="NAME", help="bernoulli or gaussian (default: bernoulli)")
     option("--activation", metavar="NAME", help="relu, tanh, sigmoid or softplus (default: relu)")
     option("--beta", type=float, default=1.0, help="weight of the KL; 1 is the ELBO (default: 1)")
-    option("--estimator", default="elbo", metavar="NAME", help="elbo, elbo_mc, stl, score, score_analytic_kl, iwae, iwae_stl, dreg, rws or vimco "
-           "(default: elbo); those after score_analytic_kl tighten the bound with --samples")
-    option("--samples", type=_positive_int, default=1, metavar="K", help="draws of z per image (default: 1)")
+    option("--estimator", metavar="NAME", help="elbo, elbo_mc, stl, score, score_analytic_kl, iwae, iwae_stl, dreg, rws, vimco or disarm "
+           "(default: elbo; disarm for a bernoulli latent); iwae to vimco tighten the bound with --samples")
+    option("--samples", type=_positive_int, metavar="K", help="draws of z per image (default: 1; 2 for a bernoulli latent)")
+    option("--latent-kind", default="gaussian", choices=["gaussian", "bernoulli", "concrete", "straight-through"],
+           help="normal numbers, coins, or coins whose gradient is relaxed and biased (default: gaussian)")
+    option("--temperature", type=float, default=0.5, help="of a concrete latent: towards 0 less bias, more variance (default: 0.5)")
+    option("--baseline", default="others", choices=["none", "others", "running-mean", "nvil"],
+           help="what score and score_analytic_kl take off f; others is the mean over the image's other samples (default: others)")
     option("--lr", type=float, help="Adam's step size")
     option("--seed", type=_seed, default=0, help="of the weights and of training (default: 0)")
     option("--dtype", default="float32", choices=["float32", "float64"], help="precision (default: float32)")
@@ -122,7 +127,8 @@ def _train(arguments: argparse.Namespace) -> int:
     data = load_data(arguments.data, arguments.data_dir)
     recipe = RECIPES.get(data.name if arguments.data in RECIPES else "own")
     said = {name: value for name, value in vars(arguments).items() if value is not None}
-    settings = argparse.Namespace(**{"binarize": None, "data_dir": None, **recipe, **said})
+    coins = dict(estimator="disarm", samples=2) if arguments.latent_kind == "bernoulli" else dict(estimator="elbo", samples=1)
+    settings = argparse.Namespace(**{"binarize": None, "data_dir": None, **coins, **recipe, **said})
 
     from minivae.run import Run                            # NumPy, Numba and the model come in here
 

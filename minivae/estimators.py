@@ -23,9 +23,13 @@ attribute `objective` is the function whose value forward reports.
     dreg               w~/B      w~/B        w~    0                   0        L_K
     rws                w~/B      0           0     w~/B                0        L_K for theta; phi: see there
     vimco              w~/B      0           0     (L - L_-k - w~)/B   0        L_K
+    disarm             1/(K B)   0           0     s (log p(x|z)-b)/KB -beta/B  ELBO, KL analytic
 
     w_k = p(x, z_k) / q(z_k|x),  w~ = w / sum_k w,  f = log p(x|z) + beta (log p(z) - log q(z|x)),
-    b = mean of f over the other samples (0 when K = 1): it may not depend on z_k itself.
+    b = the model's baseline, by default the mean of f over the other samples (0 when K = 1): it may
+    not depend on z_k itself.  baselines.py has others, with a memory.
+    s = sigmoid(|a_j|), a weight for every latent dimension, so disarm's score is (K, B, Z); it wants
+    binary latents and two samples from the noise u and 1 - u, see discrete.py.
 
 Read a column downwards: score-function estimators cut the path, so backprop never passes from the
 decoder to the encoder; pathwise ones open it.  Both give the same mean.
@@ -34,19 +38,37 @@ Weights are for the objective to be MAXIMISED; VAE.backward turns the sign, once
 the batch enters the gradient here, as 1/B, and nowhere else.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 
+def mean_of_others(f: np.ndarray) -> np.ndarray:
+    """For each sample the mean of f over the other K - 1, 0 when there is none.  Kool et al. (2019), section 3."""
+    K = len(f)
+    return (f.sum(axis=0) - f) / (K - 1) if K > 1 else np.zeros_like(f)
+
+
+def others(f: np.ndarray, x: np.ndarray | None) -> np.ndarray:
+    """The leave-one-out baseline, what a model has unless it is given another : (K, B)."""
+    return f - mean_of_others(f)
+
+
 class Terms(NamedTuple):
-    """What forward knows, in nats: three log-probabilities (K, B), the analytic kl (B,), and beta."""
+    """What forward knows, in nats: three log-probabilities (K, B), the analytic kl (B,), and beta.
+
+    baseline(f, x) is f less its baseline, (K, B); a (B, Z), the logits of q, is there for binary latents only.
+    """
 
     log_px: np.ndarray
     log_pz: np.ndarray
     log_qz: np.ndarray
     kl: np.ndarray
     beta: float
+    x: np.ndarray | None = None
+    baseline: Callable = others
+    a: np.ndarray | None = None
 
 
 class Wires(NamedTuple):
@@ -94,12 +116,6 @@ def normalised(logw: np.ndarray) -> np.ndarray:
     return w / w.sum(axis=0)
 
 
-def mean_of_others(f: np.ndarray) -> np.ndarray:
-    """For each sample the mean of f over the other K - 1, 0 when there is none.  Kool et al. (2019), section 3."""
-    K = len(f)
-    return (f.sum(axis=0) - f) / (K - 1) if K > 1 else np.zeros_like(f)
-
-
 def elbo(t: Terms) -> Wires:
     """E_q[log p(x|z)] - beta KL, the KL analytic.  Kingma & Welling (2014), eq. 10.
 
@@ -133,14 +149,14 @@ def score(t: Terms) -> Wires:
     """z is held fixed and the density moves: (f - b) grad log q.  Williams (1992); Mnih & Gregor (2014), eq. 4."""
     K, B = t.log_px.shape
     f, zero = t.log_px + t.beta * (t.log_pz - t.log_qz), np.zeros_like(t.log_px)
-    return Wires(decoder=zero + 1 / (K * B), latent=zero, path=zero, score=(f - mean_of_others(f)) / (K * B), kl=np.zeros_like(t.kl))
+    return Wires(decoder=zero + 1 / (K * B), latent=zero, path=zero, score=t.baseline(f, t.x) / (K * B), kl=np.zeros_like(t.kl))
 
 
 def score_analytic_kl(t: Terms) -> Wires:
     """The sum over h of log p(x|h) grad q(h|x), sampled, with the KL on paper."""
     K, B = t.log_px.shape
     f, zero = t.log_px, np.zeros_like(t.log_px)
-    return Wires(decoder=zero + 1 / (K * B), latent=zero, path=zero, score=(f - mean_of_others(f)) / (K * B), kl=np.full_like(t.kl, -t.beta / B))
+    return Wires(decoder=zero + 1 / (K * B), latent=zero, path=zero, score=t.baseline(f, t.x) / (K * B), kl=np.full_like(t.kl, -t.beta / B))
 
 
 def iwae(t: Terms) -> Wires:
@@ -181,12 +197,29 @@ def vimco(t: Terms) -> Wires:
     return Wires(decoder=w / B, latent=zero, path=zero, score=(log_mean_exp(logw) - baseline - w) / B, kl=np.zeros_like(t.kl))
 
 
-ESTIMATORS = {f.__name__: f for f in (elbo, elbo_mc, stl, score, score_analytic_kl, iwae, iwae_stl, dreg, rws, vimco)}
+def disarm(t: Terms) -> Wires:
+    """score_analytic_kl for binary z from an antithetic pair of noises.  Dong, Mnih & Tucker (2020), arXiv:2006.10680.
+
+    1/2 (f(z) - f(z~)) (z_j - z~_j) sigmoid(|a_j|): the leave-one-out estimator of the pair, each latent
+    dimension's score weighed by sigmoid(|a_j|), which is what the pair's dependence asks for.
+    """
+    K, B = t.log_px.shape
+    if t.a is None:
+        raise ValueError("disarm wants binary latents, which have logits a: take a DiscreteVAE with a BernoulliLatent, or another estimator")
+    if K != 2:
+        raise ValueError(f"disarm wants K = 2 exactly, from the noise u and 1 - u; got K = {K}")
+    pair = score_analytic_kl(t._replace(baseline=others))
+    return pair._replace(score=pair.score[:, :, None] * np.exp(-np.logaddexp(0, -np.abs(t.a))))        # (2, B, Z)
+
+
+ESTIMATORS = {f.__name__: f for f in (elbo, elbo_mc, stl, score, score_analytic_kl, iwae, iwae_stl, dreg, rws, vimco, disarm)}
 
 # whose value forward reports
-elbo.objective = score_analytic_kl.objective = analytic_elbo
+elbo.objective = score_analytic_kl.objective = disarm.objective = analytic_elbo
 elbo_mc.objective = stl.objective = score.objective = sampled_elbo
 iwae.objective = iwae_stl.objective = dreg.objective = rws.objective = vimco.objective = multi_sample_bound
-# whose backward is the derivative of that value when the noise is held; the others have its mean, or not even that
+# whose backward is the derivative of that value when the noise is held (the others have its mean, or not even that);
+# to whom a baseline can be given; who wants the noise u and 1 - u
 for f in ESTIMATORS.values():
     f.is_derivative = f in (elbo, elbo_mc, iwae)
+    f.takes_baseline, f.antithetic = f in (score, score_analytic_kl), f is disarm

@@ -112,7 +112,7 @@ class Evaluation:
         print(f"{'  KL(q || prior)':32s} {d['kl']:9.3f}")
         print(f"{'log p(x), importance sampling':32s} {d['log_px']:9.3f}   standard error {self.error_draws:.3f} from the draws{from_images}")
         print(f"{'gap = log p(x) - ELBO':32s} {d['gap']:9.3f}   = KL(q || true posterior): what a better encoder could win")
-        print("\nlatent    KL    variance of the posterior mean over the images")
+        print(f"\nlatent    KL    variance of the posterior mean, {self.vae.mean_name}, over the images")
         for j in np.argsort(-self.report.kl_per_dim, kind="stable"):
             print(f"{j:6d} {d['kl_per_dim'][j]:7.3f} {d['mu_variance'][j]:9.4f}   {'active' if self.active[j] else '-'}")
         print(f"{d['active_units']} of {len(self.active)} active: variance > {ACTIVE:g} (Burda et al. 2016)")

@@ -615,6 +615,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     An estimator that is not the derivative of its objective (attribute is_derivative = False) is
     checked through a surrogate: its weights, phi and z of this pass are frozen, and what is left to
     move is  sum path (decoder log p(x|z) + latent (log p(z) - log q(z; phi0))) + score log q(z0; phi) + kl KL.
+    So is a latent whose backward is not that of its `sample`; its `straightened` gives the function that it is of.
     """
     rng = np.random.default_rng(rng)
     vae = float64_twin(vae)
@@ -630,7 +631,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
         return {name: np.array(grad) for name, _, grad in vae.named_params()}
 
     f, parts = lambda: vae.forward(x, eps).loss, None
-    if getattr(vae.estimator, "is_derivative", True):
+    if getattr(vae.estimator, "is_derivative", True) and not hasattr(vae.latent, "straightened"):
         def parts():
             r = vae.forward(x, eps)
             return {"reconstruction": float(r.recon.mean()), "KL": float(r.kl.mean())}, {"reconstruction": 1.0, "KL": vae.beta}
@@ -667,28 +668,35 @@ def frozen_surrogate(vae, x: np.ndarray, eps: np.ndarray) -> Callable[[], float]
     """The function whose plain derivative an estimator's backward must be, all that it holds constant being constant."""
     def encode():
         h = vae.enc.forward(x)
-        return np.array(vae.to_mu.forward(h)), np.array(vae.to_logvar.forward(h))
+        return [np.array(getattr(vae, head).forward(h)) for head in vae.heads]         # mu, logvar; or a
 
     def log_px(z):
         return np.array(vae.likelihood.forward(vae.to_out.forward(vae.dec.forward(z)), x))
 
     latent, (K, B, _) = vae.latent, eps.shape
-    mu0, logvar0 = encode()
-    z0 = np.array(latent.sample(mu0, logvar0, eps))
-    terms = Terms(*(np.array(t).reshape(K, B) for t in (log_px(z0), latent.log_prior(z0), latent.log_q(z0, mu0, logvar0))),
-                  np.array(latent.kl(mu0, logvar0)), vae.beta)
+    q0 = encode()
+    z0 = np.array(latent.sample(*q0, eps))
+    terms = Terms(*(np.array(t).reshape(K, B) for t in (log_px(z0), latent.log_prior(z0), latent.log_q(z0, *q0))),
+                  np.array(latent.kl(*q0)), vae.beta, x, vae.baseline, q0[0] if len(q0) == 1 else None)
     wires = vae.estimator(terms)
-    decoder, weight, path, score = (w.ravel() for w in wires[:4])
+    decoder, weight, path = (w.ravel() for w in wires[:3])
+    straightened = getattr(latent, "straightened", None)   # what backward takes for the sampling node, where that is another function
+    moves = (lambda *q: latent.sample(*q, eps)) if straightened is None else straightened(*q0, eps)
+    by_dimension = wires.score.ndim == 3                   # a weight for each latent dimension's part of log q
+    score = wires.score.reshape(K * B, -1) if by_dimension else wires.score.ravel()
+    log_q = latent.log_q_each if by_dimension else latent.log_q
     theta0 = {id(p): p.copy() for part in (vae.dec, vae.to_out, vae.likelihood) for p in part.params.values()}
 
     def phi_part() -> float:
         """theta as it was: what z and q's own formula do when phi moves."""
         moved = {id(p): p.copy() for part in (vae.dec, vae.to_out, vae.likelihood) for p in part.params.values()}
         _restore(vae, theta0)
-        mu, logvar = encode()
-        z = np.array(latent.sample(mu, logvar, eps))
-        along_z = decoder * log_px(z) + weight * (latent.log_prior(z) - latent.log_q(z, mu0, logvar0))
-        value = (path * along_z).sum() + (score * latent.log_q(z0, mu, logvar)).sum() + (wires.kl * latent.kl(mu, logvar)).sum()
+        q = encode()
+        value = (score * log_q(z0, *q)).sum() + (wires.kl * latent.kl(*q)).sum()
+        if path.any():                                     # else z is held, and may have no way to move
+            z = np.array(moves(*q))
+            along_z = decoder * log_px(z) + weight * (latent.log_prior(z) - latent.log_q(z, *q0))
+            value += (path * along_z).sum()
         _restore(vae, moved)
         return value
 

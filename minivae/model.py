@@ -1,17 +1,19 @@
 """What a model does besides learning: build, check its input, encode, decode, sample, save, load.
 
-Not part of the lesson: vae.py is, and its VAE inherits these everyday methods.
+Not part of the lesson: vae.py and discrete.py are, and their models inherit these everyday methods.
+They are written for the Gaussian latent; discrete.py says what differs there.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 
 import numpy as np
 
-from minivae import archive, estimators
+from minivae import archive, baselines, estimators
 from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh, rows
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 
@@ -37,10 +39,14 @@ def _name_in(table: dict, thing) -> str:
 class Model:
     """The everyday methods of a VAE.  Public methods return arrays of their own."""
 
+    kind = "gaussian"           # of the latent, for a file
+    heads = ("to_mu", "to_logvar")              # the layers that give q's parameters
+    prior, mean_name = "z from N(0, I)", "mu"   # for the titles of pictures: where new z come from, and what E_q[z] is called
+
     @classmethod
     def mlp(cls, x_dim: int, hidden: Sequence[int], z_dim: int, *, likelihood="bernoulli", activation: str = "relu",
-            beta: float = 1.0, estimator=estimators.elbo, rng=None, dtype=np.float32):
-        """A VAE of dense layers: the encoder, two heads, and the decoder as its mirror image.
+            beta: float = 1.0, estimator=estimators.elbo, baseline="others", latent=None, rng=None, dtype=np.float32):
+        """A VAE of dense layers: the encoder, its heads, and the decoder as its mirror image.
 
         Parameters
         ----------
@@ -54,6 +60,9 @@ class Model:
         beta : float
             Weight of the KL; 1 gives the ELBO.
         estimator : function of minivae.estimators
+        baseline : "none", "others", "running-mean", "nvil", or a baseline object of minivae.baselines
+            What the estimators `score` and `score_analytic_kl` take off f; "nvil" goes with `score` alone.
+        latent : the latent node; left out, the model's own.
         rng : None, int or numpy.random.Generator
             Draws the initial weights, then the noise of `forward`.
         dtype : float32 for training, float64 for checking
@@ -61,7 +70,7 @@ class Model:
         Raises
         ------
         ValueError
-            For an unknown name, a size below 1 or a negative beta.
+            For an unknown name, a size below 1, a negative beta, or a baseline that the estimator does not take.
         """
         hidden = [int(n) for n in np.atleast_1d(hidden)]
         sizes = {"x_dim": x_dim, "z_dim": z_dim} | {f"hidden[{i}]": n for i, n in enumerate(hidden)}
@@ -87,27 +96,35 @@ class Model:
 
         enc = dense_stack([x_dim, *hidden])
         h_dim = [x_dim, *hidden][-1]
-        to_mu, to_logvar = Dense(h_dim, z_dim, rng, dtype), Dense(h_dim, z_dim, rng, dtype)
+        heads = [Dense(h_dim, z_dim, rng, dtype) for _ in cls.heads]
         dec = dense_stack([z_dim, *reversed(hidden)])
         to_out = Dense([z_dim, *reversed(hidden)][-1], likelihood.width(x_dim), rng, dtype)
-        vae = cls(enc, to_mu, to_logvar, dec, to_out, likelihood=likelihood, estimator=estimator, beta=beta, rng=rng)
+        if isinstance(baseline, str):
+            baseline = baselines.make(baseline, x_dim, rng, dtype)
+        baselines.check(baseline, estimator)
+        vae = cls(enc, *heads, dec, to_out, likelihood=likelihood, latent=latent, estimator=estimator, baseline=baseline, beta=beta, rng=rng)
         vae.config = {"x_dim": int(x_dim), "hidden": hidden, "z_dim": int(z_dim), "activation": activation}
         return vae
 
     @property
     def x_dim(self) -> int:
         """D, the number of pixels."""
-        return (self.enc.layers or [self.to_mu])[0].params["W"].shape[0]
+        return (self.enc.layers or [getattr(self, self.heads[0])])[0].params["W"].shape[0]
 
     @property
     def z_dim(self) -> int:
         """Z, the number of latent dimensions."""
-        return self.to_mu.params["W"].shape[1]
+        return getattr(self, self.heads[0]).params["W"].shape[1]
 
     @property
     def dtype(self) -> np.dtype:
         """The precision of every parameter."""
-        return self.to_mu.params["W"].dtype
+        return self.to_out.params["W"].dtype
+
+    def named_params(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Yield (name, param, grad), each W before its b; the arrays are the live ones, update them in place."""
+        for name, layer in self.named_layers():
+            yield from ((f"{name}.{key}", param, layer.grads[key]) for key, param in layer.params.items())
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
         """x as (B, D) rows of the model's dtype, or a ValueError that says what is wrong."""
@@ -126,7 +143,7 @@ class Model:
         """x : (B, D) checked; eps : (K, B, Z), drawn when None, and given its K = 1 where it lacks one."""
         x = self.pixels(x)
         if eps is None:
-            eps = self.rng.standard_normal((1, len(x), self.z_dim), self.dtype)
+            eps = self.noise(1, len(x), self.rng)
         eps = np.asarray(eps)
         if eps.ndim == 2:
             eps = eps[None]
@@ -134,12 +151,21 @@ class Model:
             raise ValueError(f"eps must have shape ({len(x)}, {self.z_dim}) or (K, {len(x)}, {self.z_dim}), got {eps.shape}")
         return x, np.ascontiguousarray(eps, self.dtype)
 
+    def noise(self, K: int, B: int, rng: np.random.Generator) -> np.ndarray:
+        """eps : (K, B, Z) from N(0, I), what `forward` takes."""
+        return rng.standard_normal((K, B, self.z_dim), self.dtype)
+
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """x : (B, D)  ->  mu, logvar : (B, Z), the posterior q(z|x)."""
         x = self.pixels(x)
         with self.undisturbed():
             h = self.enc.forward(x)
             return self.to_mu.forward(h), self.to_logvar.forward(h)
+
+    def posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x : (B, D)  ->  E_q[z_j] = mu_j and 1/2 (mu_j^2 + e^logvar_j - 1 - logvar_j), the KL of each dimension : (B, Z) twice."""
+        mu, logvar = self.encode(x)
+        return mu, 0.5 * (mu**2 + np.expm1(logvar) - logvar)
 
     def decode(self, z: np.ndarray) -> np.ndarray:
         """z : (B, Z)  ->  E[x|z] : (B, D), the mean of p(x|z)."""
@@ -160,13 +186,14 @@ class Model:
     def undisturbed(self) -> Iterator[None]:
         """Lend every layer an empty cache and fresh buffers, so that a pending backward stays whole."""
         pending = [(layer, layer._cache, layer._buffers) for _, layer in self.named_layers()]
-        wires = self._wires
+        wires, baseline = self._wires, self.baseline
+        self.baseline = copy.copy(baseline)                # what it is shown now, it shall not learn from
         for layer, _, _ in pending:
             layer._cache, layer._buffers = {}, {}
         try:
             yield
         finally:
-            self._wires = wires
+            self._wires, self.baseline = wires, baseline
             for layer, cache, buffers in pending:
                 layer._cache, layer._buffers = cache, buffers
 
@@ -180,26 +207,57 @@ class Model:
         finally:
             self.estimator, self.beta = own
 
+    def try_estimator(self, samples: int) -> estimators.Wires:
+        """The estimator's weights on terms of zero, or the ValueError that it has for this beta, these samples or this latent."""
+        zero = np.zeros((samples, 1))
+        a = np.zeros((1, self.z_dim)) if self.kind != "gaussian" else None
+        return self.estimator(estimators.Terms(zero, zero, zero, zero[0], self.beta, a=a))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Every number that training moves, as copies: the parameters, and what a baseline remembers."""
+        memory = self.baseline.state() if hasattr(self.baseline, "state") else {}
+        return {name: param.copy() for name, param, _ in self.named_params()} | {f"baseline.{name}": a for name, a in memory.items()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take up, in place, what `state` gave."""
+        for name, param, _ in self.named_params():
+            param[...] = state[name]
+        if hasattr(self.baseline, "restore"):
+            self.baseline.restore({name.removeprefix("baseline."): a for name, a in state.items() if name.startswith("baseline.")})
+
     def save(self, path: str | PathLike) -> None:
         """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
         if not hasattr(self, "config"):
             raise ValueError("save knows the models that VAE.mlp builds; this one was put together by hand")
         kind, estimator = _name_in(LIKELIHOODS, type(self.likelihood)), _name_in(estimators.ESTIMATORS, self.estimator)
+        baseline = {"name": baselines.name_of(self.baseline), **getattr(self.baseline, "settings", {})}
         config = self.config | {"likelihood": kind, "logvar": getattr(self.likelihood, "logvar", None), "beta": self.beta,
-                                "estimator": estimator, "dtype": self.dtype.name}
-        archive.write(path, {name: param for name, param, _ in self.named_params()}, {"config": config})
+                                "estimator": estimator, "baseline": baseline, "dtype": self.dtype.name}
+        if self.kind != "gaussian":
+            config["latent"] = {"name": self.latent.name, **self.latent.settings}
+        archive.write(path, self.state(), {"config": config})
 
     @classmethod
     def load(cls, path: str | PathLike, rng=None):
-        """The model saved at `path`.  Raises archive.ArchiveError, in one line, for anything else."""
+        """The model saved at `path`, a VAE or a DiscreteVAE.  Raises archive.ArchiveError, in one line, for anything else."""
+        from minivae.discrete import DiscreteVAE, make_latent      # rooms above this one: only a file can ask for them here
+        from minivae.vae import VAE
+
         arrays, meta = archive.read(path)
         try:
             config = dict(meta["config"])
             logvar, dtype, kind = config.pop("logvar"), np.dtype(config.pop("dtype")), config.pop("likelihood")
             likelihood = GaussianLikelihood(logvar, dtype) if kind == "gaussian" else choose(kind, LIKELIHOODS, "likelihood")()
             estimator = choose(config.pop("estimator"), estimators.ESTIMATORS, "estimator")
-            vae = cls.mlp(likelihood=likelihood, estimator=estimator, rng=rng, dtype=dtype, **config)
+            baseline = baselines.make(x_dim=config["x_dim"], dtype=dtype, **config.pop("baseline", {"name": "others"}))
+            kind = DiscreteVAE if "latent" in config else VAE
+            if "latent" in config:
+                config["latent"] = make_latent(**config["latent"])
+            kind = cls if issubclass(cls, kind) else kind
+            vae = kind.mlp(likelihood=likelihood, estimator=estimator, baseline=baseline, rng=rng, dtype=dtype, **config)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise archive.ArchiveError(f"{path} describes no model that this version knows: {error}") from error
-        archive.fill(path, {name: param for name, param, _ in vae.named_params()}, arrays)
+        state = vae.state()
+        archive.fill(path, state, arrays)
+        vae.restore(state)
         return vae

@@ -49,12 +49,12 @@ def reconstructions(x: np.ndarray, recon: np.ndarray, image_shape: tuple[int, in
     _sheet(np.concatenate(rows), image_shape, min(10, len(x)), "test images, and below each what the model makes of it", path)
 
 
-def samples(images: np.ndarray, image_shape: tuple[int, int], path: Path) -> None:
+def samples(images: np.ndarray, image_shape: tuple[int, int], path: Path, prior: str = "z from N(0, I)") -> None:
     """New images: z from the prior, then the decoder's mean."""
-    _sheet(images, image_shape, 10, "new images: z from N(0, I), through the decoder", path)
+    _sheet(images, image_shape, 10, f"new images: {prior}, through the decoder", path)
 
 
-def latent(mu: np.ndarray, labels: np.ndarray | None, kl_per_dim: np.ndarray, path: Path) -> None:
+def latent(mu: np.ndarray, labels: np.ndarray | None, kl_per_dim: np.ndarray, path: Path, name: str = "mu") -> None:
     """Posterior means of the test images in the two busiest latent dimensions, and the KL of every dimension."""
     order = np.argsort(-kl_per_dim)
     first, second = order[0], order[1] if len(order) > 1 else order[0]
@@ -65,7 +65,7 @@ def latent(mu: np.ndarray, labels: np.ndarray | None, kl_per_dim: np.ndarray, pa
         else:
             dots = left.scatter(mu[:, first], mu[:, second], s=6, c=labels, cmap="tab10", alpha=0.8)
             figure.colorbar(dots, ax=left, ticks=np.unique(labels), label="class (the model never saw it)")
-        left.set(title="where q(z|x) puts the test images", xlabel=f"mu of latent {first}", ylabel=f"mu of latent {second}")
+        left.set(title="where q(z|x) puts the test images", xlabel=f"{name} of latent {first}", ylabel=f"{name} of latent {second}")
         left.set_aspect("equal", adjustable="datalim")
         right.bar(np.arange(len(order)), kl_per_dim[order], color=ORANGE)
         _name_latents(right, order)

@@ -15,11 +15,11 @@ import numpy as np
 from minivae import __version__
 from minivae.archive import digest, write_whole
 from minivae.data import Data
-from minivae.estimators import ESTIMATORS, Terms
+from minivae.discrete import DiscreteVAE, make_latent
+from minivae.estimators import ESTIMATORS
 from minivae.model import choose
 from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
 from minivae.training.loop import EVALUATION_SEED, check_data, check_settings, fit
-from minivae.training.metrics import kl_per_dim
 from minivae.vae import VAE
 
 COLUMNS = ["epoch", "loss", "recon", "kl", "test_elbo", "seconds"]
@@ -35,13 +35,16 @@ class Run:
     def __init__(self, data: Data, settings: Namespace, make_folder: Callable[[], Path]):
         self.data, self.settings = data, settings
         check_settings(settings.epochs, settings.batch_size, settings.samples, settings.lr)
-        self.vae = VAE.mlp(data.x_train.shape[1], settings.hidden, settings.latent, likelihood=settings.likelihood,
-                           activation=settings.activation, beta=settings.beta,
-                           estimator=choose(settings.estimator, ESTIMATORS, "estimator"), rng=settings.seed, dtype=np.dtype(settings.dtype))
+        kind, latent = VAE, None
+        if settings.latent_kind != "gaussian":
+            named = {"temperature": settings.temperature} if settings.latent_kind == "concrete" else {}
+            kind, latent = DiscreteVAE, make_latent(settings.latent_kind, **named)
+        self.vae = kind.mlp(data.x_train.shape[1], settings.hidden, settings.latent, likelihood=settings.likelihood,
+                            activation=settings.activation, beta=settings.beta, estimator=choose(settings.estimator, ESTIMATORS, "estimator"),
+                            baseline=settings.baseline, latent=latent, rng=settings.seed, dtype=np.dtype(settings.dtype))
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
         self.history: list[dict] = []
-        nothing = np.zeros((settings.samples, 1))
-        self.vae.estimator(Terms(nothing, nothing, nothing, nothing[0], settings.beta))    # some refuse a beta or a single sample: say so now
+        self.vae.try_estimator(settings.samples)           # some refuse a beta, a single sample or a latent: say so now
         for X, name in ((data.x_train, "x_train"), (data.x_test, "x_test")):
             check_data(self.vae, X, f"{data.name}: {name}", self.treatment)
         _, self.scale_test = scales_of(data.x_train, data.x_test)
@@ -54,10 +57,11 @@ class Run:
         size = sum(p.size for _, p, _ in self.vae.named_params())
         print(f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test")
         print(f"pixels    {TREATMENT_IN_WORDS[self.treatment]}")
-        print(f"model     {shape}, {s.activation}, {s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
+        print(f"model     {shape}, {s.activation}, {self._latent_in_words()}{s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
         epochs = f"{s.epochs} epoch{'s' * (s.epochs > 1)}"
         draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
-        print(f"training  {epochs}, batches of {s.batch_size}, {draws}, estimator {s.estimator}, Adam {s.lr:g}, seed {s.seed}")
+        baseline = f", baseline {s.baseline}" if self.vae.estimator.takes_baseline else ""
+        print(f"training  {epochs}, batches of {s.batch_size}, {draws}, estimator {s.estimator}{baseline}, Adam {s.lr:g}, seed {s.seed}")
         print(f"folder    {self.out}\n", flush=True)
         write_whole(self.out / "config.json", (json.dumps(self.config(), indent=1) + "\n").encode())
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
@@ -76,10 +80,16 @@ class Run:
         """
         s, named = self.settings, self.settings.data in ("digits", "mnist")
         data_dir = (s.data_dir or os.environ.get("MINIVAE_DATA")) if s.data == "mnist" else None
-        names = ("epochs", "batch_size", "lr", "samples", "estimator", "beta", "likelihood", "hidden", "latent", "activation", "dtype", "seed")
+        names = ("epochs", "batch_size", "lr", "samples", "estimator", "baseline", "latent_kind", "temperature",
+                 "beta", "likelihood", "hidden", "latent", "activation", "dtype", "seed")
         return {"minivae": __version__, "data": s.data if named else str(Path(s.data).absolute()),
                 "data_dir": data_dir and str(Path(data_dir).absolute()), "binarize": self.treatment,
                 "test_sha256": digest(self.data.x_test), **{name: getattr(s, name) for name in names}}
+
+    def _latent_in_words(self) -> str:
+        if self.settings.latent_kind == "gaussian":
+            return ""
+        return f"{self.settings.latent_kind} latent{''.join(f', {k} {v:g}' for k, v in self.vae.latent.settings.items())}, "
 
     def _after_epoch(self, row: dict) -> None:
         self.history.append(row)
@@ -105,13 +115,13 @@ class Run:
 
         seen = np.arange(min(2000, len(self.data.x_test)))
         x = draw(self.data.x_test, seen, self.scale_test, self.treatment, np.random.default_rng(EVALUATION_SEED), self.vae.dtype)
-        mu, logvar = self.vae.encode(x)
+        mean, kl = self.vae.posterior(x)
         labels = None if self.data.y_test is None else self.data.y_test[:2000]
         shape, out = self.data.image_shape, self.out
         plots.curves(self.history, out / "curves.png")
         plots.reconstructions(x[:40], self.vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
-        plots.samples(self.vae.sample(100, rng=0), shape, out / "samples.png")
-        plots.latent(mu, labels, kl_per_dim(mu, logvar), out / "latent.png")
+        plots.samples(self.vae.sample(100, rng=0), shape, out / "samples.png", self.vae.prior)
+        plots.latent(mean, labels, kl.mean(axis=0, dtype=np.float64), out / "latent.png", self.vae.mean_name)
 
     def _in_letters(self) -> str:
         """Four new images as shades of text, side by side."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae.estimators import Terms, elbo
+from minivae.estimators import Terms, elbo, others
 from minivae.latents import GaussianLatent
 from minivae.layers import Layer
 from minivae.model import Model
@@ -50,15 +50,16 @@ class VAE(Model):
         theta: z (K*B, Z) -> g (K*B, H) -> the likelihood's input, e.g. logits (K*B, D).
     likelihood, latent : the nodes of likelihoods.py and latents.py.
     estimator : a function of estimators.py, the weights on the wires.
+    baseline : what a score-function estimator takes off f; see baselines.py.
     beta : float, the KL's weight; 1 gives the ELBO.
     rng : seed or numpy.random.Generator, for the noise that forward draws when left without.
     """
 
-    def __init__(self, enc, to_mu, to_logvar, dec, to_out, *, likelihood, latent=None, estimator=elbo, beta=1.0, rng=None):
+    def __init__(self, enc, to_mu, to_logvar, dec, to_out, *, likelihood, latent=None, estimator=elbo, baseline=others, beta=1.0, rng=None):
         self.enc, self.to_mu, self.to_logvar = enc, to_mu, to_logvar
         self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
         self.latent = latent or GaussianLatent()
-        self.estimator, self.beta, self.rng = estimator, float(beta), np.random.default_rng(rng)
+        self.estimator, self.baseline, self.beta, self.rng = estimator, baseline, float(beta), np.random.default_rng(rng)
         self._wires = None
 
     def forward(self, x: np.ndarray, eps: np.ndarray | None = None) -> Result:
@@ -81,7 +82,7 @@ class VAE(Model):
         out = self.to_out.forward(g)                       # (K*B, D)   logits, for a Bernoulli
         log_px = self.likelihood.forward(out, x)           # (K*B,)
 
-        t = Terms(log_px.reshape(K, B), log_pz.reshape(K, B), log_qz.reshape(K, B), kl, self.beta)
+        t = Terms(log_px.reshape(K, B), log_pz.reshape(K, B), log_qz.reshape(K, B), kl, self.beta, x, self.baseline)
         self._wires = self.estimator(t)                    # the weights that backward puts on each wire
         objective, kl_found = self.estimator.objective(t)  # (B,) each
         loss, recon = -float(objective.mean(dtype=np.float64)), -t.log_px.mean(axis=0)
@@ -125,8 +126,3 @@ class VAE(Model):
         yield from (("to_mu", self.to_mu), ("to_logvar", self.to_logvar), ("latent", self.latent))
         yield from ((f"dec.{i}", layer) for i, layer in enumerate(self.dec.layers))
         yield from ((self.likelihood.head, self.to_out), ("likelihood", self.likelihood))
-
-    def named_params(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """Yield (name, param, grad), each W before its b; the arrays are the live ones, update them in place."""
-        for name, layer in self.named_layers():
-            yield from ((f"{name}.{key}", param, layer.grads[key]) for key, param in layer.params.items())

@@ -70,7 +70,11 @@ def test_same_seed_same_history(here, mine):
 
 @pytest.mark.parametrize("options", [
     ["--likelihood", "gaussian"], ["--activation", "tanh"], ["--beta", "0.5"], ["--samples", "3"], ["--samples", "3", "--estimator", "dreg"],
-    ["--estimator", "score", "--samples", "2"], ["--dtype", "float64"],
+    ["--estimator", "score", "--samples", "2"], ["--estimator", "score_analytic_kl", "--baseline", "running-mean"],
+    ["--latent-kind", "bernoulli"], ["--latent-kind", "bernoulli", "--estimator", "vimco", "--samples", "3"],
+    ["--latent-kind", "bernoulli", "--estimator", "score", "--samples", "1", "--baseline", "nvil"], ["--latent-kind", "straight-through"],
+    ["--latent-kind", "concrete", "--temperature", "0.3"], ["--latent-kind", "bernoulli", "--likelihood", "gaussian"],
+    ["--dtype", "float64"],
     ["--binarize", "threshold"], ["--lr", "0.01", "--batch-size", "7"], ["--latent", "1"]], ids=" ".join)
 def test_every_option_trains(mine, options):
     assert main(["--data", mine, "--epochs", "1", "--hidden", "8,6", "--latent", "3", *options]) == 0
@@ -100,8 +104,14 @@ def wrong(here, x, **files):
     (lambda here: ["--estimator", "reinforce"], "unknown estimator 'reinforce'; choose from elbo, elbo_mc, stl"),
     (lambda here: ["--estimator", "vimco"], "vimco takes its baseline from the other samples: it wants K >= 2"),
     (lambda here: ["--estimator", "iwae", "--beta", "2"], "wants beta = 1, got 2"),
+    (lambda here: ["--latent-kind", "bernoulli", "--estimator", "elbo"], "so no gradient passes through it"),
+    (lambda here: ["--latent-kind", "concrete", "--estimator", "score"], "it takes the estimator elbo"),
+    (lambda here: ["--latent-kind", "concrete", "--temperature", "0"], "temperature must be a number > 0"),
+    (lambda here: ["--latent-kind", "bernoulli", "--samples", "3"], "disarm wants K = 2 exactly"),
+    (lambda here: ["--estimator", "disarm", "--samples", "2"], "disarm wants binary latents"),
+    (lambda here: ["--baseline", "nvil"], "the estimator elbo takes no baseline"),
 ], ids=["missing file", "0..255", "NaN", "empty", "one dimension", "objects", "activation", "likelihood", "beta", "lr", "estimator",
-        "vimco", "iwae with beta"])
+        "vimco", "iwae with beta", "no path", "no density", "temperature", "disarm alone", "disarm on normal z", "baseline"])
 def test_wrong_input_gets_one_line_and_exit_code_2(here, make, message, capsys):
     assert main([*make(here), "--epochs", "1"]) == 2
     err = capsys.readouterr().err
@@ -290,3 +300,17 @@ def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "--help"])
     assert stop.value.code == 0 and "example: minivae train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [["bernoulli"], ["bernoulli", "--estimator", "score", "--baseline", "nvil"], ["concrete"], ["straight-through"]],
+                         ids=" ".join)
+def test_a_run_with_a_discrete_latent_is_evaluated_and_says_what_it_is(here, mine, options, capsys):
+    assert main(["--data", mine, *QUICK, "--latent-kind", *options]) == 0
+    assert f"{options[0]} latent" in capsys.readouterr().out
+    config = json.loads((here / "runs" / "mine" / "config.json").read_text())
+    assert config["latent_kind"] == options[0]
+    assert config["estimator"] == ("score" if len(options) > 1 else "disarm" if options == ["bernoulli"] else "elbo")
+    assert main([*EVALUATE, "runs/mine", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0 <= found["kl"] <= 3 * np.log(2) and sum(found["kl_per_dim"]) == pytest.approx(found["kl"], rel=1e-5)     # three coins
+    assert all(0 <= variance <= 0.25 for variance in found["mu_variance"])                 # of a number between 0 and 1

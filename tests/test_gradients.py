@@ -12,6 +12,7 @@ import pytest
 
 import minivae
 from minivae import estimators
+from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
 from minivae.latents import GaussianLatent
 from minivae.layers import Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
@@ -113,9 +114,37 @@ def gaussian_latent(rng):
     assert_gradients(lambda: (latent.log_prior(z) * d).sum(), [("log_prior z", z, latent.log_prior_backward(d))])
 
 
+def coins(rng, latent=None):
+    latent = latent or BernoulliLatent()
+    a, z, d, dkl = rng.standard_normal((B, Z)), 1.0 * (rng.random((K * B, Z)) < 0.5), rng.standard_normal(K * B), rng.standard_normal(B)
+    latent.kl(a)
+    assert_gradients(lambda: (latent.kl(a) * dkl).sum(), [("kl a", a, latent.kl_backward(dkl))])
+    latent.log_q(z, a)
+    assert_gradients(lambda: (latent.log_q(z, a) * d).sum(), [("log_q a", a, latent.log_q_backward(d))])
+    each = rng.standard_normal((K * B, Z))                 # a weight for each latent dimension, as disarm has
+    latent.log_q(z, a)
+    assert_gradients(lambda: (latent.log_q_each(z, a) * each).sum(), [("log_q a, by dimension", a, latent.log_q_backward(each))])
+
+
+def concrete(rng):
+    latent, a, u, dz = ConcreteLatent(0.7), rng.standard_normal((B, Z)), rng.random((K, B, Z)), rng.standard_normal((K * B, Z))
+    coins(rng, latent)
+    latent.sample(a, u)
+    assert_gradients(lambda: (latent.sample(a, u) * dz).sum(), [("sample a", a, latent.sample_backward(dz))])
+
+
+def straight_through(rng):
+    """Held to the function that it claims: sigmoid(a) in the place of the coin."""
+    latent, a, u, dz = StraightThroughLatent(), rng.standard_normal((B, Z)), rng.random((K, B, Z)), rng.standard_normal((K * B, Z))
+    coins(rng, latent)
+    latent.sample(a, u)
+    assert_gradients(lambda: (np.tile(1 / (1 + np.exp(-a)), (K, 1)) * dz).sum(), [("sample a", a, latent.sample_backward(dz))])
+
+
 CASES = {
     Dense: dense, ReLU: relu, Tanh: tanh, Sigmoid: sigmoid, Softplus: softplus, Sequential: sequential,
     BernoulliLikelihood: bernoulli, GaussianLikelihood: gaussian, GaussianLatent: gaussian_latent,
+    BernoulliLatent: coins, ConcreteLatent: concrete, StraightThroughLatent: straight_through,
 }
 
 

@@ -66,7 +66,8 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     rng = np.random.default_rng(rng)
     adam = Adam(vae.named_params(), lr)
     history, start = [], perf_counter()
-    good = {name: p.copy() for name, p, _ in vae.named_params()}
+    vae.try_estimator(samples)
+    good = vae.state()
 
     for epoch in range(1, epochs + 1):
         try:
@@ -75,11 +76,10 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
             if (name := non_finite_param(vae)) is not None:
                 raise NonFiniteError(f"last batch: first in {name}")
         except NonFiniteError as error:
-            for name, p, _ in vae.named_params():
-                p[...] = good[name]
+            vae.restore(good)
             raise NonFiniteError(f"training turned non-finite in epoch {epoch}, {error}. The model is back at the end of epoch {epoch - 1}. "
                                  + (f"Try a smaller lr than {lr:g}" if adam.t else "No step was taken yet: look at the data and the model")) from None
-        good = {name: p.copy() for name, p, _ in vae.named_params()}
+        good = vae.state()
         history.append({"epoch": epoch, "loss": loss, "recon": recon, "kl": kl, "test_elbo": test_elbo, "seconds": perf_counter() - start})
         if callback:
             callback(history[-1])
@@ -92,12 +92,13 @@ def _one_epoch(vae, adam, X, batch_size, samples, scale, treatment, rng, bar: st
     firsts = range(0, len(X), batch_size)
     for first in tqdm(firsts, bar, leave=False, unit=" batches", file=sys.stderr, disable=bar is None):
         x = draw(X, order[first : first + batch_size], scale, treatment, rng, vae.dtype)
-        eps = rng.standard_normal((samples, len(x), vae.z_dim), vae.dtype)
-        result = vae.forward(x, eps)
+        result = vae.forward(x, vae.noise(samples, len(x), rng))
         if not np.isfinite(result.loss):
             raise NonFiniteError(f"batch {first // batch_size + 1}: first in {first_non_finite(vae)}")
         vae.backward()
         adam.step()
+        if hasattr(vae.baseline, "update"):                # it has a memory: what it takes off f comes from past steps
+            vae.baseline.update()
         totals += [result.loss * len(x), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]
     return (totals / len(X)).tolist()
 
@@ -116,7 +117,7 @@ def evaluate(vae: VAE, X: np.ndarray, *, binarize: str | None = None, scale: flo
     with vae.undisturbed(), vae.judged_by(estimators.elbo, beta=1.0):
         for first in range(0, len(X), EVALUATION_ROWS):
             x = draw(X, np.arange(first, min(first + EVALUATION_ROWS, len(X))), scale, treatment, rng, vae.dtype)
-            result = vae.forward(x, rng.standard_normal((len(x), vae.z_dim), vae.dtype))
+            result = vae.forward(x, vae.noise(1, len(x), rng))
             if not np.isfinite(result.loss):
                 raise NonFiniteError(f"judging test row {first} on: first in {first_non_finite(vae)}")
             totals += [result.elbo.sum(dtype=float), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]

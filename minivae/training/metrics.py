@@ -51,7 +51,7 @@ def _from_draws(vae: VAE, x: np.ndarray, samples: int, rng, progress: bool = Fal
             top, sum_w, sum_w2 = np.full(B, -np.inf), np.zeros(B), np.zeros(B)        # sums of w / e^top and of its square
             sum_recon = np.zeros(B)
             for k in range(0, samples, DRAWS):
-                eps = rng.standard_normal((min(DRAWS, samples - k), B, vae.z_dim), vae.dtype)
+                eps = vae.noise(min(DRAWS, samples - k), B, rng)
                 result = vae.forward(x[part], eps)
                 logw = result.logw.astype(np.float64)                                 # (k, B)
                 new = np.maximum(top, logw.max(axis=0))
@@ -106,7 +106,7 @@ def measure(vae: VAE, x: np.ndarray, samples: int = 1000, rng=None, progress: bo
     -------
     Report
         elbo, recon, kl, log_px and its standard error, (N,) each, and kl_per_dim and mu_variance, (Z,).
-        log_px - elbo estimates KL(q || true posterior), the gap.
+        log_px - elbo estimates KL(q || true posterior), the gap.  mu is E_q[z]: sigmoid(a) where z is binary.
 
     Raises
     ------
@@ -115,6 +115,6 @@ def measure(vae: VAE, x: np.ndarray, samples: int = 1000, rng=None, progress: bo
     """
     x = vae.pixels(x)
     estimate, error, recon = _from_draws(vae, x, samples, rng, progress)
-    mu, logvar = vae.encode(x)
-    kl = 0.5 * (mu**2 + np.expm1(logvar) - logvar).sum(axis=1, dtype=np.float64)
-    return Report(-(recon + kl), recon, kl, estimate, error, kl_per_dim(mu, logvar), mu_variance(mu))
+    mean, each = vae.posterior(x)
+    kl = each.sum(axis=1, dtype=np.float64)
+    return Report(-(recon + kl), recon, kl, estimate, error, each.mean(axis=0, dtype=np.float64), mu_variance(mean))
