@@ -310,10 +310,10 @@ def _coin_precision(name: str) -> Callable[[int], Report]:
     return check
 
 
-def _discrete(samples: int, **settings) -> Callable[[int], Report]:
+def _discrete(samples: int, hidden: tuple[int, ...] = (), **settings) -> Callable[[int], Report]:
     def check(seed: int) -> Report:
         rng = np.random.default_rng(seed)
-        vae = DiscreteVAE.mlp(D, (H,), Z, rng=rng, dtype=F8, **{"beta": 1.7, "activation": "tanh", **settings})
+        vae = DiscreteVAE.mlp(D, hidden, Z, rng=rng, dtype=F8, **{"beta": 1.7, "activation": "tanh", **settings})
         for _, p, _ in vae.named_params():
             p += 0.3 * rng.standard_normal(p.shape)
         title = f"DiscreteVAE, {vae.estimator.__name__}, {vae.latent.name}"
@@ -504,7 +504,7 @@ CHECKS: dict[str, Callable[[int], Report]] = {
     "VAE.objective": _objective,
     "forward.bound": _bound,
     "forward.estimators": _estimators_unbiased,
-    "DiscreteVAE.elbo, concrete": _discrete(K, latent=ConcreteLatent(0.7)),
+    "DiscreteVAE.elbo, concrete": _discrete(K, hidden=(H,), latent=ConcreteLatent(0.7)),
     "DiscreteVAE.elbo, straight-through": _discrete(K, latent=StraightThroughLatent()),
     **{f"DiscreteVAE.{name}": _discrete(2, estimator=estimators.ESTIMATORS[name], beta=beta)
        for name, beta in (("score", 1.7), ("score_analytic_kl", 1.7), ("disarm", 1.7), ("rws", 1.0), ("vimco", 1.0))},
