@@ -3,7 +3,7 @@
     python -m benchmarks.checkers
 
 Each fault is planted, and each checker is asked, by its own default rule, whether the gradient of the
-loss of four small VAEs is right.  It has found the fault if it objects on any of them (an exception
+loss of five small VAEs is right.  It has found the fault if it objects on any of them (an exception
 counts).  All see the same float64 functions; each must also accept the correct code.
 """
 
@@ -15,28 +15,30 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae import VAE, check_model, estimators
+from minivae import VAE, DiscreteVAE, check_model, estimators
+from minivae.discrete import ConcreteLatent
 from minivae.likelihoods import GaussianLikelihood
 from minivae.museum import FAULTS, catch, planted
 
 K, B, D, Z = 3, 5, 7, 2
 MODELS = {
-    "tanh, Bernoulli, K=3": (K, dict(activation="tanh")),
-    "relu, square layers, K=1": (1, dict(activation="relu", hidden=[5, 5])),
-    "softplus, Gaussian, K=3": (K, dict(activation="softplus", likelihood=GaussianLikelihood("shared", np.float64))),
-    "sigmoid, sampled KL, K=3": (K, dict(activation="sigmoid", estimator=estimators.elbo_mc)),
+    "tanh, Bernoulli, K=3": (VAE, K, dict(activation="tanh")),
+    "relu, square layers, K=1": (VAE, 1, dict(activation="relu", hidden=[5, 5])),
+    "softplus, Gaussian, K=3": (VAE, K, dict(activation="softplus", likelihood=GaussianLikelihood("shared", np.float64))),
+    "sigmoid, sampled KL, K=3": (VAE, K, dict(activation="sigmoid", estimator=estimators.elbo_mc)),
+    "tanh, Concrete latents, K=3": (DiscreteVAE, K, dict(activation="tanh", latent=ConcreteLatent(0.7))),
 }
 
 
 class Problem:
     """One VAE as a function of one flat vector, with its hand-written gradient."""
 
-    def __init__(self, samples: int, settings: dict):
+    def __init__(self, kind: type, samples: int, settings: dict):
         rng = np.random.default_rng(0)
-        self.vae = VAE.mlp(x_dim=D, z_dim=Z, beta=1.7, rng=rng, dtype=np.float64, **{"hidden": [6, 4], **settings})
+        self.vae = kind.mlp(x_dim=D, z_dim=Z, beta=1.7, rng=rng, dtype=np.float64, **{"hidden": [6, 4], **settings})
         for _, p, _ in self.vae.named_params():
             p += 0.3 * rng.standard_normal(p.shape)
-        self.x, self.eps = rng.random((B, D)), rng.standard_normal((samples, B, Z))
+        self.x, self.eps = rng.random((B, D)), self.vae.noise(samples, B, rng)
         self.start = np.concatenate([p.ravel() for _, p, _ in self.vae.named_params()])
 
     def put(self, flat: np.ndarray) -> None:
@@ -109,10 +111,10 @@ CHECKERS: dict[str, tuple[str, Callable[[Problem], bool]]] = {
 
 
 def accepts(checker: Callable[[Problem], bool]) -> bool:
-    """Whether the checker calls all four models right."""
-    for samples, settings in MODELS.values():
+    """Whether the checker calls all five models right."""
+    for kind, samples, settings in MODELS.values():
         try:
-            if not checker(Problem(samples, settings)):
+            if not checker(Problem(kind, samples, settings)):
                 return False
         except Exception:                                  # each library objects in its own way
             return False
