@@ -180,26 +180,43 @@ class Model:
         finally:
             self.estimator, self.beta = own
 
-    def save(self, path: str | PathLike) -> None:
-        """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array that makes this the model it is, by name; the live ones."""
+        return {name: param for name, param, _ in self.named_params()}
+
+    def describe(self) -> dict:
+        """What `mlp` was asked for, ready for JSON; a ValueError for a model that `load` could not build again."""
         if not hasattr(self, "config"):
             raise ValueError("save knows the models that VAE.mlp builds; this one was put together by hand")
         kind, estimator = _name_in(LIKELIHOODS, type(self.likelihood)), _name_in(estimators.ESTIMATORS, self.estimator)
-        config = self.config | {"likelihood": kind, "logvar": getattr(self.likelihood, "logvar", None), "beta": self.beta,
-                                "estimator": estimator, "dtype": self.dtype.name}
-        archive.write(path, {name: param for name, param, _ in self.named_params()}, {"config": config})
+        return self.config | {"likelihood": kind, "logvar": getattr(self.likelihood, "logvar", None), "beta": self.beta,
+                              "estimator": estimator, "dtype": self.dtype.name}
+
+    def save(self, path: str | PathLike) -> None:
+        """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
+        archive.write(path, self.arrays(), {"config": self.describe()})
 
     @classmethod
     def load(cls, path: str | PathLike, rng=None):
-        """The model saved at `path`.  Raises archive.ArchiveError, in one line, for anything else."""
+        """The model saved at `path`, by `save` or by training.  Raises archive.ArchiveError, in one line, for anything else."""
         arrays, meta = archive.read(path)
+        arrays = {name: a for name, a in arrays.items() if not name.startswith(archive.TRAINING)}
         try:
             config = dict(meta["config"])
+            _check_size([config["x_dim"], *config["hidden"], config["z_dim"]], arrays)
             logvar, dtype, kind = config.pop("logvar"), np.dtype(config.pop("dtype")), config.pop("likelihood")
             likelihood = GaussianLikelihood(logvar, dtype) if kind == "gaussian" else choose(kind, LIKELIHOODS, "likelihood")()
             estimator = choose(config.pop("estimator"), estimators.ESTIMATORS, "estimator")
             vae = cls.mlp(likelihood=likelihood, estimator=estimator, rng=rng, dtype=dtype, **config)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise archive.ArchiveError(f"{path} describes no model that this version knows: {error}") from error
-        archive.fill(path, {name: param for name, param, _ in vae.named_params()}, arrays)
+        archive.fill(path, vae.arrays(), arrays)
         return vae
+
+
+def _check_size(widths: list[int], arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError where a description asks for larger matrices than the file holds, before any is made."""
+    largest = max((a.size for a in arrays.values()), default=0)
+    for n_in, n_out in zip(widths[:-1], widths[1:]):
+        if n_in * n_out > largest:
+            raise ValueError(f"a matrix of {n_in} x {n_out} is larger than any that it holds")
