@@ -48,11 +48,7 @@ def _replace(path: Path, data: bytes, keep_previous: bool) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         if keep_previous and path.exists():
-            previous(path).unlink(missing_ok=True)
-            try:
-                os.link(path, previous(path))              # so that `path` is there at every moment
-            except OSError:                                # a file system without hard links
-                os.replace(path, previous(path))
+            _keep(path, Path(temporary).with_suffix(".link.tmp"))
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -63,6 +59,17 @@ def _replace(path: Path, data: bytes, keep_previous: bool) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _keep(path: Path, spare: Path) -> None:
+    """Give `path` its second name, `previous(path)`, in such a way that both are there at every moment."""
+    try:
+        os.link(path, spare)
+    except OSError:                                        # a file system without hard links: `path` is away for a moment
+        os.replace(path, previous(path))
+        return
+    os.replace(spare, previous(path))
+    spare.unlink(missing_ok=True)                          # where both were one file already, replacing has left it
 
 
 def previous(path: str | PathLike) -> Path:

@@ -62,7 +62,7 @@ class Run:
                            activation=settings.activation, beta=settings.beta,
                            estimator=choose(settings.estimator, ESTIMATORS, "estimator"), rng=settings.seed, dtype=np.dtype(settings.dtype))
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
-        self.history: list[dict] = checkpoint.read(resume)[1]["progress"]["history"] if resume else []
+        self.history: list[dict] = []
         self.seldom, self.drawn = checkpoint.Seldom(), 0
         nothing = np.zeros((settings.samples, 1))
         first_beta = 0.0 if settings.warmup else settings.beta
@@ -70,7 +70,9 @@ class Run:
         for X, name in ((data.x_train, "x_train"), (data.x_test, "x_test")):
             check_data(self.vae, X, f"{data.name}: {name}", self.treatment)
         if resume:
-            checkpoint.check_same_data(resume, digest(data.x_train), digest(data.x_test))
+            _, meta = checkpoint.read(resume)
+            self.history = meta["progress"]["history"]
+            checkpoint.check_same_data(resume, meta, digest(data.x_train), digest(data.x_test))
         _, self.scale_test = scales_of(data.x_train, data.x_test)
         self.out = make_folder()
 

@@ -131,7 +131,7 @@ def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: in
     """Bring `progress`, its model and its rng to where the checkpoint stands; data and settings must be those of before."""
     arrays, meta = read(path)
     try:
-        check_same_data(path, settings["X"], settings["X_test"])
+        check_same_data(path, meta, settings["X"], settings["X_test"])
         was, now = meta["config"] | meta["settings"], json.loads(json.dumps(progress.vae.describe() | settings))
         for name, value in now.items():
             if was[name] != value:
@@ -147,10 +147,9 @@ def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: in
         raise CheckpointError(f"{path} describes no training that this version knows: {error}") from error
 
 
-def check_same_data(path: str | PathLike, X: str, X_test: str | None) -> None:
+def check_same_data(path: str | PathLike, meta: dict, X: str, X_test: str | None) -> None:
     """Raise CheckpointError unless these are the digests of the data that the run was trained and tested on."""
-    was = read(path)[1]["settings"]
     for name, now in (("X", X), ("X_test", X_test)):
-        if was[name] != now:
+        if meta["settings"].get(name) != now:
             kind = "test images" if name == "X_test" else "training images"
             raise CheckpointError(f"{path} was trained on other data: the {kind} are not those of before, and must be to resume")
