@@ -29,14 +29,19 @@ def write_whole(path: str | PathLike, data: bytes, keep_previous: bool = False) 
     the disk is full or the folder may not be written to; the old file is whole then.
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise ArchiveError(f"{path} cannot be written: there is no folder {path.parent}")
+    check_folder(path)
     try:
         for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):     # of a process that was killed
             stale.unlink(missing_ok=True)
         _replace(path, data, keep_previous)
     except OSError as error:
         raise ArchiveError(f"{path} cannot be written: {error.strerror}; nothing was overwritten") from error
+
+
+def check_folder(path: Path) -> None:
+    """Raise ArchiveError where there is no folder to write `path` into."""
+    if not path.parent.is_dir():
+        raise ArchiveError(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def _replace(path: Path, data: bytes, keep_previous: bool) -> None:
@@ -68,8 +73,10 @@ def _keep(path: Path, spare: Path) -> None:
     except OSError:                                        # a file system without hard links: `path` is away for a moment
         os.replace(path, previous(path))
         return
-    os.replace(spare, previous(path))
-    spare.unlink(missing_ok=True)                          # where both were one file already, replacing has left it
+    try:
+        os.replace(spare, previous(path))
+    finally:
+        spare.unlink(missing_ok=True)                      # where both were one file already, replacing leaves it
 
 
 def previous(path: str | PathLike) -> Path:

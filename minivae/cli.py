@@ -78,7 +78,7 @@ def _add_train(commands) -> None:
            "(default: elbo); those after score_analytic_kl tighten the bound with --samples")
     option("--samples", type=_positive_int, metavar="K", help="draws of z per image (default: 1)")
     option("--lr", type=float, help="Adam's step size")
-    option("--warmup", type=float, metavar="EPOCHS", help="beta rises from 0 to its value within so many epochs, a little at every batch (default: 0)")
+    option("--warmup", type=float, metavar="EPOCHS", help="epochs in which beta rises from 0 to its value, a little at every batch (default: 0)")
     option("--decay", type=float, metavar="FACTOR", help="what each epoch leaves of lr, e.g. 0.97 (default: 1, all of it)")
     option("--patience", type=_positive_int, metavar="EPOCHS", help="stop after so many epochs without a better ELBO on a tenth of the training "
            "images, held out; the best model goes into best.npz (default: never)")

@@ -122,7 +122,8 @@ class Run:
         if s.decay < 1:
             lines.append(f"decay     each epoch leaves {s.decay:g} of the learning rate")
         if s.patience:
-            lines.append(f"stopping  after {s.patience} epochs without a better ELBO on a tenth of the training images, held out; the best goes into best.npz")
+            lines.append(f"stopping  after {s.patience} epochs without a better ELBO on a tenth of the training images, held out; "
+                         "the best model goes into best.npz")
         if self.resume:
             lines.append(f"resumed   from {self.resume}, in epoch {len(self.history) + 1}")
         return lines
@@ -186,7 +187,8 @@ class Run:
 
     def _say_goodbye(self) -> None:
         s = self.settings
-        files = ["model.npz", *(["best.npz"] if s.patience else []), "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
+        best = ["best.npz"] if s.patience else []
+        files = ["model.npz", *best, "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
         print("\nwrote")
         for name in files:
             print(f"  {self.out / name}")

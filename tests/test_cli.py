@@ -71,7 +71,8 @@ def test_same_seed_same_history(here, mine):
 @pytest.mark.parametrize("options", [
     ["--likelihood", "gaussian"], ["--activation", "tanh"], ["--beta", "0.5"], ["--samples", "3"], ["--samples", "3", "--estimator", "dreg"],
     ["--estimator", "score", "--samples", "2"], ["--dtype", "float64"],
-    ["--binarize", "threshold"], ["--lr", "0.01", "--batch-size", "7"], ["--latent", "1"]], ids=" ".join)
+    ["--binarize", "threshold"], ["--lr", "0.01", "--batch-size", "7"], ["--latent", "1"],
+    ["--warmup", "1.5"], ["--decay", "0.9"], ["--patience", "2"]], ids=" ".join)
 def test_every_option_trains(mine, options):
     assert main(["--data", mine, "--epochs", "1", "--hidden", "8,6", "--latent", "3", *options]) == 0
 
@@ -100,8 +101,10 @@ def wrong(here, x, **files):
     (lambda here: ["--estimator", "reinforce"], "unknown estimator 'reinforce'; choose from elbo, elbo_mc, stl"),
     (lambda here: ["--estimator", "vimco"], "vimco takes its baseline from the other samples: it wants K >= 2"),
     (lambda here: ["--estimator", "iwae", "--beta", "2"], "wants beta = 1, got 2"),
+    (lambda here: ["--estimator", "iwae", "--warmup", "2"], "wants beta = 1, got 0"),
+    (lambda here: ["--decay", "2"], "decay must be a number > 0 and at most 1"),
 ], ids=["missing file", "0..255", "NaN", "empty", "one dimension", "objects", "activation", "likelihood", "beta", "lr", "estimator",
-        "vimco", "iwae with beta"])
+        "vimco", "iwae with beta", "iwae with warm-up", "decay"])
 def test_wrong_input_gets_one_line_and_exit_code_2(here, make, message, capsys):
     assert main([*make(here), "--epochs", "1"]) == 2
     err = capsys.readouterr().err

@@ -18,7 +18,8 @@ from minivae.training.optim import Adam
 from minivae.vae import VAE
 
 SAVE_EVERY = 60.0               # seconds, within an epoch
-SHARE = 0.01                    # of the time, at most, goes into saving
+SHARE = 0.005                   # of the time, at most, goes into saving in between: with the last save it stays under a hundredth,
+LONGEST = 600.0                 # but a disk that was slow once may not put it off for hours: seconds
 
 
 class CheckpointError(archive.ArchiveError):
@@ -68,14 +69,14 @@ def _as_lists(state):
 
 
 class Seldom:
-    """Times a costly thing, and says when it may be done again: it is to cost less than a hundredth of the time."""
+    """Times a costly thing, and says when it may be done again: it is to cost less than SHARE of the time."""
 
     def __init__(self):
         self.last, self.cost = perf_counter(), 0.0
 
     def due(self, every: float = 0.0) -> bool:
-        """Whether `every` seconds, and a hundred times what the last one took, have passed since it."""
-        return perf_counter() - self.last >= max(every, self.cost / SHARE)
+        """Whether `every` seconds, and two hundred times what the last one took (at most LONGEST), have passed since it."""
+        return perf_counter() - self.last >= max(every, min(self.cost / SHARE, LONGEST))
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -90,9 +91,12 @@ class Saver:
     """Writes the checkpoint, and best.npz beside it; without a path it does nothing."""
 
     def __init__(self, path: str | PathLike | None, progress: Progress, settings: dict, note: dict | None):
-        self.path, self.progress, self.settings, self.note = path and Path(path), progress, settings, note
+        self.path, self.progress, self.settings, self.note = None if path is None else Path(path), progress, settings, note
         self.start = perf_counter() - progress.seconds
         self.seldom = Seldom()
+        if path is not None:                               # what will not do is to be said now and not after an epoch
+            archive.check_folder(self.path)
+            progress.vae.describe()
 
     def due(self, every: float = 0.0) -> bool:
         """Whether it is time to save: see Seldom."""

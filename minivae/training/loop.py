@@ -116,15 +116,13 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     rows, held = _hold_out(len(X)) if patience else (np.arange(len(X)), None)
 
     run = Progress(vae, Adam(vae.named_params(), lr), rng, rows)
-    fixed = {}
-    if checkpoint is not None or resume is not None:
-        fixed = settings._asdict() | {"rng": type(rng.bit_generator).__name__, "X": digest(X), "X_test": None if X_test is None else digest(X_test)}
+    fixed = {} if checkpoint is None and resume is None else _identity(settings, rng, X, X_test)
     if resume is not None:
         restore(resume, run, fixed, epochs)
     saver = Saver(checkpoint, run, fixed, note)
     good, since = _copy(vae), f"the end of epoch {run.epoch - 1}" if run.first == 0 else "the batch where it was resumed"
 
-    while run.epoch <= epochs and not _out_of_patience(run, settings):
+    while not _is_over(run, epochs, settings):
         try:
             whole = _one_epoch(run, X, scale, settings, saver, stop, f"epoch {run.epoch}" if progress else None)
             if (name := non_finite_param(vae)) is not None:
@@ -138,8 +136,8 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
             saver.save_best()
             for name, array in vae.arrays().items():
                 array[...] = good[name]
-            raise NonFiniteError(f"training turned non-finite in epoch {run.epoch}, {error}. The model is back at {since}. "
-                                 + (f"Try a smaller lr than {lr:g}" if run.adam.t else "No step was taken yet: look at the data and the model")) from None
+            advice = f"Try a smaller lr than {lr:g}" if run.adam.t else "No step was taken yet: look at the data and the model"
+            raise NonFiniteError(f"training turned non-finite in epoch {run.epoch}, {error}. The model is back at {since}. {advice}") from None
         good, since = _copy(vae), f"the end of epoch {run.epoch}"
         if judged and judged["held_elbo"] > run.best_elbo:
             run.best_elbo, run.best_epoch, run.best = judged["held_elbo"], run.epoch, good
@@ -150,7 +148,7 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
         run.epoch, run.first = run.epoch + 1, 0
         if callback:
             callback(run.history[-1])
-        if saver.due() or run.epoch > epochs or _out_of_patience(run, settings):
+        if saver.due() or _is_over(run, epochs, settings):
             saver.save()
     return run.history
 
@@ -189,9 +187,15 @@ def _hold_out(n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[n // 10 :]), np.sort(order[: n // 10])
 
 
-def _out_of_patience(run: Progress, s: Settings) -> bool:
-    """Whether `patience` whole epochs, none of them of the warm-up, have passed since the best one."""
-    return s.patience is not None and run.epoch - 1 - max(run.best_epoch, ceil(s.warmup)) >= s.patience
+def _is_over(run: Progress, epochs: int, s: Settings) -> bool:
+    """Whether all epochs are done, or `patience` of them, not counting the warm-up's, have brought no better model."""
+    done = run.epoch - 1
+    return done >= epochs or (s.patience is not None and done - max(run.best_epoch, ceil(s.warmup)) >= s.patience)
+
+
+def _identity(settings: Settings, rng: np.random.Generator, X: np.ndarray, X_test: np.ndarray | None) -> dict:
+    """What must be the same, beside the model, for a training to go on: settings, kind of rng, data."""
+    return settings._asdict() | {"rng": type(rng.bit_generator).__name__, "X": digest(X), "X_test": None if X_test is None else digest(X_test)}
 
 
 def _copy(vae: VAE) -> dict[str, np.ndarray]:
