@@ -35,10 +35,10 @@ def settings_to_resume(said: dict) -> tuple[Path, Namespace]:
     path = Path(said["resume"])
     path = path / "model.npz" if path.is_dir() else path
     _, meta = checkpoint.read(path)
-    note, trained = meta["note"], len(meta["progress"]["history"])
+    note, trained = meta.get("note"), len(meta["progress"]["history"])
     if not isinstance(note, dict) or "epochs" not in note:
         raise checkpoint.CheckpointError(f"{path} was not written by `minivae train`: in Python, fit(resume=...) goes on from it")
-    for name in sorted(set(said) - {"resume", "run", "epochs", "data", "data_dir"}):
+    for name in sorted(set(said) & {*note, "out"} - {"epochs", "data", "data_dir"}):
         if said[name] != note.get(name):
             option = "--" + name.replace("_", "-")
             has = f"the run has {note[name]}, and only --epochs may be changed" if name in note else "a resumed run stays in its folder"

@@ -321,7 +321,8 @@ def test_a_long_epoch_is_saved_within(grey, tmp_path, monkeypatch):
 def test_what_cannot_be_saved_is_refused_before_training(grey, tmp_path):
     by_hand = build()
     del by_hand.config
-    for vae, path, message in ((by_hand, tmp_path / "model.npz", "put together by hand"), (build(), tmp_path / "none" / "model.npz", "there is no folder")):
+    cases = [(by_hand, tmp_path / "model.npz", "put together by hand"), (build(), tmp_path / "none" / "model.npz", "there is no folder")]
+    for vae, path, message in cases:
         with pytest.raises(ValueError, match=message):
             train(vae, grey, checkpoint=path, callback=lambda row: pytest.fail("it trained"))
 
@@ -483,15 +484,28 @@ def test_a_model_described_falsely_is_refused_before_it_is_built(small, tmp_path
         VAE.load(path)
 
 
-@pytest.mark.parametrize("change", [
-    lambda h: h["meta"]["progress"].update(rng={"state": 1}), lambda h: h["meta"]["progress"].pop("epoch"), lambda h: h["meta"].update(config=[]),
-    lambda h: h["meta"]["settings"].pop("lr"), lambda h: h["meta"]["progress"].update(history=None)],
-    ids=["rng", "no epoch", "config", "no lr", "history"])
-def test_a_progress_described_falsely_is_refused_in_one_line(grey, tmp_path, change):
+@pytest.mark.parametrize("change, message", [
+    (lambda h: h["meta"]["progress"].update(rng={"state": 1}), "describes no training"), (lambda h: h["meta"]["progress"].pop("epoch"), "no training"),
+    (lambda h: h["meta"].update(config=[]), "not where its training stood"), (lambda h: h["meta"]["settings"].pop("lr"), "describes no training"),
+    (lambda h: h["meta"]["progress"].update(history=None), "not where its training stood"), (lambda h: h.update(meta=[]), "not where its training stood"),
+    (lambda h: h["meta"]["progress"].update(epoch="one"), "contradict each other"), (lambda h: h["meta"]["progress"].update(first=24), "contradict"),
+    ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "first"])
+def test_a_progress_described_falsely_is_refused_in_one_line(grey, tmp_path, change, message):
     path = tmp_path / "model.npz"
     train(build(), grey, checkpoint=path, epochs=1)
     path.write_bytes(forged(path.read_bytes(), lambda h: change(h) and None))
-    with pytest.raises(CheckpointError, match="describes no training that this version knows"):
+    with pytest.raises(CheckpointError, match=message):
+        train(build(), grey, resume=path)
+
+
+def test_an_order_that_leaves_the_data_is_refused(grey, tmp_path):
+    """A kernel would read past the end of the images."""
+    path = tmp_path / "model.npz"
+    train(build(), grey, checkpoint=path, epochs=1)
+    arrays, meta = archive.read(path)
+    arrays["training.order"][0] = 10**6
+    archive.write(path, arrays, meta)
+    with pytest.raises(CheckpointError, match="contradict each other"):
         train(build(), grey, resume=path)
 
 

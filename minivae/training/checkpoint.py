@@ -18,7 +18,7 @@ from minivae.training.optim import Adam
 from minivae.vae import VAE
 
 SAVE_EVERY = 60.0               # seconds, within an epoch
-SHARE = 0.005                   # of the time, at most, goes into saving in between: with the last save it stays under a hundredth,
+SHARE = 0.005                   # of the time, at most, goes into saving between the first save and the last,
 LONGEST = 600.0                 # but a disk that was slow once may not put it off for hours: seconds
 
 
@@ -126,7 +126,8 @@ def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
         arrays, meta = archive.read(path)
     except archive.ArchiveError as error:
         raise CheckpointError(str(error)) from None
-    if not {"config", "settings", "progress", "note"} <= set(meta):
+    parts = [meta.get(name) for name in ("config", "settings", "progress")] if isinstance(meta, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts) or not isinstance(meta["progress"].get("history"), list):
         raise CheckpointError(f"{path} holds a model and not where its training stood: it can be loaded, but not resumed")
     return arrays, meta
 
@@ -144,6 +145,9 @@ def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: in
         if epochs < trained:
             raise CheckpointError(f"{path} has trained {trained} epochs already: epochs may be raised, not lowered to {epochs}")
         archive.check_fit(path, progress.arrays(), arrays)
+        order, first = arrays[archive.TRAINING + "order"], meta["progress"]["first"]
+        if meta["progress"]["epoch"] != trained + 1 or not 0 <= first <= len(order) or (np.sort(order) != np.sort(progress.order)).any():
+            raise ValueError("its numbers contradict each other")
         progress.restore(arrays, meta["progress"])
     except CheckpointError:
         raise
