@@ -12,6 +12,9 @@ RECIPES = {
     "mnist": dict(epochs=30, batch_size=128, hidden=[400, 200], latent=30, lr=1e-3, activation="relu"),
     "own": dict(epochs=30, batch_size=64, hidden=[200], latent=10, lr=1e-3, activation="relu"),
 }
+# and whatever the data
+DEFAULTS = dict(data="digits", data_dir=None, likelihood="bernoulli", beta=1.0, estimator="elbo", samples=1, seed=0, dtype="float32", binarize=None,
+                latent_kind="gaussian", temperature=0.5, baseline="others", warmup=0.0, decay=1.0, patience=None)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
     import minivae
 
     top = argparse.ArgumentParser(prog="minivae", description="A variational autoencoder whose every gradient you can read and check.",
-                                  epilog="exit codes: 0 done, 1 a gradient is wrong, 2 wrong input, 3 training turned non-finite, 130 interrupted")
+                                  epilog="exit codes: 0 done, 1 a gradient is wrong, 2 wrong input, 3 training turned non-finite, 130 interrupted,\n"
+                                         "143 terminated")
     top.add_argument("--version", action="version", version=f"minivae {minivae.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
@@ -61,29 +65,35 @@ def _add_train(commands) -> None:
                                 + "\n\nexample: minivae train --data mnist --data-dir DIR --epochs 5")
     train.set_defaults(run=_train)
     option = train.add_argument
-    option("--data", default="digits", metavar="digits|mnist|PATH", help="what to train on; PATH is a .npy or .npz of images (default: digits)")
+    option("--data", metavar="digits|mnist|PATH", help="what to train on; PATH is a .npy or .npz of images (default: digits)")
     option("--data-dir", metavar="DIR", help="where mnist/ is (default: the environment variable MINIVAE_DATA)")
     option("--epochs", type=_positive_int, metavar="N", help="passes over the training images")
     option("--batch-size", type=_positive_int, metavar="B", help="images per step")
     option("--hidden", type=_widths, metavar="N,N,..", help="widths of the encoder's hidden layers; the decoder mirrors them")
     option("--latent", type=_positive_int, metavar="Z", help="latent dimensions")
-    option("--likelihood", default="bernoulli", metavar="NAME", help="bernoulli or gaussian (default: bernoulli)")
+    option("--likelihood", metavar="NAME", help="bernoulli or gaussian (default: bernoulli)")
     option("--activation", metavar="NAME", help="relu, tanh, sigmoid or softplus (default: relu)")
-    option("--beta", type=float, default=1.0, help="weight of the KL; 1 is the ELBO (default: 1)")
+    option("--beta", type=float, help="weight of the KL; 1 is the ELBO (default: 1)")
     option("--estimator", metavar="NAME", help="elbo, elbo_mc, stl, score, score_analytic_kl, iwae, iwae_stl, dreg, rws, vimco or disarm "
            "(default: elbo; disarm for a bernoulli latent); iwae to vimco tighten the bound with --samples")
     option("--samples", type=_positive_int, metavar="K", help="draws of z per image (default: 1; 2 for a bernoulli latent)")
-    option("--latent-kind", default="gaussian", choices=["gaussian", "bernoulli", "concrete", "straight-through"],
+    option("--latent-kind", choices=["gaussian", "bernoulli", "concrete", "straight-through"],
            help="normal numbers, coins, or coins whose gradient is relaxed and biased (default: gaussian)")
-    option("--temperature", type=float, default=0.5, help="of a concrete latent: towards 0 less bias, more variance (default: 0.5)")
-    option("--baseline", default="others", choices=["none", "others", "running-mean", "nvil"],
+    option("--temperature", type=float, help="of a concrete latent: towards 0 less bias, more variance (default: 0.5)")
+    option("--baseline", choices=["none", "others", "running-mean", "nvil"],
            help="what score and score_analytic_kl take off f; others is the mean over the image's other samples (default: others)")
     option("--lr", type=float, help="Adam's step size")
-    option("--seed", type=_seed, default=0, help="of the weights and of training (default: 0)")
-    option("--dtype", default="float32", choices=["float32", "float64"], help="precision (default: float32)")
+    option("--warmup", type=float, metavar="EPOCHS", help="epochs in which beta rises from 0 to its value, a little at every batch (default: 0)")
+    option("--decay", type=float, metavar="FACTOR", help="what each epoch leaves of lr, e.g. 0.97 (default: 1, all of it)")
+    option("--patience", type=_positive_int, metavar="EPOCHS", help="stop after so many epochs without a better ELBO on a tenth of the training "
+           "images, held out; the best model goes into best.npz (default: never)")
+    option("--seed", type=_seed, help="of the weights and of training (default: 0)")
+    option("--dtype", choices=["float32", "float64"], help="precision (default: float32)")
     option("--binarize", choices=["dynamic", "threshold", "none"], help="grey pixels to black and white: drawn afresh at every pass, "
            "cut at one half, or left grey (default: dynamic for bernoulli, none for gaussian)")
     option("--out", metavar="FOLDER", help="the run folder, which must not exist yet (default: runs/NAME, runs/NAME-2, ..)")
+    option("--resume", metavar="RUN", help="go on with the run in this folder (or from a .npz in it), bit for bit as if it had never stopped; "
+           "its settings stay, only --epochs may be raised")
 
 
 def _positive_int(text: str) -> int:
@@ -124,16 +134,21 @@ def run_folder(name: str, out: str | None) -> Path:
 def _train(arguments: argparse.Namespace) -> int:
     from minivae.data import load_data
 
-    data = load_data(arguments.data, arguments.data_dir)
-    recipe = RECIPES.get(data.name if arguments.data in RECIPES else "own")
     said = {name: value for name, value in vars(arguments).items() if value is not None}
-    coins = dict(estimator="disarm", samples=2) if arguments.latent_kind == "bernoulli" else dict(estimator="elbo", samples=1)
-    settings = argparse.Namespace(**{"binarize": None, "data_dir": None, **coins, **recipe, **said})
+    if "resume" in said:
+        from minivae.run import Run, settings_to_resume
+
+        checkpoint, settings = settings_to_resume(said)
+        return Run(load_data(settings.data, settings.data_dir), settings, lambda: checkpoint.parent, checkpoint).train()
+    settings = argparse.Namespace(**{**DEFAULTS, **said})
+    data = load_data(settings.data, settings.data_dir)
+    coins = dict(estimator="disarm", samples=2) if settings.latent_kind == "bernoulli" else {}
+    recipe = RECIPES.get(data.name if settings.data in RECIPES else "own")
+    settings = argparse.Namespace(**{**DEFAULTS, **coins, **recipe, **said})
 
     from minivae.run import Run                            # NumPy, Numba and the model come in here
 
-    Run(data, settings, lambda: run_folder(data.name, arguments.out)).train()
-    return EXIT_OK
+    return Run(data, settings, lambda: run_folder(data.name, arguments.out)).train()
 
 
 def _add_evaluate(commands) -> None:

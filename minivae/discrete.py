@@ -292,9 +292,9 @@ class DiscreteVAE(Model):
         rng = self.rng if rng is None else np.random.default_rng(rng)
         return self.decode(rng.integers(0, 2, (n, self.z_dim)))
 
-    def try_estimator(self, samples: int) -> Wires:
+    def try_estimator(self, samples: int, beta: float | None = None) -> Wires:
         """Model's, and whether the latent has the wires that the estimator wants."""
-        wires = super().try_estimator(samples)
+        wires = super().try_estimator(samples, beta)
         self.latent.check_wires(wires)
         return wires
 

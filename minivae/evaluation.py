@@ -53,7 +53,8 @@ class Evaluation:
         if not self.folder.is_dir():
             raise ValueError(f"there is no run folder {folder}: wanted one that `minivae train` wrote")
         self.config = read_config(self.folder)
-        self.vae = VAE.load(self.folder / "model.npz")
+        best = self.folder / "best.npz"                    # there where a run was told to stop early
+        self.vae = VAE.load(best if best.exists() else self.folder / "model.npz")
         self.data = load_data(data or self.config["data"], data_dir or self.config["data_dir"])
         x_test, treatment = self.data.x_test, self.config["binarize"]
         check_data(self.vae, x_test, f"{self.data.name}: x_test", treatment)
@@ -98,6 +99,8 @@ class Evaluation:
     def print_head(self) -> None:
         total = len(self.data.x_test)
         some = f"{self.chosen} of {total} test images, evenly spaced; --images {total} takes them all"
+        if (self.folder / "best.npz").exists():
+            print("model     best.npz, the best one on the images held out to stop by")
         print(f"data      {self.data.note}")
         print(f"pixels    {TREATMENT_IN_WORDS[self.config['binarize']].replace('afresh from their grey levels at every pass', 'once')}")
         print(f"images    {some if self.chosen < total else f'all {total} test images'}")

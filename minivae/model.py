@@ -198,6 +198,15 @@ class Model:
                 layer._cache, layer._buffers = cache, buffers
 
     @contextmanager
+    def at_beta(self, beta: float) -> Iterator[None]:
+        """Another weight of the KL for a while, as a warm-up wants it."""
+        own, self.beta = self.beta, beta
+        try:
+            yield
+        finally:
+            self.beta = own
+
+    @contextmanager
     def judged_by(self, estimator, beta: float) -> Iterator[None]:
         """Swap the objective for a while, e.g. to report the plain ELBO of a beta-VAE."""
         own = self.estimator, self.beta
@@ -207,11 +216,11 @@ class Model:
         finally:
             self.estimator, self.beta = own
 
-    def try_estimator(self, samples: int) -> estimators.Wires:
+    def try_estimator(self, samples: int, beta: float | None = None) -> estimators.Wires:
         """The estimator's weights on terms of zero, or the ValueError that it has for this beta, these samples or this latent."""
         zero = np.zeros((samples, 1))
         a = np.zeros((1, self.z_dim)) if self.kind != "gaussian" else None
-        return self.estimator(estimators.Terms(zero, zero, zero, zero[0], self.beta, a=a))
+        return self.estimator(estimators.Terms(zero, zero, zero, zero[0], self.beta if beta is None else beta, a=a))
 
     def state(self) -> dict[str, np.ndarray]:
         """Every number that training moves, as copies: the parameters, and what a baseline remembers."""
@@ -225,27 +234,31 @@ class Model:
         if hasattr(self.baseline, "restore"):
             self.baseline.restore({name.removeprefix("baseline."): a for name, a in state.items() if name.startswith("baseline.")})
 
-    def save(self, path: str | PathLike) -> None:
-        """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
+    def describe(self) -> dict:
+        """What `mlp` was asked for, ready for JSON; a ValueError for a model that `load` could not build again."""
         if not hasattr(self, "config"):
             raise ValueError("save knows the models that VAE.mlp builds; this one was put together by hand")
         kind, estimator = _name_in(LIKELIHOODS, type(self.likelihood)), _name_in(estimators.ESTIMATORS, self.estimator)
         baseline = {"name": baselines.name_of(self.baseline), **getattr(self.baseline, "settings", {})}
         config = self.config | {"likelihood": kind, "logvar": getattr(self.likelihood, "logvar", None), "beta": self.beta,
                                 "estimator": estimator, "baseline": baseline, "dtype": self.dtype.name}
-        if self.kind != "gaussian":
-            config["latent"] = {"name": self.latent.name, **self.latent.settings}
-        archive.write(path, self.state(), {"config": config})
+        return config if self.kind == "gaussian" else config | {"latent": {"name": self.latent.name, **self.latent.settings}}
+
+    def save(self, path: str | PathLike) -> None:
+        """Write a model made by `mlp` to `path`, whole or not at all.  Read it back with `VAE.load`."""
+        archive.write(path, self.state(), {"config": self.describe()})
 
     @classmethod
     def load(cls, path: str | PathLike, rng=None):
-        """The model saved at `path`, a VAE or a DiscreteVAE.  Raises archive.ArchiveError, in one line, for anything else."""
+        """The VAE or DiscreteVAE at `path`, from `save` or from training.  Raises archive.ArchiveError, in one line, for any other file."""
         from minivae.discrete import DiscreteVAE, make_latent      # rooms above this one: only a file can ask for them here
         from minivae.vae import VAE
 
         arrays, meta = archive.read(path)
+        arrays = {name: a for name, a in arrays.items() if not name.startswith(archive.TRAINING)}
         try:
             config = dict(meta["config"])
+            _check_size([config["x_dim"], *config["hidden"], config["z_dim"]], arrays)
             logvar, dtype, kind = config.pop("logvar"), np.dtype(config.pop("dtype")), config.pop("likelihood")
             likelihood = GaussianLikelihood(logvar, dtype) if kind == "gaussian" else choose(kind, LIKELIHOODS, "likelihood")()
             estimator = choose(config.pop("estimator"), estimators.ESTIMATORS, "estimator")
@@ -261,3 +274,11 @@ class Model:
         archive.fill(path, state, arrays)
         vae.restore(state)
         return vae
+
+
+def _check_size(widths: list[int], arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError where a description asks for larger matrices than the file holds, before any is made."""
+    largest = max((a.size for a in arrays.values()), default=0)
+    for n_in, n_out in zip(widths[:-1], widths[1:]):
+        if n_in * n_out > largest:
+            raise ValueError(f"a matrix of {n_in} x {n_out} is larger than any that it holds")

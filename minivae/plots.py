@@ -27,17 +27,25 @@ def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int) -> np.n
 
 
 def curves(history: list[dict], path: Path) -> None:
-    """Loss and test loss, and their parts recon and kl, against the epoch."""
-    epoch = [row["epoch"] for row in history]
+    """Loss and test loss, their parts recon and kl, and beta and lr where they change, against the epoch."""
+    column = {name: [row[name] for row in history] for name in history[0]}
+    epoch = column["epoch"]
+    scheduled = len(set(column["beta"])) > 1 or len(set(column["lr"])) > 1
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
-        left.plot(epoch, [row["loss"] for row in history], color=BLUE, label="training loss")
-        left.plot(epoch, [-row["test_elbo"] for row in history], color=ORANGE, label="-test ELBO")
+        figure, (left, right, *rest) = plt.subplots(1, 2 + scheduled, figsize=(9 + 4.5 * scheduled, 3.4), layout="constrained")
+        left.plot(epoch, column["loss"], color=BLUE, label="training loss")
+        left.plot(epoch, [-elbo for elbo in column["test_elbo"]], color=ORANGE, label="-test ELBO")
+        if "held_elbo" in column:
+            left.plot(epoch, [-elbo for elbo in column["held_elbo"]], color=GREY, label="-ELBO, held out to stop by")
         left.set(title="the loss falls", xlabel="epoch", ylabel="nats per image")
-        right.plot(epoch, [row["recon"] for row in history], color=BLUE, label="recon = -log p(x|z)")
-        right.plot(epoch, [row["kl"] for row in history], color=ORANGE, label="kl = KL(q || p)")
+        right.plot(epoch, column["recon"], color=BLUE, label="recon = -log p(x|z)")
+        right.plot(epoch, column["kl"], color=ORANGE, label="kl = KL(q || p)")
         right.set(title="its two parts", xlabel="epoch", ylim=(0, None))
-        for axes in (left, right):
+        for axes in rest:
+            for name, color, label in (("beta", ORANGE, "beta"), ("lr", BLUE, "learning rate")):
+                axes.plot(epoch, np.divide(column[name], max(max(column[name]), 1e-300)), color=color, label=f"{label}, top {max(column[name]):g}")
+            axes.set(title="what is scheduled", xlabel="epoch", ylabel="share of its top", ylim=(0, 1.05))
+        for axes in (left, right, *rest):
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend()
         _save(figure, path)

@@ -18,23 +18,46 @@ from minivae.data import Data
 from minivae.discrete import DiscreteVAE, make_latent
 from minivae.estimators import ESTIMATORS
 from minivae.model import choose
+from minivae.signals import StopAsked
+from minivae.training import checkpoint
 from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
 from minivae.training.loop import EVALUATION_SEED, check_data, check_settings, fit
 from minivae.vae import VAE
 
-COLUMNS = ["epoch", "loss", "recon", "kl", "test_elbo", "seconds"]
 SHADES = " .:-=+*#%@"
 TREATMENT_IN_WORDS = {"dynamic": "black or white, drawn afresh from their grey levels at every pass (dynamic binarisation)",
                       "threshold": "black or white, cut at one half",
                       "none": "as they are"}
 
 
-class Run:
-    """Train on `data` with `settings`; `make_folder` is called only once everything is known to be in order."""
+def settings_to_resume(said: dict) -> tuple[Path, Namespace]:
+    """The checkpoint that `--resume` means, and the settings of its run with what may be said anew: epochs, and where the data are now."""
+    path = Path(said["resume"])
+    path = path / "model.npz" if path.is_dir() else path
+    _, meta = checkpoint.read(path)
+    note, trained = meta.get("note"), len(meta["progress"]["history"])
+    if not isinstance(note, dict) or "epochs" not in note:
+        raise checkpoint.CheckpointError(f"{path} was not written by `minivae train`: in Python, fit(resume=...) goes on from it")
+    for name in sorted(set(said) & {*note, "out"} - {"epochs", "data", "data_dir"}):
+        if said[name] != note.get(name):
+            option = "--" + name.replace("_", "-")
+            has = f"the run has {note[name]}, and only --epochs may be changed" if name in note else "a resumed run stays in its folder"
+            raise ValueError(f"{option} {said[name]} with --resume: {has}")
+    settings = Namespace(**{**note, **said})
+    if trained >= settings.epochs:
+        raise ValueError(f"{path} has trained {trained} epochs of {settings.epochs} already: --epochs {2 * trained} would double them")
+    return path, settings
 
-    def __init__(self, data: Data, settings: Namespace, make_folder: Callable[[], Path]):
-        self.data, self.settings = data, settings
-        check_settings(settings.epochs, settings.batch_size, settings.samples, settings.lr)
+
+class Run:
+    """Train on `data` with `settings`; `make_folder` is called only once everything is known to be in order.
+
+    resume : a checkpoint to go on from, in the folder that make_folder returns.
+    """
+
+    def __init__(self, data: Data, settings: Namespace, make_folder: Callable[[], Path], resume: Path | None = None):
+        self.data, self.settings, self.resume = data, settings, resume
+        check_settings(settings.epochs, settings.batch_size, settings.samples, settings.lr, settings.warmup, settings.decay, settings.patience)
         kind, latent = VAE, None
         if settings.latent_kind != "gaussian":
             named = {"temperature": settings.temperature} if settings.latent_kind == "concrete" else {}
@@ -44,14 +67,20 @@ class Run:
                             baseline=settings.baseline, latent=latent, rng=settings.seed, dtype=np.dtype(settings.dtype))
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
         self.history: list[dict] = []
-        self.vae.try_estimator(settings.samples)           # some refuse a beta, a single sample or a latent: say so now
+        self.seldom, self.drawn = checkpoint.Seldom(), 0
+        # some refuse a beta, a single sample or a latent: say so now
+        self.vae.try_estimator(settings.samples, 0.0 if settings.warmup else settings.beta)
         for X, name in ((data.x_train, "x_train"), (data.x_test, "x_test")):
             check_data(self.vae, X, f"{data.name}: {name}", self.treatment)
+        if resume:
+            _, meta = checkpoint.read(resume)
+            self.history = meta["progress"]["history"]
+            checkpoint.check_same_data(resume, meta, digest(data.x_train), digest(data.x_test))
         _, self.scale_test = scales_of(data.x_train, data.x_test)
         self.out = make_folder()
 
-    def train(self) -> None:
-        """Fit, and leave the files in the folder; they are renewed as the epochs pass."""
+    def train(self) -> int:
+        """Fit, and leave the files in the folder; they are renewed as the epochs pass.  Returns the exit code."""
         s, data = self.settings, self.data
         shape = " - ".join(map(str, [self.vae.x_dim, *s.hidden, s.latent, *reversed(s.hidden), self.vae.x_dim]))
         size = sum(p.size for _, p, _ in self.vae.named_params())
@@ -62,15 +91,46 @@ class Run:
         draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
         baseline = f", baseline {s.baseline}" if self.vae.estimator.takes_baseline else ""
         print(f"training  {epochs}, batches of {s.batch_size}, {draws}, estimator {s.estimator}{baseline}, Adam {s.lr:g}, seed {s.seed}")
+        for line in self._schedules():
+            print(line)
         print(f"folder    {self.out}\n", flush=True)
         write_whole(self.out / "config.json", (json.dumps(self.config(), indent=1) + "\n").encode())
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
             print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "
                   "--binarize dynamic or --likelihood gaussian mends it", file=sys.stderr)
         print("epoch       loss      recon         kl  test ELBO   (nats per image)    seconds", flush=True)
-        fit(self.vae, data.x_train, X_test=data.x_test, epochs=s.epochs, batch_size=s.batch_size, lr=s.lr, samples=s.samples,
-            binarize=self.treatment, rng=[s.seed, 1], callback=self._after_epoch, progress=sys.stderr.isatty())
+        with StopAsked() as stop:
+            fit(self.vae, data.x_train, X_test=data.x_test, epochs=s.epochs, batch_size=s.batch_size, lr=s.lr, samples=s.samples,
+                binarize=self.treatment, warmup=s.warmup, decay=s.decay, patience=s.patience, rng=[s.seed, 1], callback=self._after_epoch,
+                checkpoint=self.out / "model.npz", resume=self.resume, stop=stop, note=self.config(), progress=sys.stderr.isatty())
+        if self.history:
+            self._write_history()
+        if stop.number is not None:
+            print(f"\nstopped in epoch {len(self.history) + 1} of {s.epochs}, and saved.  To go on from there, bit for bit:\n"
+                  f"  minivae train --resume {shlex.quote(str(self.out))}")
+            return 128 + stop.number
+        if len(self.history) < s.epochs:
+            print(f"stopped early: no better ELBO on the held-out images in {s.patience} epochs")
+        if self.drawn < len(self.history):
+            self._draw_pictures()
+        if sys.stdout.isatty():
+            print(self._in_letters(), flush=True)
         self._say_goodbye()
+        return 0
+
+    def _schedules(self) -> list[str]:
+        """In words, what changes while the training runs."""
+        s, lines = self.settings, []
+        if s.warmup:
+            lines.append(f"warm-up   beta rises from 0 to {s.beta:g} within {s.warmup:g} epochs")
+        if s.decay < 1:
+            lines.append(f"decay     each epoch leaves {s.decay:g} of the learning rate")
+        if s.patience:
+            lines.append(f"stopping  after {s.patience} epochs without a better ELBO on a tenth of the training images, held out; "
+                         "the best model goes into best.npz")
+        if self.resume:
+            lines.append(f"resumed   from {self.resume}, in epoch {len(self.history) + 1}")
+        return lines
 
     def config(self) -> dict:
         """What the run was trained on and how, for whoever looks at it later.
@@ -80,8 +140,8 @@ class Run:
         """
         s, named = self.settings, self.settings.data in ("digits", "mnist")
         data_dir = (s.data_dir or os.environ.get("MINIVAE_DATA")) if s.data == "mnist" else None
-        names = ("epochs", "batch_size", "lr", "samples", "estimator", "baseline", "latent_kind", "temperature",
-                 "beta", "likelihood", "hidden", "latent", "activation", "dtype", "seed")
+        names = ("epochs", "batch_size", "lr", "samples", "estimator", "baseline", "latent_kind", "temperature", "beta", "likelihood",
+                 "hidden", "latent", "activation", "dtype", "seed", "warmup", "decay", "patience")
         return {"minivae": __version__, "data": s.data if named else str(Path(s.data).absolute()),
                 "data_dir": data_dir and str(Path(data_dir).absolute()), "binarize": self.treatment,
                 "test_sha256": digest(self.data.x_test), **{name: getattr(s, name) for name in names}}
@@ -95,17 +155,18 @@ class Run:
         self.history.append(row)
         numbers = " ".join(f"{row[name]:10.2f}" for name in ("loss", "recon", "kl", "test_elbo"))
         print(f"{row['epoch']:5d} {numbers} {row['seconds']:28.1f}", flush=True)
-        self.vae.save(self.out / "model.npz")
-        self._write_history()
-        e, last = row["epoch"], row["epoch"] == self.settings.epochs
-        if last or e in (1, 2, 5, 10) or e % 20 == 0:      # often while much changes, then seldom
+        if self.seldom.due():
+            with self.seldom.timed():
+                self._write_history()
+        e = row["epoch"]
+        if e in (1, 2, 5, 10) or e % 20 == 0:              # often while much changes, then seldom
             self._draw_pictures()
-            if sys.stdout.isatty() and (e == 1 or last):
+            if sys.stdout.isatty() and e == 1:
                 print(self._in_letters(), flush=True)
 
     def _write_history(self) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, list(self.history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.history)
         write_whole(self.out / "history.csv", text.getvalue().encode())
@@ -113,6 +174,7 @@ class Run:
     def _draw_pictures(self) -> None:
         from minivae import plots                          # matplotlib: heavy, so imported when wanted
 
+        self.drawn = len(self.history)
         seen = np.arange(min(2000, len(self.data.x_test)))
         x = draw(self.data.x_test, seen, self.scale_test, self.treatment, np.random.default_rng(EVALUATION_SEED), self.vae.dtype)
         mean, kl = self.vae.posterior(x)
@@ -134,7 +196,8 @@ class Run:
 
     def _say_goodbye(self) -> None:
         s = self.settings
-        files = ["model.npz", "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
+        best = ["best.npz"] if s.patience else []
+        files = ["model.npz", *best, "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
         print("\nwrote")
         for name in files:
             print(f"  {self.out / name}")

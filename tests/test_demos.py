@@ -10,7 +10,8 @@ import pytest
 DEMOS = Path(__file__).parents[1] / "demos"
 ARGUMENTS = {"01_train_digits.py": ["out", "2"], "02_does_backprop_start_at_the_decoder.py": ["2"],     # fewer epochs
              "03_catch_the_bug.py": ["out"], "04_what_is_maximised.py": ["out"],
-             "05_what_is_held_constant.py": ["out", "200"], "06_discrete_latents.py": ["out", "2"], "07_tighter_bounds.py": ["out", "1"]}            # fewer draws
+             "05_what_is_held_constant.py": ["out", "200"],                                             # fewer draws
+             "06_discrete_latents.py": ["out", "2"], "07_tighter_bounds.py": ["out", "1"]}
 SAYS = {
     "01_train_digits.py": ["Chance is 44.36 nats an image", "wrote out"],
     "02_does_backprop_start_at_the_decoder.py": ["1. it enters here", "3. it splits", "4. the KL joins", "gives the decoder (theta) exactly 0.0"],

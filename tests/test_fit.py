@@ -28,7 +28,7 @@ def test_fit_learns_and_reports_each_epoch(X):
     rows = []
     history = fit(small(), X, X_test=X[:50], epochs=8, batch_size=20, lr=0.01, rng=0, callback=rows.append)
     assert history == rows and [row["epoch"] for row in rows] == list(range(1, 9))
-    assert set(rows[0]) == {"epoch", "loss", "recon", "kl", "test_elbo", "seconds"}
+    assert set(rows[0]) == {"epoch", "loss", "recon", "kl", "test_elbo", "beta", "lr", "seconds"}
     assert rows[0]["loss"] > rows[-1]["loss"] and rows[0]["test_elbo"] < rows[-1]["test_elbo"]
     for row in rows:
         assert row["loss"] == pytest.approx(row["recon"] + row["kl"], rel=1e-5)        # float32 sums

@@ -29,12 +29,12 @@ class Adam:
             kernels.adam(param, grad, m, v, step_size, self.beta1, self.beta2, self.adam_eps, unbias_v)
 
     def state(self) -> dict[str, np.ndarray]:
-        """t and both moments of every parameter, by name, as copies."""
-        moments = {f"{kind}.{name}": slot[i].copy() for name, slot in self.slots.items() for i, kind in ((2, "m"), (3, "v"))}
+        """t, and m and v of every parameter by name, as copies: all that the next step depends on besides the gradients."""
+        moments = {f"{kind}.{name}": moment.copy() for name, (_, _, m, v) in self.slots.items() for kind, moment in (("m", m), ("v", v))}
         return {"t": np.array([self.t]), **moments}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `state` gave."""
-        self.t = int(state["t"].item())
+        """Go on from what `state` returned."""
+        self.t = int(state["t"][0])
         for name, (_, _, m, v) in self.slots.items():
             m[...], v[...] = state[f"m.{name}"], state[f"v.{name}"]
