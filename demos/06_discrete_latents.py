@@ -131,15 +131,16 @@ print(f"""1. A VAE with {COINS} coins, 8x8 digits.  The first test image, coin {
 
    z (likeliest first)     Q(z|x)    log P(x|z)    dQ/da_{j}    log P dQ/da_{j}""")
 for i in likeliest:
-    print(f"   {' '.join(str(i >> b & 1) for b in reversed(range(COINS))):20s} {Q[i]:9.4f} {log_P[i]:12.3f} {grad_Q[i, j]:11.4f} {log_P[i] * grad_Q[i, j]:13.4f}")
+    coins = " ".join(str(i >> b & 1) for b in reversed(range(COINS)))
+    print(f"   {coins:20s} {Q[i]:9.4f} {log_P[i]:12.3f} {grad_Q[i, j]:11.4f} {log_P[i] * grad_Q[i, j]:13.4f}")
 print(f"""   and {len(Q) - 4} more; the sum over all is the gradient                    {exact[j]:9.4f}
    P stands still while Q moves: z is summed over, so there is nothing in it that could depend on the encoder.
-   The dQ add up to {abs(grad_Q[:, j].sum()):.0e}: what all log P have in common, here {Q @ log_P:.1f} nats, must cancel, and in a few samples it does not.
+   The dQ add up to {abs(grad_Q[:, j].sum()):.0e}: what all log P have in common, here {Q @ log_P:.1f} nats, cancels in the sum, but not in a few samples.
 
    mean over {IMAGES} images of the gradient with respect to the {COINS} logits, two evaluations each; size of the gradient = 1
                           bias      spread of one estimate""")
 for name in METHODS:
-    print(f"   {name:18s} {bias[name]:8.4f}     {spread[name]:8.3f}{'   (its division by %.2f undone)' % nvil_divisor if name == 'NVIL' else ''}")
+    print(f"   {name:18s} {bias[name]:8.4f}     {spread[name]:8.3f}{f'   (its division by {nvil_divisor:.2f} undone)' if name == 'NVIL' else ''}")
 unbiased = ("REINFORCE", "running mean", "NVIL", "leave-one-out", "DisARM")
 worst = max(np.abs(np.array(means[name]) - truths).max() for name in unbiased)
 print(f"   The first five have the enumerated sum as their mean, in all {IMAGES * COINS} numbers to {worst:.0e}; they differ in spread only.")
@@ -268,12 +269,16 @@ with plt.rc_context(plots.STYLE):
 best = max(last, key=last.get)
 print(f"""
 What if the latent is discrete?
-- The path is gone: a coin's z does not move with a, and backprop ends at the decoder.  What remains is sum over z of log P grad Q,
-  with P held still: here {exact[j]:.4f} for one logit, by enumeration.  NVIL, leave-one-out and DisARM are all that sum, to {worst:.0e}.
-- They differ in noise: REINFORCE spreads {spread['REINFORCE']:.1f} times the size of the gradient, a running mean brings it to {spread['running mean']:.1f},
-  NVIL's C(x) to {spread['NVIL']:.1f}, leave-one-out to {spread['leave-one-out']:.1f}, DisARM to {spread['DisARM']:.1f}.  A baseline takes off what all log P have in common.
-- Concrete puts a path back by making the coin soft: spread {spread['Concrete, T = 0.5']:.1f} at T = 0.5, and a bias of {bias['Concrete, T = 0.5']:.2f}.  Towards T = 0 the bias
-  goes and the variance grows as 1 / T.  Straight-through pretends: spread {spread['straight-through']:.1f}, bias {bias['straight-through']:.2f}, and nothing that makes it smaller.
-- After {epochs} epochs on digits the test ELBO is {last[best]:.2f} with {best}, {last['REINFORCE']:.2f} with REINFORCE.  For Concrete it is {last['Concrete, T = 0.5']:.2f} on coins, while
-  its own loss, on soft ones, says {-training_loss['Concrete, T = 0.5']:.2f} in training: judge a relaxed model on what it is meant to be.
+- The path is gone: a coin's z does not move with a, and backprop ends at the decoder.  What remains is the sum over z of
+  log P grad Q, with P held still: here {exact[j]:.4f} for one logit, by enumeration.  REINFORCE, NVIL, leave-one-out and DisARM
+  all have that sum as their mean, to {worst:.0e}.
+- They differ in noise.  REINFORCE spreads {spread['REINFORCE']:.1f} times the size of the gradient; a running mean brings it to
+  {spread['running mean']:.1f}, NVIL's C(x) to {spread['NVIL']:.1f}, leave-one-out to {spread['leave-one-out']:.1f}, DisARM to {spread['DisARM']:.1f}.  \
+A baseline takes off what all log P have in common.
+- Concrete puts a path back by making the coin soft: spread {spread['Concrete, T = 0.5']:.1f} and bias {bias['Concrete, T = 0.5']:.2f} at T = 0.5.  Towards T = 0
+  the bias goes and the variance grows as 1 / T.  Straight-through pretends: spread {spread['straight-through']:.1f}, bias {bias['straight-through']:.2f}, and
+  there is nothing that makes it smaller.
+- After {epochs} epochs on digits the test ELBO is {last[best]:.2f} with {best}, {last['REINFORCE']:.2f} with REINFORCE, one seed each.
+  For Concrete it is {last['Concrete, T = 0.5']:.2f} on coins, while its own loss, on soft ones, says {-training_loss['Concrete, T = 0.5']:.2f} in training:
+  judge a relaxed model on what it is meant to be.
 wrote {out / 'discrete_latents.png'}""")
