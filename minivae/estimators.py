@@ -9,7 +9,7 @@ attribute `objective` is the function whose value forward reports.
     decoder  log p(x|z_k), to theta and to z_k                               (K, B)  a weight
     latent   log p(z_k) - log q(z_k|x), to z_k                               (K, B)  a weight
     path     all that reached z_k, on to (mu, logvar): z moves with phi      (K, B)  a gain: 1 open, 0 cut
-    score    log q(z_k|x), straight to (mu, logvar), z_k held fixed          (K, B)  a weight
+    score    log q(z_k|x), straight to (mu, logvar), z_k held fixed          (K, B)  a weight (disarm: K, B, Z)
     kl       the analytic KL, to (mu, logvar)                                (B,)    a weight
 
     estimator          decoder   latent      path  score               kl       objective

@@ -1,6 +1,6 @@
 """Layers: one node of a network each, forward beside backward.  Page 1 of the lesson.
 
-Reading order: 1 layers, 2 likelihoods, 3 latents, 4 estimators, 5 vae.
+Reading order: 1 layers, 2 likelihoods, 3 latents, 4 estimators, 5 vae, 6 discrete.
 
 Shape letters, in every file: B batch, K samples, D pixels, H hidden units, Z latent dimensions.
 `dfoo` always means d(loss)/d(foo) and always has foo's shape.  Each call of a kernel carries the

@@ -62,7 +62,7 @@ class Model:
         estimator : function of minivae.estimators
         baseline : "none", "others", "running-mean", "nvil", or a baseline object of minivae.baselines
             What the estimators `score` and `score_analytic_kl` take off f; "nvil" goes with `score` alone.
-        latent : the latent node; left out, the model's own.
+        latent : the latent node; left out, GaussianLatent() of a VAE, BernoulliLatent() of a DiscreteVAE.
         rng : None, int or numpy.random.Generator
             Draws the initial weights, then the noise of `forward`.
         dtype : float32 for training, float64 for checking
@@ -88,6 +88,9 @@ class Model:
         for name, param in likelihood.params.items():
             if param.dtype != dtype:
                 raise ValueError(f"the likelihood's {name} is {param.dtype}, the model {np.dtype(dtype)}: give the likelihood that dtype too")
+        if latent is not None and hasattr(latent, "has_path") != (cls.kind == "discrete"):
+            wanted = "GaussianLatent()" if cls.kind == "gaussian" else "BernoulliLatent(), ConcreteLatent(temperature) or StraightThroughLatent()"
+            raise ValueError(f"the latent of a {cls.__name__} is {wanted}, got {latent if isinstance(latent, str) else type(latent).__name__}")
         rng = np.random.default_rng(rng)
 
         def dense_stack(widths: list[int]) -> Sequential:

@@ -356,6 +356,9 @@ def test_wrong_noise_and_wrong_names_are_refused():
         make_latent("categorical")
     with pytest.raises(ValueError, match="temperature must be a number > 0, got 0"):
         ConcreteLatent(0)
+    for make_one, got in ((lambda: VAE.mlp(4, [3], 2, latent=BernoulliLatent()), "BernoulliLatent"), (lambda: model(latent="concrete"), "concrete")):
+        with pytest.raises(ValueError, match=f"the latent of a .* got {got}"):
+            make_one()
     with pytest.raises(RuntimeError, match="without a forward"):
         model().backward()
 
