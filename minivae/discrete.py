@@ -185,7 +185,7 @@ class DiscreteVAE(Model):
     """A VAE whose latent is a row of coins, with hand-written gradients.  NVIL, where the estimator is a score function.
 
     Build one with `DiscreteVAE.mlp(..., latent=BernoulliLatent(), estimator=estimators.disarm)`, or hand in any
-    layers of your own.  Parameters as VAE's, with one head, to_a, in the place of two.
+    layers of your own.  Parameters as VAE's, with one head, to_a, in the place of two; dec begins with a Dense, too.
     """
 
     kind, heads = "discrete", ("to_a",)
@@ -235,7 +235,7 @@ class DiscreteVAE(Model):
         # decoder, theta
         dout = self.likelihood.backward(decoder)                       # (K*B, D)
         dg = self.to_out.backward(dout)                                # (K*B, H)
-        dz = self.dec.backward(dg)                                     # (K*B, Z)   for coins nobody wants it
+        dz = self.dec.backward(dg, input_grad=self.latent.has_path)    # (K*B, Z)   for coins None: nobody wants it, the walk ends here
         # log q, z held: all that phi hears of log p(x|z) is a number, the weight
         da = self.latent.log_q_backward(score)                         # (B, Z)     sum_k score * (z - sigmoid(a))
         # the KL joins here

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minivae import VAE, estimators
+from minivae import VAE, DiscreteVAE, estimators
+from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
 from minivae.likelihoods import LOGVAR_FLOOR, GaussianLikelihood
 
 from conftest import skip
@@ -63,6 +64,44 @@ def test_every_gradient_equals_autograds(torch, hidden, activation, likelihood, 
 
     p = {name: torch.tensor(param, requires_grad=True) for name, param, _ in vae.named_params()}
     loss = torch_loss(torch, p, torch.tensor(x), torch.tensor(eps), hidden, activation, likelihood, sampled_kl, beta=1.7)
+    loss.backward()
+    assert result.loss == pytest.approx(loss.item(), rel=1e-12)
+    for name, _, grad in vae.named_params():
+        np.testing.assert_allclose(grad, p[name].grad.numpy(), rtol=0, atol=1e-10 * max(1, np.abs(grad).max()), err_msg=name)
+
+
+def torch_discrete_loss(torch, p, x, u, latent, beta):
+    """What autograd is to differentiate: -ELBO for a relaxed z; for coins the score's surrogate, its weights detached."""
+    from torch.distributions import Bernoulli, Independent, kl_divergence
+
+    a = torch.tanh(x @ p["enc.0.W"] + p["enc.0.b"]) @ p["to_a.W"] + p["to_a.b"]
+    q, prior = Independent(Bernoulli(logits=a), 1), Independent(Bernoulli(probs=torch.full_like(a, 0.5)), 1)
+    coin = (u > torch.sigmoid(-a)).double().detach()
+    if latent.name == "concrete":
+        z = torch.sigmoid((a + torch.logit(u)) / latent.temperature)
+    else:
+        z = coin + torch.sigmoid(a) - torch.sigmoid(a).detach() if latent.name == "straight-through" else coin
+    logits = torch.tanh(z @ p["dec.0.W"] + p["dec.0.b"]) @ p["to_logits.W"] + p["to_logits.b"]
+    log_px = Independent(Bernoulli(logits=logits, validate_args=False), 1).log_prob(x)       # (K, B)
+    loss = (-log_px + beta * kl_divergence(q, prior)).mean()
+    if latent.name == "bernoulli":
+        f, K = log_px.detach(), len(u)
+        weight = f - (f.sum(dim=0) - f) / (K - 1)
+        loss = loss - (weight * (q.log_prob(coin) - q.log_prob(coin).detach())).mean()       # worth 0, and its slope is the score's
+    return loss
+
+
+@pytest.mark.parametrize("latent", [BernoulliLatent(), ConcreteLatent(0.7), StraightThroughLatent()], ids=lambda latent: latent.name)
+def test_every_gradient_of_a_discrete_model_equals_autograds(torch, latent, rng):
+    estimator = estimators.elbo if latent.has_path else estimators.score_analytic_kl
+    vae = DiscreteVAE.mlp(D, [6], Z, latent=latent, estimator=estimator, activation="tanh", beta=1.7, rng=rng, dtype=np.float64)
+    for _, param, _ in vae.named_params():
+        param += 0.3 * rng.standard_normal(param.shape)
+    x, u = rng.random((B, D)), rng.random((3, B, Z))
+    result = vae.forward(x, u)
+    vae.backward()
+    p = {name: torch.tensor(param, requires_grad=True) for name, param, _ in vae.named_params()}
+    loss = torch_discrete_loss(torch, p, torch.tensor(x), torch.tensor(u), latent, beta=1.7)
     loss.backward()
     assert result.loss == pytest.approx(loss.item(), rel=1e-12)
     for name, _, grad in vae.named_params():
