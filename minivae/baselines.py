@@ -8,8 +8,8 @@ with one are classes, and keep two things apart:
     baseline(f, x)      uses what PAST steps have taught, and remembers f and x
     baseline.update()   learns from them; the training loop calls it once a step, after backward
 
-A value that has already seen the present f depends on the present z: RunningMean would then scale the
-gradient by exactly its decay at batch one.  `state` and `restore` are the memory as arrays, so that a
+A value that has already seen the present f depends on the present z: at batch one RunningMean would then
+scale the gradient, at step t by (decay - decay^t) / (1 - decay^t), before long by its decay.  `state` and `restore` are the memory as arrays, so that a
 model that is saved and loaded goes on exactly where it stood.
 """
 
@@ -35,7 +35,7 @@ class RunningMean:
     """b = mean / (1 - decay^t), an exponential average of the batch means of f of the t past steps, 0 before the first.
 
     mean = decay * mean + (1 - decay) * mean(f).  The division frees it of its start at 0.
-    Source: Williams (1992), section 3, calls it a reinforcement baseline; the division is Kingma & Ba's (2015).
+    Source: Williams (1992), who calls it reinforcement comparison; the division is Kingma & Ba's (2015), section 3.
 
     Parameters
     ----------

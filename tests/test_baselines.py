@@ -155,15 +155,22 @@ def test_no_baseline_of_past_steps_moves_the_mean(estimator):
 
 
 def test_a_running_mean_that_includes_the_present_cost_scales_the_gradient_by_its_decay():
-    """The mistake: update before use.  b = d mean + (1 - d) f, so f - b = d (f - mean)."""
+    """The mistake: update before use.  At step t it scales by (d - d^t) / (1 - d^t): by d once d^t is nothing, and by 0 at first."""
 
     class Hasty(RunningMean):
         def __call__(self, f, x):
-            return f - (self.decay * self.mean + (1 - self.decay) * f.mean())
+            before, self.seen = (self.mean, self.steps), (f,)
+            self.update()
+            signal = f - self.value(x)
+            self.mean, self.steps = before                 # every outcome meets the same past
+            return signal
 
-    wrong, right = mean_gradient(Hasty(0.9), estimators.score), mean_gradient(baselines.none, estimators.score)
-    np.testing.assert_allclose(wrong, 0.9 * right, rtol=1e-12)
-    assert np.abs(wrong - right).max() > 1e-4
+    right = mean_gradient(baselines.none, estimators.score)
+    for steps, factor in ((10_000, 0.9), (4, (0.9 - 0.9**5) / (1 - 0.9**5)), (0, 0.0)):
+        hasty = Hasty(0.9)
+        hasty.mean, hasty.steps = -0.3, steps
+        np.testing.assert_allclose(mean_gradient(hasty, estimators.score), factor * right, rtol=1e-11, atol=1e-14)
+    assert np.abs(0.1 * right).max() > 1e-4
 
 
 X = (np.random.default_rng(0).random((40, D)) < 0.5).astype(float)
