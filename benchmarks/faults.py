@@ -1,6 +1,6 @@
 """What becomes of a checkpoint when the power fails, the disk is full, or a bit falls over.
 
-python -m benchmarks.faults    about a minute and a half; writes results/faults.json
+python -m benchmarks.faults    a minute and a half on a quiet machine; writes results/faults.json
 """
 
 import argparse

@@ -485,11 +485,9 @@ def test_a_model_described_falsely_is_refused_before_it_is_built(small, tmp_path
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda h: h["meta"]["progress"].update(rng={"state": 1}), "describes no training"),
-    (lambda h: h["meta"]["progress"].pop("epoch"), "no training"),
+    (lambda h: h["meta"]["progress"].update(rng={"state": 1}), "describes no training"), (lambda h: h["meta"]["progress"].pop("epoch"), "knows"),
     (lambda h: h["meta"].update(config=[]), "not where its training stood"), (lambda h: h["meta"]["settings"].pop("lr"), "describes no training"),
-    (lambda h: h["meta"]["progress"].update(history=None), "not where its training stood"),
-    (lambda h: h.update(meta=[]), "not where its training stood"),
+    (lambda h: h["meta"]["progress"].update(history=None), "not where its training stood"), (lambda h: h.update(meta=[]), "not resumed"),
     (lambda h: h["meta"]["progress"].update(epoch="one"), "contradict each other"), (lambda h: h["meta"]["progress"].update(first=24), "contradict"),
     ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "first"])
 def test_a_progress_described_falsely_is_refused_in_one_line(grey, tmp_path, change, message):
