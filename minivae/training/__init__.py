@@ -1,1 +1,1 @@
-"""Training: the optimiser, the minibatches and the loop."""
+"""Training: the optimiser, the minibatches, the loop and its checkpoints."""
