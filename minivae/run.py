@@ -14,7 +14,7 @@ import numpy as np
 
 from minivae import __version__
 from minivae.archive import digest, write_whole
-from minivae.data import Data
+from minivae.data import PUBLISHED, Data
 from minivae.estimators import ESTIMATORS, Terms
 from minivae.model import choose
 from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
@@ -74,8 +74,8 @@ class Run:
         Paths are absolute, because the next command may be typed elsewhere; the digest tells whether
         the file still holds the same test images.
         """
-        s, named = self.settings, self.settings.data in ("digits", "mnist")
-        data_dir = (s.data_dir or os.environ.get("MINIVAE_DATA")) if s.data == "mnist" else None
+        s, named = self.settings, self.settings.data in ("digits", *PUBLISHED)
+        data_dir = (s.data_dir or os.environ.get("MINIVAE_DATA")) if s.data in PUBLISHED else None
         names = ("epochs", "batch_size", "lr", "samples", "estimator", "beta", "likelihood", "hidden", "latent", "activation", "dtype", "seed")
         return {"minivae": __version__, "data": s.data if named else str(Path(s.data).absolute()),
                 "data_dir": data_dir and str(Path(data_dir).absolute()), "binarize": self.treatment,
