@@ -99,7 +99,7 @@ def _as_rows(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int]]:
     if x.ndim == 4 and x.shape[3] == 1:
         x = x[..., 0]
     if x.ndim not in (2, 3):
-        raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got {x.shape}")
+        raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got {x.shape}: reshape it, and turn colours into grey")
     if 0 in x.shape:
         raise ValueError(f"{name} is empty: shape {x.shape}")
     side = int(round(x.shape[1] ** 0.5))

@@ -167,7 +167,7 @@ def _stream(name: str, url: str, path: str, _) -> None:
         answer.raise_for_status()
         size = int(answer.headers.get("content-length", 0)) or None
         with tqdm(total=size, desc=file_name, unit="B", unit_scale=True, leave=False, file=sys.stderr, disable=None) as bar:
-            for chunk in answer.iter_content(2**16):
+            for chunk in answer.iter_content(2**10):           # small, because the clock is looked at only between two of them
                 bar.update(file.write(chunk))
                 if file.tell() > LIMIT:
                     raise NotPublishedError(f"{file_name} is longer than {LIMIT} bytes")
