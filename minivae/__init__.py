@@ -12,6 +12,7 @@ _HOMES = {
     "VAE": "minivae.vae",
     "fit": "minivae.training.loop",
     "load_data": "minivae.data",
+    "VAEEstimator": "minivae.sklearn_api",
     "check_layer": "minivae.gradcheck",
     "check_model": "minivae.gradcheck",
 }

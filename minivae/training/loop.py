@@ -23,7 +23,7 @@ class NonFiniteError(FloatingPointError):
 
 def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: int = 20, batch_size: int = 128, lr: float = 1e-3,
         samples: int = 1, binarize: str | None = None, rng=None, callback: Callable[[dict], None] | None = None,
-        progress: bool = False) -> list[dict]:
+        progress: bool = False, adam: Adam | None = None) -> list[dict]:
     """Train `vae` in place: Adam on minibatches of X, reshuffled at every epoch.
 
     Parameters
@@ -43,6 +43,8 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     callback : function of one row of the history, called after each epoch
     progress : bool
         Show a bar on stderr while an epoch runs.
+    adam : Adam
+        The optimiser of an earlier call, to go on where it stands; left out, a new one.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     X_test = None if X_test is None else check_data(vae, X_test, "X_test", treatment)
     scale, scale_test = scales_of(X, X if X_test is None else X_test)
     rng = np.random.default_rng(rng)
-    adam = Adam(vae.named_params(), lr)
+    adam = adam or Adam(vae.named_params(), lr)
     history, start = [], perf_counter()
     good = {name: p.copy() for name, p, _ in vae.named_params()}
 

@@ -27,3 +27,14 @@ class Adam:
         for param, grad, m, v in self.slots.values():
             # m = beta1*m + (1-beta1)*grad;  v = beta2*v + (1-beta2)*grad**2;  param -= step_size * m / (sqrt(v)*unbias_v + adam_eps)
             kernels.adam(param, grad, m, v, step_size, self.beta1, self.beta2, self.adam_eps, unbias_v)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """t, and m and v of every parameter by name, as copies: all that the next step depends on besides the gradients."""
+        moments = {f"{kind}.{name}": moment.copy() for name, (_, _, m, v) in self.slots.items() for kind, moment in (("m", m), ("v", v))}
+        return {"t": np.array([self.t]), **moments}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `state` returned."""
+        self.t = int(state["t"][0])
+        for name, (_, _, m, v) in self.slots.items():
+            m[...], v[...] = state[f"m.{name}"], state[f"v.{name}"]
