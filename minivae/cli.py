@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_gradcheck(commands)
+    _add_doctor(commands)
     return top
 
 
@@ -278,3 +279,22 @@ def _museum(arguments: argparse.Namespace) -> int:
     else:
         print(f"{caught} of {len(museum.FAULTS)} caught")
     return EXIT_OK if caught == len(museum.FAULTS) else EXIT_WRONG_GRADIENT
+
+
+def _add_doctor(commands) -> None:
+    doctor = commands.add_parser("doctor", help="versions, threads, folders, data and speed: what a report of trouble needs",
+                                 description="Look at the installation. Whatever is broken is reported, and the exit code is 0 all the same.",
+                                 epilog="example: minivae doctor --json")
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("--data-dir", metavar="DIR", help="where mnist/, fashion-mnist/ or kmnist/ is (default: as in train)")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    import json
+
+    from minivae import doctor
+
+    found = doctor.examine(arguments.data_dir)
+    print(json.dumps(found, indent=1) if arguments.json else doctor.as_text(found))
+    return EXIT_OK

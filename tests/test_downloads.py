@@ -247,7 +247,8 @@ def test_another_set_in_the_folder_itself_is_not_taken_for_the_wanted_one(mirror
     assert "of which only the .gz files are known" in load_data("fashion-mnist", tmp_path).note
 
 
-@pytest.mark.parametrize("data, message", [(IMAGES[:-1], "and 23 follow"), (PAGE, "no IDX file of images"), (FILES[f"{PARTS[0]}.gz"][:-5], "cannot be read")])
+@pytest.mark.parametrize("data, message", [(IMAGES[:-1], "and 23 follow"), (PAGE, "no IDX file of images"),
+                                           (FILES[f"{PARTS[0]}.gz"][:-5], "cannot be read")])
 def test_a_damaged_file_of_the_users_is_refused_not_replaced(mirrors, tmp_path, data, message):
     asked = mirrors("good")
     write(tmp_path / "mine" / "mnist", INSIDE | {PARTS[0]: data})

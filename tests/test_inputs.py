@@ -57,7 +57,8 @@ REFUSED = {
     "records": (lambda: np.zeros((N, D), [("a", float)]), ["must hold numbers", "got dtype [('a', '<f8')]"]),
     "ragged lists": (lambda: [[0.0] * D, [0.0]], ["cannot be made an array of numbers", "inhomogeneous"]),
     "sparse": (lambda: sparse.csr_array(np.eye(N, D)), ["must be a dense array", "got a sparse csr_array", "x.toarray()"]),
-    "masked": (lambda: np.ma.masked_equal(with_one(1.0), 1.0), ["must have a value for every pixel", "1 of this masked array are masked", "x.filled(0)"]),
+    "masked": (lambda: np.ma.masked_equal(with_one(1.0), 1.0),
+               ["must have a value for every pixel", "1 of this masked array are masked", "x.filled(0)"]),
     "large whole numbers": (lambda: np.full((N, D), 1000), ["whole numbers", "1000", ": "]),
     "negative whole numbers": (lambda: np.full((N, D), -1), ["-1", ": "]),
 }
@@ -192,8 +193,8 @@ def test_the_command_line_refuses_a_file_in_one_line(case, tmp_path, capsys, mon
     assert said.count("\n") == 1 and not Path("runs").exists()
 
 
-@pytest.mark.parametrize("x", [np.zeros((N, 2, 3), bool), np.full((N, 5, 2), 9, np.uint8), np.full((N, D), 0.5, np.float16), np.full((N, D), 0.5, ">f8"),
-                               np.asfortranarray(np.full((N, D), 0.5)), np.full((2, 7), 0.5)],
+@pytest.mark.parametrize("x", [np.zeros((N, 2, 3), bool), np.full((N, 5, 2), 9, np.uint8), np.full((N, D), 0.5, np.float16),
+                               np.full((N, D), 0.5, ">f8"), np.asfortranarray(np.full((N, D), 0.5)), np.full((2, 7), 0.5)],
                          ids=["bool, 2 x 3", "uint8, 5 x 2", "float16", "big-endian", "columns first", "two images"])
 def test_the_command_line_takes_what_fit_takes(x, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

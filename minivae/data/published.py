@@ -68,9 +68,9 @@ def read_published(name: str, data_dir: str | PathLike | None) -> tuple[np.ndarr
     folder = find_folder(name, data_dir) or cached_folder(name)
     arrays, unlike = [], []
     for part in PARTS:
-        path = next((path for path in _spellings(folder, part) if path.is_file()), None)
+        path = path_of(folder, part)
         if path is None:
-            raise ValueError(f"--data {name}: {folder} lacks {part} (or {part}.gz): put it there, or take the other parts away to have all downloaded")
+            raise ValueError(f"--data {name}: {folder} lacks {part} (or {part}.gz): put it there, or take the others away to have all downloaded")
         raw = _read(path)
         arrays.append(parse_idx(raw, path))
         if not is_published(name, part, raw):
@@ -97,9 +97,14 @@ def find_folder(name: str, data_dir: str | PathLike | None) -> Path | None:
         raise ValueError(f"--data-dir {data_dir}: no such folder")
     for top in (data_dir, os.environ.get("MINIVAE_DATA")):
         for folder in (Path(top) / name, Path(top)) if top else ():
-            if name in ("mnist", folder.name) and any(path.is_file() for part in PARTS for path in _spellings(folder, part)):
+            if name in ("mnist", folder.name) and any(path_of(folder, part) for part in PARTS):
                 return folder
     return None
+
+
+def path_of(folder: Path, part: str) -> Path | None:
+    """The file of `part` in `folder`, gzipped or not."""
+    return next((path for path in (folder / part, folder / f"{part}.gz") if path.is_file()), None)
 
 
 def cache_folder(name: str) -> Path:
@@ -191,10 +196,6 @@ def _in_short(error: Exception) -> str:
     if isinstance(error, requests.RequestException):
         return f"broken off ({type(error).__name__})"
     return " ".join(str(error).split())
-
-
-def _spellings(folder: Path, part: str) -> tuple[Path, Path]:
-    return folder / part, folder / f"{part}.gz"
 
 
 def _read(path: Path) -> bytes:
