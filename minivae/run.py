@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shlex
 import sys
 from argparse import Namespace
@@ -14,7 +13,8 @@ import numpy as np
 
 from minivae import __version__
 from minivae.archive import digest, write_whole
-from minivae.data import PUBLISHED, Data
+from minivae.data import Data
+from minivae.data.published import PUBLISHED, find_folder
 from minivae.estimators import ESTIMATORS, Terms
 from minivae.model import choose
 from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
@@ -75,10 +75,10 @@ class Run:
         the file still holds the same test images.
         """
         s, named = self.settings, self.settings.data in ("digits", *PUBLISHED)
-        data_dir = (s.data_dir or os.environ.get("MINIVAE_DATA")) if s.data in PUBLISHED else None
+        data_dir = find_folder(s.data, s.data_dir) if s.data in PUBLISHED else None
         names = ("epochs", "batch_size", "lr", "samples", "estimator", "beta", "likelihood", "hidden", "latent", "activation", "dtype", "seed")
         return {"minivae": __version__, "data": s.data if named else str(Path(s.data).absolute()),
-                "data_dir": data_dir and str(Path(data_dir).absolute()), "binarize": self.treatment,
+                "data_dir": data_dir and str(data_dir.absolute()), "binarize": self.treatment,
                 "test_sha256": digest(self.data.x_test), **{name: getattr(s, name) for name in names}}
 
     def _after_epoch(self, row: dict) -> None:

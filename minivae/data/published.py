@@ -55,10 +55,6 @@ PUBLISHED = {
 }
 
 
-class NotPublishedError(ValueError):
-    """Bytes that are not the published ones."""
-
-
 def read_published(name: str, data_dir: str | PathLike | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """x_train, x_test (N, H, W), y_test (N,), uint8, and a word on where they come from.
 
@@ -175,12 +171,12 @@ def _stream(name: str, url: str, path: str, _) -> None:
             for chunk in answer.iter_content(2**10):           # small, because the clock is looked at only between two of them
                 bar.update(file.write(chunk))
                 if file.tell() > LIMIT:
-                    raise NotPublishedError(f"{file_name} is longer than {LIMIT} bytes")
+                    raise ValueError(f"{file_name} is longer than {LIMIT} bytes")
                 if perf_counter() - start > DEADLINE:
                     raise TimeoutError(f"timed out, {file_name} was not whole after {DEADLINE} seconds")
     raw = Path(path).read_bytes()
     if not is_published(name, file_name.removesuffix(".gz"), raw):
-        raise NotPublishedError(f"{file_name} has {len(raw)} bytes that are not the published ones" + (": a web page" if raw[:1] == b"<" else ""))
+        raise ValueError(f"{file_name} has {len(raw)} bytes that are not the published ones" + (": a web page" if raw[:1] == b"<" else ""))
 
 
 def _in_short(error: Exception) -> str:
