@@ -7,7 +7,6 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from minivae import estimators
 from minivae.training.batches import choose_treatment, draw
 from minivae.training.loop import check_data, fit
 from minivae.training.optim import Adam
@@ -105,7 +104,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         treatment = choose_treatment(None, vae.likelihood)
         check_data(vae, X, "X", treatment)
         elbo = np.empty(len(X))
-        with vae.undisturbed(), vae.judged_by(estimators.elbo, beta=1.0):
+        with vae.undisturbed():
             for first in range(0, len(X), ROWS):
                 index = range(first, min(first + ROWS, len(X)))
                 rngs = [np.random.default_rng(np.frombuffer(hashlib.sha256(X[n].tobytes()).digest(), np.uint32)) for n in index]

@@ -16,6 +16,7 @@ from minivae import VAE, fit
 from minivae.cli import main
 from minivae.data.arrays import read_arrays
 from minivae.data.idx import read_idx
+from minivae.training.batches import check_pixels
 from minivae.training.loop import evaluate
 
 N, D = 12, 6
@@ -117,6 +118,13 @@ def test_the_same_pixels_give_the_same_numbers_however_they_are_stored(case, rng
     assert small().forward(same).loss == small().forward(x).loss
     a, b = (fit(small(), z, X_test=z, epochs=1, rng=0)[0] for z in (x, same))
     assert {k: v for k, v in a.items() if k != "seconds"} == pytest.approx({k: v for k, v in b.items() if k != "seconds"}, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype, kept", [("f2", "f4"), (">f4", "f4"), (">f8", "f8"), ("g", "f8")])
+def test_no_float_is_stored_in_fewer_digits_than_float64_has(dtype, kept, rng):
+    x = rng.random((N, D)).astype(dtype)
+    np.testing.assert_array_equal(check_pixels(x), x.astype(kept))
+    assert check_pixels(x).dtype == np.dtype(kept)
 
 
 BINARY = {"bool": bool, "uint8": np.uint8, "int64": np.int64, "big-endian int16": ">i2", "float32": np.float32}

@@ -215,6 +215,7 @@ def test_a_copy_knows_the_same_and_goes_on_learning_as_the_original(X, through):
     estimator.set_params(hidden=(3,))                      # said after fit, it waits for the next one
     copied = through(estimator)
     np.testing.assert_array_equal(copied.transform(X), estimator.transform(X))
+    np.testing.assert_array_equal(copied.vae_.sample(3), estimator.vae_.sample(3))
     np.testing.assert_array_equal(copied.partial_fit(X).transform(X), estimator.partial_fit(X).transform(X))
     np.testing.assert_array_equal(copied.score_samples(X), estimator.score_samples(X))
 
