@@ -84,7 +84,6 @@ def server():
 @pytest.fixture
 def mirrors(server, tmp_path, monkeypatch):
     """mirrors("good", "missing", ..) makes those the mirrors of mnist, and the files above the published ones."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(published, "cache_folder", lambda name: tmp_path / "cache" / "minivae" / name)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("MINIVAE_DATA", raising=False)

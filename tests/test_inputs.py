@@ -310,11 +310,11 @@ def test_a_damaged_npz_is_refused_or_right(place, x_train, x_test, damage):
 
 
 def test_no_flipped_bit_of_an_npz_changes_or_hides_an_array(place):
-    """Every bit of a small file: some hide x_test from np.load, and then a tenth of x_train would be held out in its stead."""
+    """Every bit of its table of contents: some hide x_test from np.load, and then a tenth of x_train would be held out in its stead."""
     stream = io.BytesIO()
     np.savez(stream, x_train=np.arange(4.0)[None], x_test=np.ones((1, 4), bool))
     outcomes = set()
-    for n in range(8 * len(stream.getvalue())):
+    for n in range(8 * stream.getvalue().index(b"PK\x01\x02"), 8 * len(stream.getvalue())):
         found = read(place / "x.npz", spoil(stream.getvalue(), ("flip", n)), read_arrays)
         outcomes.add("None" if found is None else str([x if x is None else x.tolist() for x in found]))
     assert outcomes == {"None", "[[[0.0, 1.0, 2.0, 3.0]], [[True, True, True, True]]]"}
