@@ -13,6 +13,7 @@ _HOMES = {
     "DiscreteVAE": "minivae.discrete",
     "fit": "minivae.training.loop",
     "load_data": "minivae.data",
+    "VAEEstimator": "minivae.sklearn_api",
     "check_layer": "minivae.gradcheck",
     "check_model": "minivae.gradcheck",
 }

@@ -9,8 +9,8 @@ with one are classes, and keep two things apart:
     baseline.update()   learns from them; the training loop calls it once a step, after backward
 
 A value that has already seen the present f depends on the present z: at batch one RunningMean would then
-scale the gradient, at step t by (decay - decay^t) / (1 - decay^t), before long by its decay.  `state` and `restore` are the memory as arrays, so that a
-model that is saved and loaded goes on exactly where it stood.
+scale the gradient, at step t by (decay - decay^t) / (1 - decay^t), before long by its decay.  `state` and
+`restore` are the memory as arrays, so that a model that is saved and loaded goes on exactly where it stood.
 """
 
 import numpy as np

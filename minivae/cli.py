@@ -9,7 +9,8 @@ EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT, EXIT_NON_FINITE = 0, 1, 2, 3
 # what each data set is trained with where the command line says nothing
 RECIPES = {
     "digits": dict(epochs=60, batch_size=32, hidden=[200], latent=8, lr=2e-3, activation="relu"),
-    "mnist": dict(epochs=30, batch_size=128, hidden=[400, 200], latent=30, lr=1e-3, activation="relu"),
+    **dict.fromkeys(("mnist", "fashion-mnist", "kmnist"),
+                    dict(epochs=30, batch_size=128, hidden=[400, 200], latent=30, lr=1e-3, activation="relu")),
     "own": dict(epochs=30, batch_size=64, hidden=[200], latent=10, lr=1e-3, activation="relu"),
 }
 # and whatever the data
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_gradcheck(commands)
+    _add_doctor(commands)
     return top
 
 
@@ -61,12 +63,14 @@ def _add_train(commands) -> None:
                                 formatter_class=argparse.RawDescriptionHelpFormatter,
                                 description="Train a VAE and write model.npz, config.json, history.csv and four pictures into a run folder.",
                                 epilog="where nothing is said:\n" + "\n".join(
-                                    f"  {name:7s} {', '.join(f'{k} {v}' for k, v in recipe.items())}" for name, recipe in RECIPES.items())
+                                    f"  {name:13s} {', '.join(f'{k} {v}' for k, v in recipe.items())}" for name, recipe in RECIPES.items())
                                 + "\n\nexample: minivae train --data mnist --data-dir DIR --epochs 5")
     train.set_defaults(run=_train)
     option = train.add_argument
-    option("--data", metavar="digits|mnist|PATH", help="what to train on; PATH is a .npy or .npz of images (default: digits)")
-    option("--data-dir", metavar="DIR", help="where mnist/ is (default: the environment variable MINIVAE_DATA)")
+    option("--data", metavar="NAME|PATH", help="what to train on: digits, mnist, fashion-mnist or kmnist, or a .npy or .npz "
+           "of images (default: digits)")
+    option("--data-dir", metavar="DIR", help="where mnist/ is, or fashion-mnist/ or kmnist/ (default: the environment variable MINIVAE_DATA, "
+           "then a cache folder, to which they are downloaded)")
     option("--epochs", type=_positive_int, metavar="N", help="passes over the training images")
     option("--batch-size", type=_positive_int, metavar="B", help="images per step")
     option("--hidden", type=_widths, metavar="N,N,..", help="widths of the encoder's hidden layers; the decoder mirrors them")
@@ -161,8 +165,8 @@ def _add_evaluate(commands) -> None:
     option("folder", nargs="?", metavar="RUN", help="a run folder (default: the newest under runs/)")
     option("--eval-samples", type=_positive_int, default=1000, metavar="S", help="draws of z per image, at least 2 (default: 1000)")
     option("--images", type=_positive_int, metavar="N", help="how many test images, evenly spaced (default: 500, or all where there are fewer)")
-    option("--data", metavar="digits|mnist|PATH", help="the data of the run, where they have moved (default: what the run noted)")
-    option("--data-dir", metavar="DIR", help="where mnist/ is, where it has moved (default: what the run noted)")
+    option("--data", metavar="NAME|PATH", help="the data of the run, where they have moved (default: what the run noted)")
+    option("--data-dir", metavar="DIR", help="where mnist/, fashion-mnist/ or kmnist/ is, where it has moved (default: what the run noted)")
     option("--json", action="store_true", help="print the numbers as JSON")
 
 
@@ -301,3 +305,22 @@ def _museum(arguments: argparse.Namespace) -> int:
     else:
         print(f"{caught} of {len(museum.FAULTS)} caught")
     return EXIT_OK if caught == len(museum.FAULTS) else EXIT_WRONG_GRADIENT
+
+
+def _add_doctor(commands) -> None:
+    doctor = commands.add_parser("doctor", help="versions, threads, folders, data and speed: what a report of trouble needs",
+                                 description="Look at the installation. Whatever is broken is reported, and the exit code is 0 all the same.",
+                                 epilog="example: minivae doctor --json")
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("--data-dir", metavar="DIR", help="where mnist/, fashion-mnist/ or kmnist/ is (default: as in train)")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    import json
+
+    from minivae import doctor
+
+    found = doctor.examine(arguments.data_dir)
+    print(json.dumps(found, indent=1) if arguments.json else doctor.as_text(found))
+    return EXIT_OK

@@ -35,9 +35,9 @@ class BernoulliLikelihood(Layer):
         if kernels.count_outside_unit(x):              # (~((x >= 0) & (x <= 1))).sum()
             row, pixel = np.argwhere(~((x >= 0) & (x <= 1)))[0]
             low, high = np.min(x), np.max(x)
-            hint = ": divide by 255?" if low >= 0 and high <= 255 else ": a Gaussian likelihood takes any finite number"
+            hint = "fill it" if np.isnan(low) else "divide by 255?" if low >= 0 and high <= 255 else "a Gaussian likelihood takes any finite number"
             raise ValueError(f"x must lie in [0, 1] for the Bernoulli likelihood, found {x[row, pixel]:g} "
-                             f"at row {row}, pixel {pixel} (min {low:g}, max {high:g}){hint}")
+                             f"at row {row}, pixel {pixel} (min {low:g}, max {high:g}): {hint}")
 
     def forward(self, logits: np.ndarray, x: np.ndarray) -> np.ndarray:
         """logits : (K*B, D), x : (B, D)  ->  log_px : (K*B,), nats."""
@@ -103,7 +103,7 @@ class GaussianLikelihood(Layer):
         """Raise ValueError unless all of x (B, D) is finite."""
         if not np.isfinite(x).all():
             row, pixel = np.argwhere(~np.isfinite(x))[0]
-            raise ValueError(f"x must be finite for the Gaussian likelihood, found {x[row, pixel]} at row {row}, pixel {pixel}")
+            raise ValueError(f"x must be finite for the Gaussian likelihood, found {x[row, pixel]} at row {row}, pixel {pixel}: fill it")
 
     def _split(self, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """The decoder's output as mean, logvar, raw; the last is None where logvar is fixed."""

@@ -28,6 +28,30 @@ def choose(name: str, table: dict, what: str):
     return table[name]
 
 
+def pixel_rows(x, name: str = "x") -> np.ndarray:
+    """x as a plain (N, D) array of numbers, neither of them 0, or a ValueError in one line.
+
+    np.asarray alone would drop the mask of a masked array, and wrap a sparse matrix whole, without a word.
+    """
+    if np.ma.is_masked(x):
+        raise ValueError(f"{name} must have a value for every pixel, but {np.ma.count_masked(x)} of this masked array are masked: "
+                         "fill them first, e.g. x.filled(0)")
+    if hasattr(x, "toarray"):
+        raise ValueError(f"{name} must be a dense array, got a sparse {type(x).__name__}: pass x.toarray()")
+    try:
+        x = np.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} cannot be made an array of numbers: {str(error).splitlines()[0]}") from None
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers (bool, integer or float), got dtype {x.dtype}: convert it, e.g. x.astype(np.float32)")
+    if x.ndim != 2:
+        hint = "one image is x.reshape(1, -1)" if x.ndim < 2 else "flatten the images, x.reshape(len(x), -1)"
+        raise ValueError(f"{name} must have shape (N, D), a row for each image, got {x.shape}: {hint}")
+    if 0 in x.shape:
+        raise ValueError(f"{name} is empty: shape {x.shape}, wanted at least one row of at least one pixel")
+    return x
+
+
 def _name_in(table: dict, thing) -> str:
     """The name of `thing`, for a file; a ValueError where a loader would not know it."""
     for name, known in table.items():
@@ -131,13 +155,11 @@ class Model:
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
         """x as (B, D) rows of the model's dtype, or a ValueError that says what is wrong."""
-        x = np.asarray(x)
-        if x.dtype.kind not in "biuf":
-            raise ValueError(f"x must hold numbers (bool, integer or float), got {x.dtype}")
-        if x.dtype.kind in "iu" and x.size and x.max() > 1:
+        x = pixel_rows(x)
+        if x.shape[1] != self.x_dim:
+            raise ValueError(f"x must have {self.x_dim} pixels per row for this model, got shape {x.shape}")
+        if x.dtype.kind in "iu" and x.max() > 1:
             raise ValueError(f"x holds whole numbers up to {x.max()}; pixels go from 0 to 1: divide by 255?")
-        if x.ndim != 2 or x.shape[1] != self.x_dim or len(x) == 0:
-            raise ValueError(f"x must have shape (B, {self.x_dim}) with B >= 1, got {x.shape}")
         x = np.ascontiguousarray(x, self.dtype)
         self.likelihood.check(x)
         return x

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shlex
 import sys
 from argparse import Namespace
@@ -15,6 +14,7 @@ import numpy as np
 from minivae import __version__
 from minivae.archive import digest, write_whole
 from minivae.data import Data
+from minivae.data.published import PUBLISHED, find_folder
 from minivae.discrete import DiscreteVAE, make_latent
 from minivae.estimators import ESTIMATORS
 from minivae.model import choose
@@ -138,12 +138,12 @@ class Run:
         Paths are absolute, because the next command may be typed elsewhere; the digest tells whether
         the file still holds the same test images.
         """
-        s, named = self.settings, self.settings.data in ("digits", "mnist")
-        data_dir = (s.data_dir or os.environ.get("MINIVAE_DATA")) if s.data == "mnist" else None
+        s, named = self.settings, self.settings.data in ("digits", *PUBLISHED)
+        data_dir = find_folder(s.data, s.data_dir) if s.data in PUBLISHED else None
         names = ("epochs", "batch_size", "lr", "samples", "estimator", "baseline", "latent_kind", "temperature", "beta", "likelihood",
                  "hidden", "latent", "activation", "dtype", "seed", "warmup", "decay", "patience")
         return {"minivae": __version__, "data": s.data if named else str(Path(s.data).absolute()),
-                "data_dir": data_dir and str(Path(data_dir).absolute()), "binarize": self.treatment,
+                "data_dir": data_dir and str(data_dir.absolute()), "binarize": self.treatment,
                 "test_sha256": digest(self.data.x_test), **{name: getattr(s, name) for name in names}}
 
     def _latent_in_words(self) -> str:

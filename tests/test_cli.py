@@ -228,7 +228,7 @@ def test_mnist_is_found_again_where_training_found_it(here, mnist_dir, monkeypat
     printed = capsys.readouterr()
     assert "30 of 10000 test images" in printed.out and printed.err == ""
     assert main([*EVALUATE, "r", "--data-dir", "nowhere"]) == 2
-    assert "--data mnist: no train-images-idx3-ubyte" in capsys.readouterr().err
+    assert "--data-dir nowhere: no such folder" in capsys.readouterr().err
 
 
 def spoil(path, change):

@@ -166,9 +166,9 @@ def test_loading_something_else_says_so_in_one_line(tmp_path, rng):
 BAD_X = {
     "pixels of 0..255": (np.full((2, D), 255.0), "divide by 255"),
     "a NaN": (np.full((2, D), np.nan), r"must lie in \[0, 1\]"),
-    "a wrong width": (np.zeros((2, D + 1)), rf"must have shape \(B, {D}\)"),
-    "one dimension": (np.zeros(D), rf"must have shape \(B, {D}\)"),
-    "no rows": (np.zeros((0, D)), "B >= 1"),
+    "a wrong width": (np.zeros((2, D + 1)), rf"must have {D} pixels per row for this model, got shape \(2, {D + 1}\)"),
+    "one dimension": (np.zeros(D), r"must have shape \(N, D\), a row for each image"),
+    "no rows": (np.zeros((0, D)), r"is empty: shape \(0,"),
     "objects": (np.full((2, D), None), "must hold numbers"),
     "strings": (np.full((2, D), "0"), "must hold numbers"),
 }

@@ -1,8 +1,7 @@
-"""Data: digits, MNIST files, and the user's own arrays, all as rows of pixels."""
+"""Data: digits, the MNIST family, and the user's own arrays, all as rows of pixels."""
 
 from __future__ import annotations
 
-import os
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minivae.data.arrays import read_arrays
-from minivae.data.idx import find_idx, read_idx
+from minivae.data.published import PUBLISHED, read_published
 from minivae.training.batches import check_pixels
 
 SPLIT_SEED = 1797               # which rows are held out never depends on the training seed
@@ -32,12 +31,14 @@ def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None
 
     Parameters
     ----------
-    source : "digits", "mnist", or a path
-        digits: scikit-learn's 1,797 real 8x8 digits, offline.  mnist: the four IDX files, gzipped or
-        not.  A path: a .npy, or a .npz with x_train (and x_test), else its only array, of shape
-        (N, D), (N, H, W) or (N, H, W, 1).  A tenth is held out where no test images are given.
+    source : "digits", "mnist", "fashion-mnist", "kmnist", or a path
+        digits: scikit-learn's 1,797 real 8x8 digits, offline.  mnist and its two relatives: their IDX
+        files, gzipped or not, downloaded where they are not found.  A path: a .npy, or a .npz with
+        x_train (and x_test), else its only array, of shape (N, D), (N, H, W) or (N, H, W, 1).  A tenth
+        is held out where no test images are given.
     data_dir : path, optional
-        Where mnist/ is; else the environment variable MINIVAE_DATA.
+        Where mnist/ is, or fashion-mnist/ or kmnist/; then the environment variable MINIVAE_DATA and the
+        cache folder are looked at.
 
     Raises
     ------
@@ -46,11 +47,11 @@ def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None
     """
     if source == "digits":
         return _digits()
-    if source == "mnist":
-        return _mnist(data_dir)
+    if source in PUBLISHED:
+        return _published(source, data_dir)
     path = Path(source)
     if not path.exists():
-        known = "" if path.suffix in (".npy", ".npz") else "; the names I know are digits and mnist"
+        known = "" if path.suffix in (".npy", ".npz") else f"; the names I know are digits, {', '.join(PUBLISHED)}"
         raise ValueError(f"--data {source}: no such file{known}")
     x_train, x_test = read_arrays(path)
     return _from_arrays(path, x_train, x_test)
@@ -66,21 +67,10 @@ def _digits() -> Data:
     return Data("digits", x[297:], x[:297], (8, 8), y[:297], note)
 
 
-def _mnist(data_dir: str | PathLike | None) -> Data:
-    folder = data_dir or os.environ.get("MINIVAE_DATA")
-    if not folder:
-        raise ValueError("--data mnist: say where the files are (in DIR/mnist/ or in DIR), with --data-dir DIR or the environment variable "
-                         "MINIVAE_DATA=DIR")
-    parts = {}
-    for part in ("train-images", "t10k-images", "t10k-labels"):
-        parts[part] = read_idx(find_idx(Path(folder), "mnist", part))
-    x_train, x_test, y_test = parts.values()
-    if len(y_test) != len(x_test):
-        raise ValueError(f"the mnist files disagree: {len(x_test)} test images, {len(y_test)} labels")
-    if x_train.shape[1:] != x_test.shape[1:]:
-        raise ValueError(f"the mnist files disagree: training images {x_train.shape[1:]}, test images {x_test.shape[1:]}")
-    note = f"{len(x_train)} + {len(x_test)} images from {folder}, bytes 0..255 divided by 255"
-    return Data("mnist", x_train.reshape(len(x_train), -1), x_test.reshape(len(x_test), -1), x_train.shape[1:], y_test, note)
+def _published(name: str, data_dir: str | PathLike | None) -> Data:
+    x_train, x_test, y_test, note = read_published(name, data_dir)
+    return Data(name, x_train.reshape(len(x_train), -1), x_test.reshape(len(x_test), -1), x_train.shape[1:], y_test,
+                f"{note}, bytes 0..255 divided by 255")
 
 
 def _from_arrays(path: Path, x_train: np.ndarray, x_test: np.ndarray | None) -> Data:
@@ -109,7 +99,7 @@ def _as_rows(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int]]:
     if x.ndim == 4 and x.shape[3] == 1:
         x = x[..., 0]
     if x.ndim not in (2, 3):
-        raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got {x.shape}")
+        raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got {x.shape}: reshape it, and turn colours into grey")
     if 0 in x.shape:
         raise ValueError(f"{name} is empty: shape {x.shape}")
     side = int(round(x.shape[1] ** 0.5))

@@ -7,28 +7,23 @@ Floats are taken as they are.  Big uint8 data stays uint8 until a batch is drawn
 import numpy as np
 
 from minivae import kernels
+from minivae.model import pixel_rows
 
 TREATMENTS = ("dynamic", "threshold", "none")
 
 
 def check_pixels(X: np.ndarray, name: str = "X") -> np.ndarray:
     """X as an (N, D) array of bool, uint8, float32 or float64, or a ValueError in one line."""
-    X = np.asarray(X)
-    if X.dtype.kind == "f" and X.dtype not in (np.float32, np.float64):
-        X = X.astype(np.float32)
-    if X.dtype.kind in "iu" and X.dtype != np.uint8:
-        if X.size and not (0 <= X.min() and X.max() <= 255):
+    X = pixel_rows(X, name)
+    if X.dtype.kind == "f":
+        X = X.astype(np.float32 if X.dtype.itemsize <= 4 else np.float64, copy=False)      # float16, longdouble and swapped bytes
+        if not np.isfinite(X).all():
+            row, pixel = np.argwhere(~np.isfinite(X))[0]
+            raise ValueError(f"{name} must be finite, found {X[row, pixel]} at row {row}, pixel {pixel}: fill it, or leave the row out")
+    elif X.dtype not in (np.bool_, np.uint8):
+        if X.min() < 0 or X.max() > 255:
             raise ValueError(f"{name} holds whole numbers from {X.min()} to {X.max()}: scale them to floats in [0, 1], or to uint8")
         X = X.astype(np.uint8)
-    if X.dtype not in (np.bool_, np.uint8, np.float32, np.float64):
-        raise ValueError(f"{name} must be bool, uint8 or float pixels, got dtype {X.dtype}")
-    if X.ndim != 2:
-        raise ValueError(f"{name} must have shape (N, D), got {X.shape}")
-    if 0 in X.shape:
-        raise ValueError(f"{name} is empty: shape {X.shape}")
-    if X.dtype.kind == "f" and not np.isfinite(X).all():
-        row, pixel = np.argwhere(~np.isfinite(X))[0]
-        raise ValueError(f"{name} must be finite, found {X[row, pixel]} at row {row}, pixel {pixel}")
     return X
 
 

@@ -50,7 +50,8 @@ class Settings(NamedTuple):
 def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: int = 20, batch_size: int = 128, lr: float = 1e-3,
         samples: int = 1, binarize: str | None = None, warmup: float = 0, decay: float = 1.0, patience: int | None = None, rng=None,
         callback: Callable[[dict], None] | None = None, checkpoint: str | PathLike | None = None, resume: str | PathLike | None = None,
-        stop: Callable[[], bool] | None = None, note: dict | None = None, progress: bool = False) -> list[dict]:
+        stop: Callable[[], bool] | None = None, note: dict | None = None, adam: Adam | None = None,
+        progress: bool = False) -> list[dict]:
     """Train `vae` in place: Adam on minibatches of X, reshuffled at every epoch.
 
     Parameters
@@ -88,6 +89,8 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
         Ready for JSON: kept in the checkpoint for whoever reads it.
     progress : bool
         Show a bar on stderr while an epoch runs.
+    adam : Adam
+        The optimiser of an earlier call, to go on where it stands; left out, a new one.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     rows, held = _hold_out(len(X)) if patience else (np.arange(len(X)), None)
     vae.try_estimator(samples, settings.schedule(vae.beta, 0.0)[0])
 
-    run = Progress(vae, Adam(vae.named_params(), lr), rng, rows)
+    run = Progress(vae, adam or Adam(vae.named_params(), lr), rng, rows)
     fixed = {} if checkpoint is None and resume is None else _identity(settings, rng, X, X_test)
     if resume is not None:
         restore(resume, run, fixed, epochs)

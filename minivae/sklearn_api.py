@@ -1,0 +1,174 @@
+"""The VAE as a scikit-learn transformer: for pipelines, grid searches and data frames."""
+
+import hashlib
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from minivae.training.batches import choose_treatment, draw
+from minivae.training.loop import check_data, fit
+from minivae.training.optim import Adam
+from minivae.vae import VAE
+
+DRAWS = 10                      # of pixels and z for each image that is scored
+ROWS = 50                       # images scored in one forward pass
+
+
+class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Variational autoencoder of dense layers, trained by `minivae.fit`.
+
+    X is always (N, D), a row of floats for each image; a float32 X gives a float32 model, all others
+    float64.  Bytes are not divided by 255 here.
+
+    Parameters
+    ----------
+    z_dim : int
+        Latent dimensions, and so the columns of `transform`.
+    hidden : tuple of int
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+    likelihood : "bernoulli" or "gaussian"
+        bernoulli: X must lie in [0, 1]; grey pixels are drawn black or white, afresh at every pass.
+        gaussian: X may hold any finite numbers; one variance is learned.
+    activation : "relu", "tanh", "sigmoid" or "softplus"
+    beta : float
+        Weight of the KL in training; scores have 1.
+    samples : int
+        Draws of z per image in training.
+    epochs, batch_size, lr : int, int, float
+        Passes over X, images per step, and Adam's step size.
+    random_state : None, int or numpy.random.RandomState
+        Decides weights, shuffling and noise of `fit`, and the images of `sample`.
+
+    Attributes
+    ----------
+    vae_ : VAE
+    history_ : list of dict
+        A row for each epoch, see `minivae.fit`.
+    n_iter_ : int
+        Epochs trained so far.
+    n_features_in_, feature_names_in_
+        D, and the names of the columns where X had any.
+    """
+
+    def __init__(self, z_dim=8, hidden=(200,), *, likelihood="bernoulli", activation="relu", beta=1.0, samples=1,
+                 epochs=20, batch_size=128, lr=1e-3, random_state=None):
+        self.z_dim = z_dim
+        self.hidden = hidden
+        self.likelihood = likelihood
+        self.activation = activation
+        self.beta = beta
+        self.samples = samples
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.random_state = random_state
+
+    def fit(self, X, y=None):
+        """Train a new model on X (N, D); y is not looked at."""
+        X = self._rows(X, reset=True)
+        self._begin(X)
+        return self._train(X, self.epochs)
+
+    def partial_fit(self, X, y=None):
+        """One more epoch, over X (N, D), of the model that stands, Adam's moments included; a new model where there is none."""
+        fresh = not hasattr(self, "vae_")
+        X = self._rows(X, reset=fresh)
+        if fresh:
+            self._begin(X)
+        return self._train(X, 1)
+
+    def transform(self, X):
+        """X (N, D)  ->  the posterior means mu : (N, Z)."""
+        return self._fitted().encode(self._rows(X))[0]
+
+    def inverse_transform(self, X):
+        """z (N, Z)  ->  E[x|z] : (N, D)."""
+        return self._fitted().decode(check_array(X, dtype=[np.float64, np.float32]))
+
+    def reconstruct(self, X):
+        """X (N, D)  ->  E[x|z = mu(x)] : (N, D), through the posterior mean, without noise."""
+        return self._fitted().reconstruct(self._rows(X))
+
+    def sample(self, n_samples=1, random_state=None):
+        """New images (n_samples, D): E[x|z] with z from the prior; left out, the estimator's own random_state decides them."""
+        return self._fitted().sample(n_samples, _generator(self.random_state if random_state is None else random_state))
+
+    def score_samples(self, X):
+        """X (N, D)  ->  the ELBO of each image at beta = 1 : (N,), nats, a mean over DRAWS draws.
+
+        The noise of an image is seeded by its own pixels: the same image has the same score, in any company.
+        """
+        vae, X = self._fitted(), self._rows(X).astype(self.vae_.dtype, copy=False)
+        treatment = choose_treatment(None, vae.likelihood)
+        check_data(vae, X, "X", treatment)
+        elbo = np.empty(len(X))
+        with vae.undisturbed():
+            for first in range(0, len(X), ROWS):
+                index = range(first, min(first + ROWS, len(X)))
+                rngs = [np.random.default_rng(np.frombuffer(hashlib.sha256(X[n].tobytes()).digest(), np.uint32)) for n in index]
+                x = np.concatenate([draw(X, np.full(DRAWS, n), 1.0, treatment, rng, vae.dtype) for n, rng in zip(index, rngs)])
+                eps = np.concatenate([rng.standard_normal((DRAWS, vae.z_dim), vae.dtype) for rng in rngs])
+                elbo[index] = vae.forward(x, eps).elbo.reshape(-1, DRAWS).mean(axis=1, dtype=np.float64)
+        return elbo
+
+    def score(self, X, y=None):
+        """The mean ELBO of X (N, D) in nats per image: the higher the better."""
+        return float(self.score_samples(X).mean())
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def __getstate__(self):
+        """Of the model only the parameters: its gradients and work buffers are made anew."""
+        state = super().__getstate__().copy()
+        if "vae_" in state:
+            state["vae_"] = state["vae_"].dtype, {name: param for name, param, _ in state["vae_"].named_params()}
+        return state
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        if "vae_" in state:
+            dtype, params = state["vae_"]
+            self._build(dtype, rng=0)
+            self.vae_.rng = self._rng
+            for name, param, _ in self.vae_.named_params():
+                param[...] = params[name]
+
+    @property
+    def _n_features_out(self):
+        return self.vae_.z_dim
+
+    def _rows(self, X, reset=False):
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+
+    def _fitted(self):
+        check_is_fitted(self)
+        return self.vae_
+
+    def _begin(self, X):
+        self._rng = _generator(self.random_state)
+        self._settings = dict(hidden=self.hidden, z_dim=self.z_dim, likelihood=self.likelihood, activation=self.activation, beta=self.beta)
+        self._build(X.dtype, self._rng)
+        self._adam = Adam(self.vae_.named_params(), self.lr).state()
+        self.n_iter_, self.history_ = 0, []
+
+    def _build(self, dtype, rng):
+        """A model of the settings of `_begin`, which set_params may have changed since."""
+        self.vae_ = VAE.mlp(self.n_features_in_, **self._settings, rng=rng, dtype=dtype)
+
+    def _train(self, X, epochs):
+        adam = Adam(self.vae_.named_params(), self.lr)
+        adam.restore(self._adam)
+        rows = fit(self.vae_, X, epochs=epochs, batch_size=self.batch_size, lr=self.lr, samples=self.samples, rng=self._rng, adam=adam)
+        self.history_ += [row | {"epoch": self.n_iter_ + row["epoch"]} for row in rows]
+        self._adam, self.n_iter_ = adam.state(), len(self.history_)
+        return self
+
+
+def _generator(random_state) -> np.random.Generator:
+    """What scikit-learn calls a random state, as the Generator that this package works with."""
+    return np.random.default_rng(check_random_state(random_state).randint(2**31, size=4))
