@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+os.environ["SCIPY_ARRAY_API"] = "1"     # before SciPy is imported: one of scikit-learn's checks skips without it
+
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
 
 

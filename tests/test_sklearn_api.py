@@ -40,7 +40,7 @@ REFUSED = {
     "X is normal noise, half of it negative": [
         "check_estimators_overwrite_params", "check_estimators_fit_returns_self", "check_readonly_memmap_input", "check_n_features_in_after_fitting",
         "check_positive_only_tag_during_fit", "check_pipeline_consistency", "check_estimators_pickle", "check_transformer_data_not_an_array",
-        "check_transformer_general", "check_transformer_preserve_dtypes"],
+        "check_transformer_general", "check_transformer_preserve_dtypes", "check_array_api_input"],
     "X is uniform up to 3": [
         "check_dont_overwrite_parameters", "check_estimators_dtypes", "check_f_contiguous_array_estimator", "check_methods_sample_order_invariance",
         "check_methods_subset_invariance", "check_dict_unchanged", "check_fit2d_predict1d"],
