@@ -8,6 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 
@@ -47,6 +48,17 @@ def settings_to_resume(said: dict) -> tuple[Path, Namespace]:
     if trained >= settings.epochs:
         raise ValueError(f"{path} has trained {trained} epochs of {settings.epochs} already: --epochs {2 * trained} would double them")
     return path, settings
+
+
+def compile_kernels(X: np.ndarray, settings: Namespace, treatment: str) -> None:
+    """Train a twin with one hidden unit on two images: what a first use compiles is then compiled.  A word if that takes a second."""
+    word = Timer(1.0, print, ["minivae: compiling the kernels, some seconds; they are kept, so the next start is quick"], {"file": sys.stderr})
+    word.start()
+    try:
+        twin = VAE.mlp(X.shape[1], [1], 1, likelihood=settings.likelihood, activation=settings.activation, dtype=np.dtype(settings.dtype))
+        fit(twin, X[:2], epochs=1, batch_size=2, binarize=treatment, rng=0)
+    finally:
+        word.cancel()
 
 
 class Run:
@@ -98,6 +110,7 @@ class Run:
         if self.treatment == "none" and self.vae.likelihood.binary and is_grey(data.x_train):
             print("minivae: warning: grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no likelihood of the data; "
                   "--binarize dynamic or --likelihood gaussian mends it", file=sys.stderr)
+        compile_kernels(data.x_train, s, self.treatment)
         print("epoch       loss      recon         kl  test ELBO   (nats per image)    seconds", flush=True)
         with StopAsked() as stop:
             fit(self.vae, data.x_train, X_test=data.x_test, epochs=s.epochs, batch_size=s.batch_size, lr=s.lr, samples=s.samples,

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from time import sleep
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from minivae import VAE
 from minivae.cli import main
 from minivae.data import load_data
-from minivae.run import Run
+from minivae.run import Run, compile_kernels
 
 from conftest import JIT
 
@@ -294,6 +295,14 @@ def test_the_main_job_with_no_arguments_from_a_cold_start(here, tmp_path):
     last = history(here / "runs" / "digits")[-1]
     if JIT:
         assert last["epoch"] == "60" and -float(last["test_elbo"]) < 24   # chance is 44.4; the run of the README reached 23.1
+
+
+@pytest.mark.parametrize("seconds, says", [(0.0, False), (1.5, True)])
+def test_a_first_compilation_that_takes_over_a_second_is_announced(monkeypatch, capsys, seconds, says):
+    monkeypatch.setattr("minivae.run.fit", lambda *data, **settings: sleep(seconds))
+    settings = argparse.Namespace(likelihood="bernoulli", activation="relu", dtype="float32")
+    compile_kernels(np.zeros((2, 4), bool), settings, "dynamic")
+    assert ("compiling the kernels" in capsys.readouterr().err) == says
 
 
 def test_importing_minivae_imports_nothing_heavy():
