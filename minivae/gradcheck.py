@@ -625,7 +625,11 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     arrays = {name: param for name, param, _ in vae.named_params()}
     grads = {name: np.array(grad) for name, _, grad in vae.named_params()}
 
+    surrogate = None                                       # frozen at the point where the arrays stand
+
     def gradients() -> dict[str, np.ndarray]:
+        nonlocal surrogate
+        surrogate = frozen_surrogate(vae, x, eps) if parts is None else None
         vae.forward(x, eps)
         vae.backward()
         return {name: np.array(grad) for name, _, grad in vae.named_params()}
@@ -636,17 +640,23 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
             r = vae.forward(x, eps)
             return {"reconstruction": float(r.recon.mean()), "KL": float(r.kl.mean())}, {"reconstruction": 1.0, "KL": vae.beta}
     else:
-        f = frozen_surrogate(vae, x, eps)
+        f = lambda: surrogate()
 
     def kinks() -> dict:
-        return {name: layer.kink_inputs() for name, layer in vae.named_layers() if hasattr(layer, "kink_inputs")}
+        return kinks_of(vae) | (surrogate.moved if surrogate else {})
 
     K, B, Z = eps.shape
     magnitude = float(np.abs(result.recon).mean() + vae.beta * np.abs(result.kl).mean()) + x.shape[1]
     sizes = {"the batch size": B, "the samples": K, "the pixels": x.shape[1], "the latents": Z}
     problem = Problem(f, arrays, gradients, kinks, magnitude, rng, sizes, parts)
     rows = problem.rows() + model_contract(vae, x, eps, grads)
+    gradients()                                            # the arrays stand where they stood at first: what the report draws is of there
     return Report(title or f"VAE, {getattr(vae.estimator, '__name__', type(vae.estimator).__name__)}", rows, taylor_remainder(f, arrays, grads, rng))
+
+
+def kinks_of(vae) -> dict[str, np.ndarray]:
+    """The inputs of every unit with a kink, as the last pass saw them, by layer."""
+    return {name: layer.kink_inputs() for name, layer in vae.named_layers() if hasattr(layer, "kink_inputs")}
 
 
 def float64_twin(vae):
@@ -665,7 +675,10 @@ def float64_twin(vae):
 
 
 def frozen_surrogate(vae, x: np.ndarray, eps: np.ndarray) -> Callable[[], float]:
-    """The function whose plain derivative an estimator's backward must be, all that it holds constant being constant."""
+    """The function whose plain derivative an estimator's backward must be, all that it holds constant being constant.
+
+    Its attribute `moved` holds the decoder's kink inputs for the z that moved with phi, which another pass then overwrites.
+    """
     def encode():
         h = vae.enc.forward(x)
         return [np.array(getattr(vae, head).forward(h)) for head in vae.heads]         # mu, logvar; or a
@@ -696,11 +709,16 @@ def frozen_surrogate(vae, x: np.ndarray, eps: np.ndarray) -> Callable[[], float]
         if path.any():                                     # else z is held, and may have no way to move
             z = np.array(moves(*q))
             along_z = decoder * log_px(z) + weight * (latent.log_prior(z) - latent.log_q(z, *q0))
+            value_at.moved = {f"{name}, z moved": np.array(a) for name, a in kinks_of(vae).items() if name.startswith("dec.")}
             value += (path * along_z).sum()
         _restore(vae, moved)
         return value
 
-    return lambda: -float(phi_part() + (decoder * log_px(z0)).sum())
+    def value_at() -> float:
+        return -float(phi_part() + (decoder * log_px(z0)).sum())
+
+    value_at.moved = {}
+    return value_at
 
 
 def _restore(vae, values: dict) -> None:

@@ -373,6 +373,19 @@ def test_every_backward_is_what_its_weights_say(latent, name, K, rng):
     check_model(vae, rng.random((5, 7)), vae.noise(K, 5, rng)).raise_if_wrong()
 
 
+@pytest.mark.parametrize("latent, name, K", [(BernoulliLatent(), "disarm", 2), (BernoulliLatent(), "score", 3), (ConcreteLatent(0.5), "elbo", 2),
+                                             (StraightThroughLatent(), "elbo", 2)])
+def test_a_new_relu_model_whose_coins_all_fell_on_zero_stands_at_a_kink_and_raises_no_alarm(latent, name, K):
+    """Its biases are 0: where z = 0 every unit of the decoder gets exactly 0."""
+    x = (np.random.default_rng(0).random((5, 7)) < 0.5).astype(float)
+    for seed in range(3):
+        vae = DiscreteVAE.mlp(7, [6], 2, rng=seed, dtype=F8, latent=latent, estimator=ESTIMATORS[name])
+        report = check_model(vae, x, vae.noise(K, 5, np.random.default_rng(seed)))
+        report.raise_if_wrong()
+        if not latent.name == "concrete":
+            assert any(row.verdict == "KINK" and row.note.endswith("0.01 away: PASS") for row in report.rows)
+
+
 # --- evaluation, saving -----------------------------------------------------------------------------------
 
 
