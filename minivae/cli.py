@@ -55,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_gradcheck(commands)
     _add_doctor(commands)
+    _add_walk(commands)
+    _add_explain(commands)
     return top
 
 
@@ -324,3 +326,40 @@ def _doctor(arguments: argparse.Namespace) -> int:
     found = doctor.examine(arguments.data_dir)
     print(json.dumps(found, indent=1) if arguments.json else doctor.as_text(found))
     return EXIT_OK
+
+
+def _add_walk(commands) -> None:
+    walk = commands.add_parser("walk", help="one backward pass of a run, node by node, with its numbers",
+                               description="Walk one test image through a trained model: forward down, backward up, every gradient beside "
+                                           "its finite difference.", epilog="example: minivae walk runs/digits --image 3 --estimator stl")
+    walk.set_defaults(run=_walk)
+    _add_subject(walk)
+    walk.add_argument("--estimator", metavar="NAME", help="which gradient to take (default: what the run was trained with)")
+
+
+def _add_explain(commands) -> None:
+    explain = commands.add_parser("explain", help="the same as a page to step through in a browser",
+                                  description="Write one self-contained HTML page: a backward pass of the run's own model, node by node.",
+                                  epilog="example: minivae explain runs/digits --image 3 --out three.html")
+    explain.set_defaults(run=_explain)
+    _add_subject(explain)
+    explain.add_argument("--out", default="explain.html", metavar="FILE", help="where to write the page (default: explain.html)")
+
+
+def _add_subject(command) -> None:
+    command.add_argument("folder", nargs="?", metavar="RUN",
+                         help="a run folder (default: the newest under runs/, or a small model trained on the spot)")
+    command.add_argument("--image", type=_seed, default=0, metavar="N", help="which test image (default: 0)")
+
+
+def _walk(arguments: argparse.Namespace) -> int:
+    from minivae.explain.walk import walk
+
+    walk(arguments.folder, arguments.image, arguments.estimator)
+    return EXIT_OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from minivae.explain.page import explain
+
+    return EXIT_OK if explain(arguments.folder, arguments.image, arguments.out) else EXIT_NON_FINITE

@@ -1,0 +1,160 @@
+"use strict";
+// The data, how numbers are written, and the pictures: inline SVG, each with the same in words.
+
+const D = JSON.parse(document.getElementById("data").textContent);
+const $ = id => document.getElementById(id);
+
+const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
+const esc = text => String(text).replace(/[&<>"']/g, c => ESCAPES[c]);
+const words = text => esc(text).replace(/`([^`]+)`/g, "<code>$1</code>");
+
+// --- arrays, stored as base64 of float64 ---
+
+const decoded = {};
+function array(name) {
+  if (!decoded[name]) {
+    const bytes = Uint8Array.from(atob(D.arrays[name].base64), c => c.charCodeAt(0));
+    decoded[name] = new Float64Array(bytes.buffer);
+  }
+  return decoded[name];
+}
+
+const sum = list => list.reduce((total, v) => total + v, 0);
+const mean = list => sum(list) / list.length;
+const norm = a => Math.sqrt(sum(Array.from(a, v => v * v)));
+const shape = name => D.arrays[name].shape.join("×") || "1";
+
+// --- numbers ---
+
+const minus = text => String(text).replace(/-/g, "−");
+function fmt(v, digits = 4) {
+  if (v === 0) return "0";
+  const far = Math.abs(v) >= 1e5 || Math.abs(v) < 1e-3;
+  return minus(far ? v.toExponential(digits - 2) : Number(v.toPrecision(digits)));
+}
+const short = v => fmt(v, v < 0.1 ? 2 : 3);
+const full = v => minus(Number(v.toPrecision(9)));
+
+// --- the pieces of a picture ---
+
+const fixed = v => Number(v.toFixed(2));
+const attributes = given => Object.entries(given).map(([name, value]) => ` ${name}="${value}"`).join("");
+const text = (x, y, label, given = {}) => `<text x="${fixed(x)}" y="${fixed(y)}"${attributes(given)}>${label}</text>`;
+const path = (d, given = {}) => `<path d="${d}"${attributes(given)}/>`;
+const line = (x1, y1, x2, y2, given = { class: "axis" }) =>
+  `<line x1="${fixed(x1)}" y1="${fixed(y1)}" x2="${fixed(x2)}" y2="${fixed(y2)}"${attributes(given)}/>`;
+const rect = (x, y, width, height, given = {}) =>
+  `<rect x="${fixed(x)}" y="${fixed(y)}" width="${fixed(width)}" height="${fixed(height)}"${attributes(given)}/>`;
+const svg = (width, height, label, body, given = {}) =>
+  `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${esc(label)}"${attributes(given)}>${body}</svg>`;
+
+const END = { "text-anchor": "end" }, MIDDLE = { "text-anchor": "middle" };
+
+/** A head whose tip is at (x, y), pointing "up", "down", "left" or "right". */
+function tip(x, y, direction) {
+  const back = { up: "l-5.5 9h11z", down: "l-5.5 -9h11z", left: "l9 -5.5v11z", right: "l-9 -5.5v11z" };
+  return `M${fixed(x)} ${fixed(y)}${back[direction]}`;
+}
+
+/** Two columns of labels on a vertical axis: 0, and whichever ends stand clear of it. */
+function ticks(left, Y, low, high) {
+  const ends = [high, low].filter(v => Math.abs(Y(v) - Y(0)) > 11);
+  return [0, ...ends].map(v => text(left - 7, Y(v) + 4, fmt(v, 2), END)).join("");
+}
+
+// --- arrays as pictures ---
+
+function inWords(symbol, a) {
+  const list = a.length <= 16 ? ": " + Array.from(a, v => fmt(v, 3)).join(", ") : "";
+  const count = a.length > 1 ? `${a.length} numbers` : "1 number";
+  return `${symbol}: ${count} from ${fmt(Math.min(...a), 3)} to ${fmt(Math.max(...a), 3)}${list}`;
+}
+
+/** Squares: grey ones for an image, signed ones for everything else. */
+function squares(a, columns, unit, grey, left = 0, top = 0) {
+  const low = Math.min(0, ...a), high = Math.max(1, ...a), size = Math.max(...a.map(Math.abs)) || 1;
+  return Array.from(a, (v, i) => {
+    const strength = grey ? (v - low) / (high - low) : Math.abs(v) / size;
+    if (strength < 0.012) return "";
+    const x = left + (i % columns) * unit, y = top + Math.floor(i / columns) * unit;
+    return rect(x, y, unit, unit, { class: grey ? "w" : v < 0 ? "n" : "p", "fill-opacity": strength.toFixed(3) });
+  }).join("");
+}
+
+function cells(symbol, a, columns, grey, kind) {
+  const unit = 10, width = columns * unit, height = Math.ceil(a.length / columns) * unit;
+  const body = squares(a, columns, unit, grey, 1, 1) + rect(1, 1, width, height, { class: "frame" });
+  const size = Math.max(...a.map(Math.abs));
+  const legend = grey ? "blank: 0, full: 1" : `coloured: positive, grey: negative, full at ${fmt(size, 3)}`;
+  return svg(width + 2, height + 2, inWords(symbol, a), body, { class: kind, "shape-rendering": "crispEdges" }) +
+    `<p class="scale">${legend}</p>`;
+}
+
+function bars(symbol, a) {
+  const W = 300, H = 96, left = 44, high = Math.max(0, ...a), low = Math.min(0, ...a);
+  const Y = v => 8 + (high - v) / (high - low || 1) * (H - 16);
+  const step = (W - left) / a.length, width = Math.min(26, step * 0.72);
+  const body = Array.from(a, (v, i) => {
+    const x = left + (i + 0.5) * step, top = Math.min(Y(v), Y(0)), height = Math.max(1, Math.abs(Y(v) - Y(0)));
+    return rect(x - width / 2, top, width, height, { class: v < 0 ? "n" : "p" }) +
+      (a.length <= 16 ? text(x, H + 12, i, MIDDLE) : "");
+  }).join("");
+  return svg(W, H + 16, inWords(symbol, a), line(left, Y(0), W, Y(0)) + ticks(left, Y, low, high) + body);
+}
+
+function picture(symbol, a, grey = false) {
+  const [H, W] = D.imageShape;
+  if (a.length === 1) return `<p class="big">${fmt(a[0], 7)}</p>`;
+  if (a.length === H * W && H > 1) return cells(symbol, a, W, grey, "image");
+  if (a.length <= 40) return bars(symbol, a);
+  return cells(symbol, a, Math.ceil(Math.sqrt(2 * a.length)), grey, "grid");
+}
+
+/** The image itself, small, inside another picture. */
+function thumb(a, x, y, size) {
+  const [H, W] = D.imageShape, unit = size / Math.max(H, W);
+  return `<g shape-rendering="crispEdges">${squares(a, W, unit, true, x, y)}</g>`;
+}
+
+// --- symbols and figures ---
+
+const GRADIENT = /^d(log_px|logits|logvar|mu|kl|z|x|y|W|b|out|mean|raw_logvar)$/;
+const isGradient = symbol => GRADIENT.test(symbol);
+const sym = (symbol, shown = symbol) =>
+  `<span class="sym ${isGradient(symbol) ? "b" : "f"}" data-s="${esc(symbol)}">${esc(shown)}</span>`;
+
+/** What a gradient is by hand and by differences: one entry in sight, the others behind a click. */
+function checksList(symbol, checks) {
+  if (!checks || !checks.length) return "";
+  const pair = (value, label) => `<b>${value}</b><span>${label}</span>`;
+  const [first, ...more] = checks.map(c => {
+    const bar = c.numeric === null ? "" : `±${minus(c.bar.toExponential(0))}`;
+    const rows = c.numeric === null ? pair(full(c.analytic), "by hand; a ReLU stands at 0: no slope to compare")
+      : pair(full(c.analytic), "by hand") + pair(full(c.numeric), "by differences") +
+        pair(bar, `error bar ${c.verdict === "PASS" ? "✓" : esc(c.verdict)}`);
+    return `<li><span class="entry">${esc(symbol)}[${c.index.join(",")}]</span><span class="pair">${rows}</span></li>`;
+  });
+  const list = items => `<ul class="checks">${items.join("")}</ul>`;
+  return list([first]) + (more.length ? `<details><summary>${more.length} more</summary>${list(more)}</details>` : "");
+}
+
+function pic(f, grey = false, size = null) {
+  const a = array(f.array), known = isGradient(f.symbol) || /^[a-z_]+$/i.test(f.symbol);
+  const meta = size || (a.length > 1 ? `${shape(f.array)}, norm ${fmt(norm(a))}` : "one number");
+  return `<figure class="pic ${isGradient(f.symbol) ? "tint-b" : "tint-f"}" data-s="${esc(f.symbol)}">` +
+    `<figcaption>${known ? sym(f.symbol) : `<code>${esc(f.symbol)}</code>`} ${esc(f.meaning)}<span class="meta">${meta}</span></figcaption>` +
+    `${picture(f.symbol, a, grey)}${checksList(f.symbol, f.checks)}</figure>`;
+}
+
+/** A table that scrolls sideways where there is no room.  Columns whose title starts with # hold numbers. */
+function table(label, titles, rows, given = {}) {
+  const number = titles.map(title => title.startsWith("#"));
+  const head = titles.map((title, i) => number[i] ? `<th class="num">${title.slice(1)}</th>` : `<th>${title}</th>`).join("");
+  const body = rows.map(({ kind = "", cells }) => `<tr class="${kind}">` +
+    cells.map((cell, i) => `<td${number[i] ? ' class="num"' : ""}>${cell}</td>`).join("") + "</tr>").join("");
+  return `<div class="scroll" tabindex="0" role="region" aria-label="${esc(label)}"><table${attributes(given)}>` +
+    `<thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
+}
+
+const strip = (part, colour) =>
+  `<div class="stack" aria-hidden="true"><i style="width:${100 * part}%;background:var(--${colour})"></i></div>`;
