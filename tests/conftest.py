@@ -1,5 +1,7 @@
-"""Skips that CI turns into failures, and the sizes that a run without the JIT can afford."""
+"""Skips that CI turns into failures, the sizes that a run without the JIT can afford, and a run folder without the training."""
 
+import argparse
+import json
 import os
 from pathlib import Path
 
@@ -31,3 +33,19 @@ def mnist_dir():
 @pytest.fixture
 def rng():
     return np.random.default_rng(20131220)
+
+
+def small_run(folder, **changed):
+    """What `minivae train --data mine.npy` leaves in `folder`, but for the training and the pictures; the model."""
+    from minivae.cli import DEFAULTS, RECIPES
+    from minivae.data import load_data
+    from minivae.run import Run
+
+    settings = {**DEFAULTS, **RECIPES["own"], "data": "mine.npy", "hidden": [6], "latent": 3, **changed}
+    Path(folder).mkdir(parents=True)
+    run, rng = Run(load_data("mine.npy"), argparse.Namespace(**settings), lambda: Path(folder)), np.random.default_rng(1)
+    for _, param, _ in run.vae.named_params():             # as if it had been trained: no bias is 0
+        param += 0.3 * rng.standard_normal(param.shape, param.dtype)
+    run.vae.save(Path(folder) / "model.npz")
+    (Path(folder) / "config.json").write_text(json.dumps(run.config()))
+    return run.vae

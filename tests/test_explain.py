@@ -1,0 +1,284 @@
+"""The trace is the pass, its differences see what is wrong, and `minivae walk` prints it."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minivae
+from minivae import VAE, estimators
+from minivae.cli import main
+from minivae.explain import subject
+from minivae.explain.subject import FEW, samples_of
+from minivae.explain.trace import nodes, trace
+from minivae.latents import GaussianLatent
+from minivae.model import ACTIVATIONS
+from minivae.training.loop import NonFiniteError
+
+from conftest import JIT, small_run
+
+GAUSSIAN = {name: estimator for name, estimator in estimators.ESTIMATORS.items() if not estimator.antithetic}
+ALL = pytest.mark.parametrize("estimator", GAUSSIAN.values(), ids=list(GAUSSIAN))
+
+
+def model(activation="tanh", hidden=(5,), beta=1.0, seed=0, **settings):
+    vae = VAE.mlp(6, hidden, 3, activation=activation, beta=beta, rng=seed, dtype=np.float64, **settings)
+    rng = np.random.default_rng(seed + 1)
+    for _, param, _ in vae.named_params():
+        param += 0.3 * rng.standard_normal(param.shape)
+    return vae
+
+
+def traced(vae, estimator=estimators.elbo, entries=3, seed=2):
+    rng = np.random.default_rng(seed)
+    return trace(vae, (rng.random((1, 6)) < 0.5).astype(float), rng.standard_normal((samples_of(estimator), 1, 3)), estimator, entries)
+
+
+# --- the pass ---------------------------------------------------------------------------------------
+
+
+@ALL
+def test_the_recorded_gradients_are_those_of_a_plain_pass_to_the_bit(estimator):
+    vae = model()
+    t = traced(vae, estimator)
+    vae.estimator = estimator
+    result = vae.forward(t.x, t.eps)
+    vae.backward()
+    assert t.loss == result.loss and t.recon == result.recon[0] and t.kl == result.kl[0]
+    for name, param, grad in vae.named_params():
+        assert np.array_equal(t.params[name].grad, grad) and np.array_equal(t.params[name].value, param), name
+
+
+def test_tracing_leaves_nothing_behind_in_the_layers():
+    vae = model()
+    before = {name: param.copy() for name, param, _ in vae.named_params()}
+    t = traced(vae)
+    for twin in (vae, t.vae):
+        for name, layer, forward, backward in nodes(twin):
+            assert not {forward, backward} & set(vars(layer)), name
+    assert all(np.array_equal(param, before[name]) for name, param, _ in vae.named_params())
+    assert vae._wires is None and not any(layer._cache for _, layer in vae.named_layers())
+
+
+def test_an_error_inside_the_pass_leaves_nothing_behind_either(monkeypatch):
+    vae = model()
+    monkeypatch.setattr(GaussianLatent, "kl_backward", lambda self, dkl: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        traced(vae)
+    assert not any("forward" in vars(layer) for _, layer in vae.named_layers())
+
+
+def test_the_stops_come_in_the_order_of_the_pass():
+    t = traced(model(hidden=(5, 4)))
+    assert list(t.stops) == ["enc.0", "enc.1", "enc.2", "enc.3", "to_mu", "to_logvar", "kl", "sample", "log_q", "log_prior",
+                             "dec.0", "dec.1", "dec.2", "dec.3", "to_logits", "likelihood"]
+    assert t.backward_order == ["likelihood", "to_logits", "dec.3", "dec.2", "dec.1", "dec.0", "log_prior", "log_q", "sample", "kl",
+                                "to_logvar", "to_mu", "enc.3", "enc.2", "enc.1", "enc.0"]
+
+
+def test_the_gradient_splits_at_the_sampling_node_and_the_kl_joins():
+    t = traced(model(beta=1.7))
+    sample, kl, eps = t.stops["sample"], t.stops["kl"], t.eps[0]
+    mu, logvar, dz = sample.inputs["mu"], sample.inputs["logvar"], sample.incoming
+    # a float64 pass and the same formula again: a few roundings apart, no more
+    close = dict(rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(sample.output, mu + np.exp(logvar / 2) * eps, **close)
+    np.testing.assert_allclose(sample.outgoing["mu"], dz, **close)
+    np.testing.assert_allclose(sample.outgoing["logvar"], dz * eps * np.exp(logvar / 2) / 2, **close)
+    np.testing.assert_allclose(kl.outgoing["mu"], 1.7 * mu, **close)
+    np.testing.assert_allclose(kl.outgoing["logvar"], 1.7 * (np.exp(logvar) - 1) / 2, **close)
+    for head, symbol in (("to_mu", "mu"), ("to_logvar", "logvar")):
+        np.testing.assert_allclose(t.stops[head].incoming, sample.outgoing[symbol] + kl.outgoing[symbol], **close)
+    assert "eps" not in sample.outgoing                    # the dead end
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_local_derivative_times_what_arrives_is_what_is_passed_on(activation):
+    t = traced(model(activation), entries=0)
+    for name in ("enc.1", "dec.1"):
+        stop = t.stops[name]
+        (local,) = stop.local.values()
+        np.testing.assert_allclose(stop.outgoing["x"], stop.incoming * local, rtol=1e-12, atol=1e-15)      # roundings of one product
+    likelihood = t.stops["likelihood"]
+    np.testing.assert_allclose(likelihood.outgoing["logits"], -likelihood.local["x - sigmoid(logits)"], rtol=1e-12)
+
+
+@ALL
+def test_the_parts_along_the_wires_add_up_and_the_kl_gives_theta_exactly_nothing(estimator):
+    t = traced(model(), estimator, entries=0)
+    for name, p in t.params.items():
+        np.testing.assert_allclose(sum(p.parts.values()), p.grad, rtol=0, atol=1e-12 * max(1, np.abs(p.grad).max()))   # sums in another order
+        if name.startswith(("dec", "to_logits")):
+            assert not any(part.any() for wire, part in p.parts.items() if wire != "decoder"), name
+
+
+# --- its differences --------------------------------------------------------------------------------
+
+
+@ALL
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_every_gradient_of_the_pass_agrees_with_its_differences(estimator, activation):
+    t = traced(model(activation), estimator)
+    checks = {**t.checks, **{(name, ""): p.checks for name, p in t.params.items()}}
+    for place, found in checks.items():
+        assert found and all(check.verdict == "PASS" for check in found), (place, found)
+    assert len(checks) > 30 and {("sample", "z"), ("sample", "logvar"), ("kl", "mu"), ("to_mu", "y"), ("enc.0", "y")} <= set(checks)
+
+
+def test_a_gaussian_likelihood_no_hidden_layer_and_another_beta_agree_too():
+    for likelihood in ("gaussian", "bernoulli"):
+        t = traced(model(hidden=(), beta=0.3, likelihood=likelihood))
+        assert all(c.verdict == "PASS" for found in (*t.checks.values(), *(p.checks for p in t.params.values())) for c in found)
+
+
+@pytest.mark.parametrize("method, wrong, seen_at, not_at", [
+    ("sample_backward", lambda dmu, dlogvar: (dmu, 2 * dlogvar), ("sample", "logvar"), ("sample", "z")),
+    ("sample_backward", lambda dmu, dlogvar: (-dmu, dlogvar), ("sample", "mu"), ("kl", "mu")),
+    ("kl_backward", lambda dmu, dlogvar: (0 * dmu, dlogvar), ("kl", "mu"), ("sample", "mu")),
+], ids=["the half in std", "the sign of dmu", "mu forgotten in the KL"])
+def test_a_wrong_node_fails_where_it_is_wrong(monkeypatch, method, wrong, seen_at, not_at):
+    right = getattr(GaussianLatent, method)
+    monkeypatch.setattr(GaussianLatent, method, lambda self, d: wrong(*right(self, d)))
+    t = traced(model())
+    assert {check.verdict for check in t.checks[seen_at]} == {"FAIL"} and {check.verdict for check in t.checks[not_at]} == {"PASS"}
+    assert any(check.verdict == "FAIL" for check in t.params["enc.0.W"].checks)      # and everything above it is spoilt
+
+
+def test_the_code_shown_is_what_is_installed():
+    package = Path(minivae.__file__).parents[1]
+    for stop in traced(model(), entries=0).stops.values():
+        for shown in (stop.forward, stop.backward):
+            lines = (package / shown.file).read_text().splitlines()
+            assert len(shown.lines) > 1 and shown.lines[0][1].startswith("def ")
+            assert all(text.strip() == lines[number - 1].strip() and '"""' not in text for number, text in shown.lines)
+
+
+def test_what_cannot_be_traced_is_refused_in_one_line():
+    class Other(GaussianLatent):
+        pass
+
+    vae = model()
+    vae.latent = Other()
+    with pytest.raises(ValueError, match="only the Gaussian VAE is drawn: this model's latent is a Other"):
+        traced(vae)
+    vae = model()
+    vae.dec.layers[0].params["W"][1, 2] = np.nan
+    with pytest.raises(NonFiniteError, match="the parameter dec.0.W is not finite"):
+        traced(vae)
+    vae = model()
+    vae.to_logvar.params["b"][...] = 2000.0
+    with pytest.raises(NonFiniteError, match="the forward pass is not finite, first at kl"):
+        traced(vae)
+
+
+# --- the command --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with two runs of a small model on 5x4 pixels."""
+    here, old = tmp_path_factory.mktemp("explain"), os.getcwd()
+    os.chdir(here)
+    np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
+    small_run("runs/mine")
+    small_run("runs/mine-2", beta=2.0)
+    os.chdir(old)
+    return here
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch):
+    folder = tmp_path / "here"
+    shutil.copytree(trained, folder)
+    for config in folder.glob("runs/*/config.json"):       # the runs note where their data are: here, from now on
+        config.write_text(config.read_text().replace(str(trained), str(folder)))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@ALL
+def test_the_walk_fits_80_columns_and_is_plain_when_piped(here, estimator, capsys):
+    assert main(["walk", "runs/mine", "--image", "1", "--estimator", estimator.__name__]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80 and "\x1b" not in out
+    K = FEW if estimator.objective is estimators.multi_sample_bound else 1
+    for words in ("FORWARD", "BACKWARD", "a dead end: noise is data", "the walk ends: nobody needs dx", f"gradient  {estimator.__name__}, {K} draw"):
+        assert words in out, words
+    agree, of = map(int, out.split(" gradients agree")[0].split("\n")[-1].split(" of "))
+    assert agree == of >= out.count("\n  checked ") > 20 and "FAIL" not in out
+
+
+def test_the_walk_prints_the_numbers_of_the_trace(here, capsys):
+    assert main(["walk", "runs/mine"]) == 0
+    out = capsys.readouterr().out
+    s = subject.find_subject("runs/mine", 0)
+    t = trace(s.vae, s.x, s.noise(1), estimators.elbo, entries=1)
+    assert f"loss      {t.loss:.6f} nats; recon {t.recon:.6f}, kl {t.kl:.6f}" in out
+    (check,) = t.checks["sample", "logvar"]
+    assert f"checked dlogvar[{check.index[0]},{check.index[1]}]: analytic {check.analytic:.7g} numeric {check.numeric:.7g}" in out
+    assert "KL               gives the decoder (theta) 0, the encoder (phi) " in out
+
+
+def test_without_a_name_the_newest_run_is_walked_with_its_own_estimator_and_said(here, capsys):
+    os.utime(here / "runs" / "mine-2" / "model.npz", ns=(2**62, 2**62))
+    assert main(["walk"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("run       runs/mine-2, the newest one\n") and "beta 2" in out
+
+
+def test_without_any_run_a_small_model_is_trained_on_the_spot(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if not JIT:                                            # half a minute in plain Python: the words, then, without the training
+        monkeypatch.setattr(subject, "fit", lambda *data, **settings: None)
+    assert main(["walk"]) == 0
+    assert "no run under runs/ yet: a small model, trained on the digits on the spot" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_gets_colour_unless_no_color_is_set(here, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    for value, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        main(["walk", "runs/mine"])
+        assert ("\x1b[34m" in capsys.readouterr().out) is coloured
+
+
+def spoil(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize("command", ["walk", "explain"])
+@pytest.mark.parametrize("damage, options, message", [
+    (lambda run: shutil.rmtree(run), [], "there is no run folder runs/mine"),
+    (lambda run: (run / "config.json").unlink(), [], "config.json does not exist"),
+    (lambda run: spoil(run / "config.json", lambda b: b[: len(b) // 2]), [], "config.json is damaged"),
+    (lambda run: spoil(run / "model.npz", lambda b: b[: len(b) // 2]), [], "model.npz is damaged"),
+    (lambda run: np.save("mine.npy", np.ones((9, 3))), [], "must have 20 pixels per row for this model"),
+    (lambda run: spoil(run / "config.json", lambda b: json.dumps({**json.loads(b), "lr": "fast"}).encode()), [], "lr is not what training writes"),
+    (lambda run: None, ["--image", "3"], "--image 3: there are 3 test images, numbered from 0"),
+], ids=["no folder", "no config", "half a config", "half a model", "other data", "no step size", "no such image"])
+def test_a_damaged_run_gets_one_line_and_exit_code_2(here, command, damage, options, message, capsys):
+    damage(Path("runs/mine"))
+    assert main([command, "runs/mine", *options]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err and printed.err.startswith("minivae: ") and printed.err.count("\n") == 1 and printed.out == ""
+    assert not Path("explain.html").exists()
+
+
+@pytest.mark.parametrize("command", ["walk", "explain"])
+def test_a_discrete_latent_is_not_drawn_and_that_is_said_in_one_line(here, command, capsys):
+    small_run("coins", latent_kind="bernoulli", estimator="disarm", samples=2)
+    assert main([command, "coins"]) == 2
+    assert capsys.readouterr().err == "minivae: only the Gaussian VAE is drawn: this model's latent is a BernoulliLatent\n"
+
+
+def test_a_wrong_estimator_gets_one_line(here, capsys):
+    for name, message in (("reinforce", "unknown estimator 'reinforce'; choose from elbo"), ("iwae", "wants beta = 1, got 2"),
+                          ("disarm", "disarm wants binary latents")):
+        assert main(["walk", "runs/mine-2", "--estimator", name]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1

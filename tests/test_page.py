@@ -1,0 +1,326 @@
+"""The page: its numbers are the recorded ones, it is valid, it needs no network, and in a browser it does what it says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import html5lib
+import numpy as np
+import pytest
+
+from browser import Browser, missing
+from conftest import JIT, skip, small_run
+from minivae import VAE, estimators
+from minivae.cli import main
+from minivae.data import Data
+from minivae.explain import page
+from minivae.explain.page import contents, decode, render
+from minivae.explain.subject import find_subject, subject_of
+from minivae.explain.trace import trace
+from minivae.likelihoods import GaussianLikelihood
+
+HOSTILE = "<img src=x onerror=alert(1)> & \"'</script>"     # a run's name may be anything that a file system takes
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a run on 5x4 pixels, one whose beta is 2, one with a hostile name, one with a NaN, and the page of each."""
+    here, old = tmp_path_factory.mktemp("page"), os.getcwd()
+    os.chdir(here)
+    np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
+    small_run("plain")
+    small_run(HOSTILE.replace("/", ""), beta=2.0, likelihood="gaussian")
+    vae = small_run("broken")
+    vae.to_mu.params["W"][0, 0] = np.nan
+    vae.save("broken/model.npz")
+    found = [main(["explain", run, "--image", "1", "--out", f"{name}.html"])
+             for run, name in (("plain", "plain"), (HOSTILE.replace("/", ""), "hostile"), ("broken", "broken"))]
+    os.chdir(old)
+    linear, x = VAE.mlp(20, [], 2, likelihood=GaussianLikelihood("per_pixel"), rng=0), np.random.default_rng(1).random((5, 20), dtype=np.float32)
+    subject = subject_of(linear, Data("own", x, x, (5, 4), None, "no file"), 0, "a linear one", "none", 1e-3)
+    (here / "linear.html").write_text(render(contents(subject)))
+    assert found == [0, 0, 3]
+    return here
+
+
+def embedded(path: Path) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.S).group(1))
+
+
+@pytest.fixture(scope="module")
+def data(here):
+    return embedded(here / "plain.html")
+
+
+@pytest.fixture
+def recorded(here, monkeypatch):
+    """The pass that the page of `plain` shows, made again."""
+    monkeypatch.chdir(here)
+    s = find_subject("plain", 1)
+    return trace(s.vae, s.x, s.noise(1), estimators.elbo)
+
+
+# --- the file -----------------------------------------------------------------------------------------
+
+
+def test_the_numbers_in_the_page_are_the_recorded_ones_to_the_bit(data, recorded):
+    t, seen = recorded, 0
+    for node in data["nodes"]:
+        if node["name"] in ("x", "loss"):
+            continue
+        stop = t.stops[node["name"]]
+        for figures, arrays in ((node["inputs"], stop.inputs), (node["outgoing"], {f"d{k}": a for k, a in stop.outgoing.items()}),
+                                ([node["output"]], {stop.rule.output: stop.output}), ([node["incoming"]], {f"d{stop.rule.output}": stop.incoming}),
+                                (node["local"], stop.local)):
+            assert {figure["symbol"] for figure in figures} == set(arrays)
+            for figure in figures:
+                assert np.array_equal(decode(data["arrays"][figure["array"]]), arrays[figure["symbol"]]), (node["name"], figure["symbol"])
+                seen += 1
+        for filled in node["fills"]:
+            p = t.params[f"{node['name']}.{filled['of']}"]
+            assert filled["norm"] == np.linalg.norm(p.grad) and filled["parts"] == {wire: np.linalg.norm(a) for wire, a in p.parts.items()}
+            assert [check["numeric"] for check in filled["checks"]] == [check.numeric for check in p.checks]
+    assert seen > 40 and data["about"]["loss"] == t.loss
+
+
+def test_a_fresh_process_that_repeats_the_pass_writes_the_same_page(here):
+    done = subprocess.run([sys.executable, "-m", "minivae", "explain", "plain", "--image", "1", "--out", "again.html"], cwd=here,
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stderr == "" and "wrote     again.html" in done.stdout
+    assert (here / "again.html").read_bytes() == (here / "plain.html").read_bytes()
+
+
+def test_every_shown_gradient_has_its_difference_within_the_error_bar(data):
+    for node in data["nodes"]:
+        for figure in [node["incoming"], *node["outgoing"], *node["fills"]]:
+            for check in figure["checks"] if figure else ():
+                assert check["verdict"] == "PASS" and abs(check["analytic"] - check["numeric"]) <= check["bar"], (node["name"], figure["symbol"])
+            assert figure is None or figure["checks"], (node["name"], figure["symbol"])
+
+
+def test_the_draws_start_with_the_walk_and_their_gradients_follow_the_formulas(data, recorded):
+    s = {name: decode(data["arrays"][key]) for name, key in data["sampling"].items() if name not in ("kept", "draws")}
+    kept, sample = data["sampling"]["kept"], recorded.stops["sample"]
+    # the batch of draws sums in another order than one row alone: a few roundings
+    np.testing.assert_allclose(s["draws_dz"][0], sample.incoming[0][kept], rtol=1e-12)
+    np.testing.assert_allclose(s["path_mu"], s["draws_dz"] + s["mu"][kept], rtol=1e-10, atol=1e-12)
+    std, kl_part = np.exp(s["logvar"] / 2)[kept], np.expm1(s["logvar"][kept]) / 2
+    np.testing.assert_allclose(s["path_logvar"], s["draws_dz"] * s["draws_eps"] * std / 2 + kl_part, rtol=1e-10, atol=1e-12)
+    weight = (s["score_mu"] - s["mu"][kept]) * std / s["draws_eps"]         # -log p(x|z), the same for every latent
+    np.testing.assert_allclose(weight, weight[:, :1] * np.ones(len(kept)), rtol=1e-8)
+
+
+def test_every_estimator_is_there_with_the_wires_of_its_own_pass(data, here, monkeypatch):
+    monkeypatch.chdir(here)
+    s = find_subject("plain", 1)
+    assert [e["name"] for e in data["estimators"]] == [name for name, e in estimators.ESTIMATORS.items() if not e.antithetic]
+    for e in data["estimators"]:
+        t = trace(s.vae, s.x, s.noise(e["samples"]), estimators.ESTIMATORS[e["name"]], entries=0)
+        assert e["wires"] == {wire: np.ravel(weight).tolist() for wire, weight in t.wires._asdict().items()}
+        assert np.array_equal(decode(data["arrays"][e["dmu"]]), t.stops["to_mu"].incoming[0]) and e["sentence"]
+    refused = {e["name"]: e["refused"] for e in embedded(here / "hostile.html")["estimators"] if "refused" in e}
+    assert set(refused) == {"iwae", "iwae_stl", "dreg", "rws", "vimco"} and all("wants beta = 1" in words for words in refused.values())
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile", "broken", "linear"])
+def test_the_page_is_valid_html_without_any_reference_to_elsewhere(here, name):
+    text = (here / f"{name}.html").read_text()
+    document = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)               # raises at the first fault
+    assert "http" not in text and "//" not in re.sub(r'"base64":"[^"]*"|(?m:^//.*$)|"text":"[^"]*"', "", text.split('id="data">')[0])
+    assert not [e for e in document.iter() if e.tag in ("link", "img", "iframe", "object") or e.get("src")]
+    assert all(e.get("href", "#").startswith("#") for e in document.iter()) and "@import" not in text and "url(" not in text
+
+
+def test_a_name_cannot_leave_the_data(here):
+    text = (here / "hostile.html").read_text()
+    assert "<img" not in text and embedded(here / "hostile.html")["about"]["run"] == HOSTILE.replace("/", "")
+    assert "alert(1)" not in text.split('id="data">')[0] + text.split('id="data">')[1].split("</script>", 1)[1]
+
+
+def test_the_data_of_a_page_may_hold_no_number_that_json_lacks():
+    with pytest.raises(ValueError):
+        render({"loss": float("nan")})
+
+
+def test_a_model_with_a_nan_gets_a_page_that_says_so_and_exit_code_3(here, capsys, monkeypatch):
+    assert embedded(here / "broken.html")["error"] == "the parameter to_mu.W is not finite, so neither is anything after it"
+    monkeypatch.chdir(here)
+    assert main(["explain", "broken", "--out", "b.html"]) == 3
+    err = capsys.readouterr().err
+    assert err == "minivae: the parameter to_mu.W is not finite, so neither is anything after it; the page says so\n"
+
+
+def test_the_page_of_an_mnist_model_stays_below_a_megabyte_and_a_half(rng, monkeypatch):
+    if not JIT:                                            # 300 draws of 784 pixels through kernels in plain Python
+        return
+    vae = VAE.mlp(784, [400, 200], 30, rng=0)
+    x = rng.random((10, 784), dtype=np.float32)
+    monkeypatch.setattr(estimators, "ESTIMATORS", {"elbo": estimators.elbo})         # another costs 3 kB and a second
+    subject = subject_of(vae, Data("mnist", x, x, (28, 28), None, "noise"), 0, "a run", "dynamic", 1e-3)
+    assert len(render(contents(subject))) < 1.4e6
+
+
+def test_images_too_large_for_a_page_are_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(page, "PIXELS", 19)
+    np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
+    small_run("r")
+    assert main(["explain", "r"]) == 2
+    assert capsys.readouterr().err == "minivae: the page draws images of up to 19 pixels, these have 20\n"
+    assert main(["explain", "r", "--out", "no/where.html"]) == 2
+
+
+# --- in a browser -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if why := missing():
+        skip(why)
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def plain(chromium, here):
+    chromium.resize(1300, 900, prefers_reduced_motion="reduce")
+    chromium.open(here / "plain.html")
+    return chromium
+
+
+def test_the_arrow_keys_walk_forward_then_backward_and_home_rewinds(plain, data):
+    order = [(name, "Forward") for name in data["forward"]] + [(name, "Backward") for name in data["backward"]]
+    titles = {node["name"]: node["title"] for node in data["nodes"]}
+    for i, (name, direction) in enumerate(order):
+        assert plain.text("#card h3") == titles[name] and plain.text(".badge").startswith(direction)
+        assert plain.run("return document.querySelector('.node.now').dataset.name") == name
+        assert f"step {i + 1} of {len(order)}" in plain.text(".badge")
+        plain.type("body", "ArrowRight")
+    assert f"step {len(order)} of" in plain.text(".badge")            # the end stays the end
+    plain.type("body", "ArrowLeft")
+    assert f"step {len(order) - 1} of" in plain.text(".badge")
+    plain.type("body", "Home")
+    assert "step 1 of" in plain.text(".badge")
+    assert plain.complaints() == []
+
+
+def test_each_backward_card_shows_both_values_of_its_gradient(plain, data):
+    plain.type("body", "End")
+    for name in reversed(data["backward"][1:-1]):
+        plain.type("body", "ArrowLeft")
+        node = next(node for node in data["nodes"] if node["name"] == name)
+        shown = plain.text("#card").replace("−", "-")
+        for check in (node["incoming"]["checks"][0], *(f["checks"][0] for f in node["fills"])):
+            for kind, words in (("analytic", "by hand"), ("numeric", "by differences")):
+                digits = str(float(f"{check[kind]:.9g}")).removesuffix(".0")
+                assert f"{digits}{words}" in shown or abs(check[kind]) < 1e-3, (name, digits)      # tiny ones have an exponent
+        assert f"backward, {node['code']['backward']['file']}:{node['code']['backward']['line']}" in shown
+        assert plain.run("return document.querySelectorAll('#card .formula .sym').length") > 0
+
+
+def test_buttons_nodes_chips_and_the_time_line_work_too(plain, data):
+    plain.click("#next")
+    assert "step 2 of" in plain.text(".badge")
+    plain.click("[data-node='sample']")
+    assert plain.text("#card h3").startswith("The sampling node") and plain.text(".badge").startswith("Forward")
+    plain.click("[data-chip='eps']")
+    lit = plain.run("return [...document.querySelectorAll('#card .lit')].map(e => e.tagName + e.dataset.s)")
+    assert {"SPANeps", "FIGUREeps"} == set(lit) and lit.count("SPANeps") > 3        # in the formula, the code and the caption; and the picture
+    plain.type("#time", "ArrowRight")
+    assert "step 8 of" in plain.text(".badge")                          # one step, not two: the slider keeps its own keys
+    plain.click("#play")
+    assert plain.text("#play") == "Pause"
+    plain.click("#play")
+    plain.click("#rewind")
+    assert "step 1 of" in plain.text(".badge") and plain.text("#play") == "Play"
+    assert plain.complaints() == []
+
+
+def values(browser) -> dict[str, float]:
+    return {name: float(browser.run(f"return document.getElementById('out-{name}').dataset.value")) for name in ("std", "z", "dmu", "dlogvar")}
+
+
+def test_the_page_recomputes_the_sampling_node_as_python_does(plain, data, recorded):
+    """To 1e-9: both are float64, and a wrong half or sign would be off by percents."""
+    sample = recorded.stops["sample"]
+    mu, logvar, dz = sample.inputs["mu"][0], sample.inputs["logvar"][0], sample.incoming[0]
+    for j in data["sampling"]["kept"]:
+        plain.click(f"[name=latent][value='{j}']")
+        for how in ("recorded", ["ArrowRight"] * 5, ["ArrowLeft"] * 9, ["Home"], ["End"]):
+            if how == "recorded":
+                plain.click("#same-eps")
+                eps = recorded.eps[0, 0, j]
+            else:
+                plain.type("#eps-slider", *how)
+                eps = float(plain.run("return document.getElementById('eps-slider').value"))
+            std = np.exp(logvar[j] / 2)
+            wanted = {"std": std, "z": mu[j] + std * eps, "dmu": dz[j], "dlogvar": dz[j] * eps * std / 2}
+            assert values(plain) == pytest.approx(wanted, rel=1e-9, abs=1e-9), (j, how)
+            assert how != ["End"] or eps == 3.0
+            assert ("by hand" in plain.text("#draw-note")) is (how != "recorded")
+    plain.click("#same-eps")
+    assert values(plain)["z"] == sample.output[0, j] and values(plain)["dlogvar"] == pytest.approx(sample.outgoing["logvar"][0, j], rel=1e-12)
+    assert plain.complaints() == []
+
+
+def test_new_eps_shows_recorded_draws_with_their_own_gradients(plain, data):
+    s = {name: decode(data["arrays"][key]) for name, key in data["sampling"].items() if name not in ("kept", "draws")}
+    j = data["sampling"]["kept"][0]
+    plain.click(f"[name=latent][value='{j}']")
+    for draw in (1, 2):
+        plain.click("#new-eps")
+        eps, dz = s["draws_eps"][draw, 0], s["draws_dz"][draw, 0]
+        found = values(plain)
+        assert found["z"] == pytest.approx(s["mu"][j] + np.exp(s["logvar"] / 2)[j] * eps, rel=1e-9) and found["dmu"] == dz
+        assert found["dlogvar"] + np.expm1(s["logvar"][j]) / 2 == pytest.approx(s["path_logvar"][draw, 0], rel=1e-9)      # plus the KL's part
+        assert f"Draw {draw + 1} of" in plain.text("#draw-note")
+    score = s["score_mu"][:, 0]
+    cells = plain.run("return [...document.querySelectorAll('#spread td')].map(e => e.textContent)")
+    assert cells[4] == "score function" and float(cells[7].replace("−", "-")) == pytest.approx(score.std(ddof=1), rel=1e-2)      # shown to 3 digits
+
+
+def test_the_switch_lights_the_open_wires_and_greys_the_cut_ones(plain, data):
+    for e in data["estimators"]:
+        plain.click(f"[name=estimator][value='{e['name']}']")
+        shown = plain.run("return [...document.querySelectorAll('.wire-word')]"
+                          ".map(w => [w.textContent.split(/[ :]/)[0], w.classList.contains('cut')])")
+        assert dict(shown) == {wire: not any(weights) for wire, weights in e["wires"].items()}, e["name"]
+        assert plain.text("#estimator-words") == e["sentence"].replace("`", "")
+    assert plain.complaints() == []
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (700, "dark"), (1300, "light")])
+def test_nothing_is_wider_than_the_window(chromium, here, width, scheme):
+    chromium.resize(width, 844, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
+    for name in ("plain", "hostile", "broken", "linear"):
+        chromium.open(here / f"{name}.html")
+        for _ in range(1 if name == "broken" else 4):
+            chromium.type("body", *["ArrowRight"] * 5)
+            assert chromium.run("return document.documentElement.scrollWidth") <= width, name
+        dark = chromium.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 26)"
+        assert dark is (scheme == "dark") and chromium.complaints() == []
+
+
+def test_every_picture_has_its_words_and_every_control_its_name(plain, data):
+    for _ in data["forward"] + data["backward"]:
+        unnamed = plain.run("return [...document.querySelectorAll('svg')]"
+                            ".filter(e => !(e.getAttribute('aria-label') && e.getAttribute('role'))).length")
+        assert unnamed == 0
+        plain.type("body", "ArrowRight")
+    nameless = plain.run("return [...document.querySelectorAll('button, input')].filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() "
+                         "|| e.labels?.length)).map(e => e.outerHTML)")
+    assert nameless == []
+
+
+def test_a_broken_model_shows_a_card_and_a_hostile_name_is_only_text(chromium, here):
+    chromium.open(here / "broken.html")
+    assert "This pass cannot be drawn" in chromium.text("[role=alert]") and "to_mu.W is not finite" in chromium.text("[role=alert]")
+    assert chromium.complaints() == []
+    chromium.open(here / "hostile.html")
+    assert HOSTILE.replace("/", "") in chromium.text("#about") and chromium.run("return document.querySelectorAll('#about img').length") == 0
+    struck = chromium.run("return [...document.querySelectorAll('[name=estimator]:disabled')].map(e => e.value)")
+    assert struck == ["iwae", "iwae_stl", "dreg", "rws", "vimco"] and chromium.complaints() == []
