@@ -24,9 +24,9 @@ def images(n, grey=False):
     return lit * rng.integers(1, 256, (n, D), np.uint8) if grey else lit.astype(np.float32)
 
 
-def batches_of(B):
+def batches_of(B, n=16384):
     """Many batches: trained on one alone, dead units' moments fall to subnormal numbers, which are slow."""
-    X = images(16384)
+    X = images(n)
     return [X[i : i + B] for i in range(0, len(X) - B + 1, B)]
 
 
@@ -200,7 +200,7 @@ def main(name):
             one = built[key] = built.get(key) or CONTESTANTS[name](ask["net"])
             answer = {}
             if ask["task"] == "steps":
-                step = built.setdefault((key, ask["batch"]), None) or one.stepper(batches_of(ask["batch"]))
+                step = built.setdefault((key, ask["batch"]), None) or one.stepper(batches_of(ask["batch"], ask.get("rows", 16384)))
                 for _ in range(0 if built[key, ask["batch"]] else ask.get("warm", 20)):
                     step()
                 built[key, ask["batch"]] = step
