@@ -110,15 +110,15 @@ def measure(peers, quick, rows=60_000, percentile=50, log=print):
             if net is SMALL:
                 table.append(row(f"step / its matrix products, batch {batch}, ms", times["minivae"], "products", times["products"],
                                  *FLOORS[batch], times["minivae"] / times["products"], at_most=True))
-        pair = {"minivae": team["minivae"]}
-        ask = lambda **question: side_by_side(pair, 1, percentile, net=SMALL, batch=128, **question)["minivae"]
-        bare, epochs, ratios = [ask(task="steps", n=5 if quick else 100)], [], []
-        for _ in range(1 if quick else 9):             # each epoch between two bare stretches: the machine's pace drifts
-            epochs.append(ask(task="epoch", rows=rows))
-            bare.append(ask(task="steps", n=5 if quick else 100))
-            ratios.append(epochs[-1] / (-(-rows // 128) * (bare[-2] + bare[-1]) / 2))
-        table.append(row("epoch by fit / its bare steps, ms", median(epochs), "bare steps", -(-rows // 128) * median(bare), 1.15, 1.05, median(ratios),
-                         at_most=True))
+        # each epoch between two bare stretches of as many steps, all summed: the machine's pace drifts, and its hiccups count on both sides
+        ours, question, steps = team["minivae"], dict(net=SMALL, batch=128), -(-rows // 128)
+        stretch = lambda: sum(ours.ask(task="steps", n=steps, **question)["ms"])
+        bare, epochs, ratios = [stretch()], [], []
+        for _ in range(1 if quick else 9):
+            epochs.append(ours.ask(task="epoch", rows=rows, **question)["ms"][0])
+            bare.append(stretch())
+            ratios.append(2 * epochs[-1] / (bare[-2] + bare[-1]))
+        table.append(row("epoch by fit / its bare steps, ms", median(epochs), "bare steps", median(bare), 1.15, 1.05, median(ratios), at_most=True))
         torch = [name for name in peers if name == "PyTorch eager"]
         found = side_by_side({name: team[name] for name in ["minivae", *torch]}, 1 if quick else 3, percentile, task="log_px", net=DEEP,
                              rows=5 if quick else 200, samples=200 if quick else 5000)

@@ -62,6 +62,38 @@ def test_the_table_of_checkers_is_the_recorded_one():
         assert ("| yes |" in row) == record["accepts"][name], name
 
 
+def record(name):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def three_digits(number):
+    return f"{number:.3g}" if number < 1000 else f"{number:.0f}"
+
+
+def test_the_table_of_speed_is_the_recorded_one():
+    table = record("step")["table"]
+    assert len(table) == 13
+    for row in table:
+        ours, theirs, ratio = (three_digits(row[key]) for key in ("ours", "theirs", "ratio"))
+        line = f"| {row['work']} | {ours} | {theirs} ({row['against']}) | {ratio} | "
+        shown = next((shown for shown in README.splitlines() if shown.startswith(line)), None)
+        assert shown is not None, line
+        assert ("short" in shown) != row["reached"], shown
+
+
+def test_the_table_of_mnist_is_the_recorded_one():
+    for name, row in record("mnist").items():
+        assert re.search(rf"\| {name}, K = {row['K']} \| {row['passes']} \| {row['nll']:.2f} \| {row['active']} \|", README, re.I), name
+
+
+def test_the_table_of_faults_is_the_recorded_one():
+    found = record("faults")
+    assert found["lost"] == found["stale"] == 0
+    for name, counts in found["table"].items():
+        row = " | ".join(str(counts.get(key, 0)) for key in ("loads right", "refused in one line", "traceback", "silently wrong"))
+        assert f"| {name} | {row} |" in README, name
+
+
 def test_the_digits_run_of_the_readme_can_be_had_again():
     """The default recipe, in this process; other BLAS builds round otherwise, and training amplifies that: 0.3 nats of room."""
     from minivae import VAE, fit, load_data
