@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
     top = _Parser(prog="minivae", description="A variational autoencoder whose every gradient you can read and check.\n"
                                               "`minivae` alone is `minivae train`.",
-                  epilog="example: minivae train --epochs 5, then minivae sample; `minivae COMMAND --help` has more\n\n" + EXIT_CODES)
+                  epilog="example: minivae train --epochs 5 && minivae sample\n`minivae COMMAND --help` has more.\n\n" + EXIT_CODES)
     top.add_argument("--version", action="version", version=f"minivae {minivae.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
@@ -289,9 +289,9 @@ def _add_reconstruct(commands) -> None:
 def _add_latent(commands) -> None:
     made = commands.add_parser("latent", parents=[_of_a_run("the pictures, a folder (default: RUN/gallery)"), _of_images(), _always()],
                                help="walks through a trained model's latent space: between images, and along each latent",
-                               description="Write interpolation.png, from image to image; traversal.png, what each latent does to one image, "
-                                           "the busiest above;\nand of a model with two Gaussian latents manifold.png, the images of the whole plane.",
-                               epilog="example: minivae --latent 2 --out runs/two, then minivae latent runs/two --seed 1")
+                               description="Write interpolation.png, from image to image; traversal.png, what each latent does to one image;\n"
+                                           "and of a model with two Gaussian latents manifold.png, the images of the whole plane.",
+                               epilog="example: minivae --latent 2 --out runs/two && minivae latent runs/two --seed 1")
     made.set_defaults(run=_latent)
     _add_gallery_options(made.add_argument, "how many interpolations", 8, "of the choice of images, and of pixels that are drawn black or white")
 

@@ -102,8 +102,6 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None, dat
 def latent(run: TrainedRun, n: int, seed: int, data: str | None = None, data_dir: str | None = None,
            out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write n interpolations between test images, what each latent does, and the manifold of a model of two; the paths written."""
-    from minivae import plots
-
     if out is not None and Path(out).suffix and not Path(out).is_dir():
         raise ValueError(f"--out {out} is a file, and this command writes several: name a folder")
     vae, folder = run.vae, run.folder / "gallery"
@@ -148,7 +146,7 @@ def _traversal(vae: Model, x: np.ndarray, shape: tuple[int, int], path: Path) ->
         cuts, columns, what = [*range(2, 2 * len(base), 2)], ["0", "1"] * len(base), f"one coin is turned over, for {len(base)} images"
     walk = traversal(vae, code(vae, base), dims)
     images = decoded(vae, walk)
-    plots.strips(images, shape, cuts, [f"z{j}  KL {kl[j]:.2f}" for j in dims], columns, f"in each row {what}", path)
+    plots.strips(images, shape, cuts, [f"z{j}  KL {kl[j]:.2f}" for j in dims], columns, f"in each row {what}; the busiest above", path)
     return {"traversal_dims": dims, "traversal_z": walk, "traversal": images.reshape(*images.shape[:2], *shape)}
 
 

@@ -18,11 +18,11 @@ STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, 
          "figure.dpi": 110, "savefig.bbox": "tight", "legend.frameon": False, "axes.edgecolor": GREY, "axes.labelcolor": "#2d3748"}
 
 
-def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int) -> np.ndarray:
-    """(n, D) images as one picture of `columns` columns, with a thin grey line between them."""
+def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int, pad: int | None = None) -> np.ndarray:
+    """(n, D) images as one picture of `columns` columns, with a grey line of `pad` pixels between them, thin where it is left out."""
     (H, W), n = image_shape, len(images)
     rows = -(-n // columns)
-    pad = max(1, H // 14)
+    pad = max(1, H // 14) if pad is None else pad
     sheet = np.full((rows * (H + pad) + pad, columns * (W + pad) + pad), 0.5)
     for i in range(rows * columns):
         top, left = pad + (i // columns) * (H + pad), pad + (i % columns) * (W + pad)
@@ -61,7 +61,7 @@ def reconstructions(x: np.ndarray, recon: np.ndarray, image_shape: tuple[int, in
     blank = np.zeros((-len(x) % columns, x.shape[1]))                  # the last row is filled, so that each stays below its own
     x, recon = (np.concatenate([a, blank]).reshape(-1, columns, a.shape[1]) for a in (x, recon))
     pairs = np.stack([x, recon], axis=1)                               # (rows, 2, columns, D)
-    _sheet(pairs.reshape(-1, x.shape[2]), image_shape, columns, "test images, and below each what the model makes of it", path)
+    _sheet(pairs.reshape(-1, x.shape[2]), image_shape, columns, "images, and below each what the model makes of it", path)
 
 
 def samples(images: np.ndarray, image_shape: tuple[int, int], path: Path, prior: str = "z from N(0, I)") -> None:
@@ -126,15 +126,15 @@ def taylor(h: np.ndarray, remainder: np.ndarray, right: bool, title: str, path: 
 
 
 def manifold(images: np.ndarray, z: np.ndarray, image_shape: tuple[int, int], path: Path) -> None:
-    """images : (n, n, D), row by row from above; z : (n,), the values of both latents, latent 0 to the right and latent 1 upwards."""
+    """images : (n, n, D), row by row from above; z : (n,), the values of both latents, latent 0 to the right, latent 1 upwards."""
     n = len(z)
     with plt.rc_context(STYLE):
-        figure, axes = _exactly(tile(images.reshape(n * n, -1), image_shape, n))
-        place = (np.arange(n) + 0.5) / n
-        for axis, values in ((axes.xaxis, z), (axes.yaxis, z[::-1])):
-            low, high = axis.get_view_interval()
-            axis.set_ticks(low + (high - low) * (place if axis is axes.xaxis else 1 - place)[::3], [f"{value:.1f}" for value in values[::3]])
-        axes.set(xlabel="latent 0", ylabel="latent 1", title="the images between: every z, through the decoder, each as likely under N(0, I)")
+        figure, axes = _exactly(tile(images.reshape(n * n, -1), image_shape, n, pad=0))
+        marks = np.array([-1.5, -1, -0.5, 0, 0.5, 1, 1.5])
+        along = np.interp(marks, z, np.arange(n) + 0.5)                # in images from the left, or from below
+        axes.set_xticks(along * image_shape[1] - 0.5, marks)
+        axes.set_yticks((n - along) * image_shape[0] - 0.5, marks)
+        axes.set(xlabel="latent 0", ylabel="latent 1", title="the plane of z through the decoder, in even steps of probability under N(0, I)")
         _save(figure, path)
 
 
