@@ -77,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but an error is one line, and a --help keeps its line breaks."""
 
     def __init__(self, **settings):
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
 
     def error(self, message: str):
         raise ValueError(f"{message} (see `{self.prog} --help`)")
@@ -99,19 +99,14 @@ def parser() -> argparse.ArgumentParser:
     _add_latent(commands)
     _add_gradcheck(commands)
     _add_doctor(commands)
+    for command in commands.choices.values():
+        group = command.add_argument_group("in every command")
+        group.add_argument("--quiet", action="store_true", help="print nothing but errors, and JSON where it is asked for")
+        group.add_argument("--debug", action="store_true", help="show where an error came from")
     return top
 
 
 # --- what several commands have: parents of their parsers ---
-
-
-def _always() -> argparse.ArgumentParser:
-    """The options of every command."""
-    parent = argparse.ArgumentParser(add_help=False)
-    group = parent.add_argument_group("in every command")
-    group.add_argument("--quiet", action="store_true", help="print errors only (and what --json asks for)")
-    group.add_argument("--debug", action="store_true", help="show where an error came from")
-    return parent
 
 
 def _of_a_run(files: str) -> argparse.ArgumentParser:
@@ -138,7 +133,7 @@ def _as_json(what: str) -> argparse.ArgumentParser:
 
 
 def _add_train(commands) -> None:
-    train = commands.add_parser("train", parents=[_always()], help="train a VAE and write its pictures (the default command)",
+    train = commands.add_parser("train", help="train a VAE and write its pictures (the default command)",
                                 description="Train a VAE and write model.npz, config.json, history.csv and four pictures into a run folder.",
                                 epilog="where nothing is said:\n" + "\n".join(
                                     f"  {name:13s} {', '.join(f'{k} {v}' for k, v in recipe.items())}" for name, recipe in RECIPES.items())
@@ -235,7 +230,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _add_evaluate(commands) -> None:
     judge = commands.add_parser("evaluate", parents=[_of_a_run("the picture, a .png or a folder (default: the run folder)"), _of_images(),
-                                                     _as_json("the numbers"), _always()],
+                                                     _as_json("the numbers")],
                                 help="log p(x) of a run by importance sampling, the gap above its ELBO, and what each latent says",
                                 description="Judge a trained model on the test images of its run, and draw the KL of every latent dimension.",
                                 epilog="example: minivae evaluate runs/digits --eval-samples 5000")
@@ -257,17 +252,17 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if not arguments.json:
         evaluation.print_head(newest=not arguments.folder)
     evaluation.run()
-    picture = evaluation.draw_picture(arguments.out)
     if arguments.json:
+        picture = evaluation.draw_picture(arguments.out)
         print(json.dumps({**evaluation.as_dict(), "picture": str(picture)}, indent=1))
     else:
         evaluation.print_numbers()
-        print(f"\nwrote {picture}")
+        print(f"\nwrote {evaluation.draw_picture(arguments.out)}")
     return EXIT_OK
 
 
 def _add_sample(commands) -> None:
-    made = commands.add_parser("sample", parents=[_of_a_run("the picture, a .png or a folder (default: RUN/gallery/sample.png)"), _always()],
+    made = commands.add_parser("sample", parents=[_of_a_run("the picture, a .png or a folder (default: RUN/gallery/sample.png)")],
                                help="new images from a trained model",
                                description="Draw z from the prior and write a sheet of the images that the decoder makes of them.",
                                epilog="example: minivae sample runs/digits --n 25 --seed 3 --out new.png")
@@ -277,7 +272,7 @@ def _add_sample(commands) -> None:
 
 def _add_reconstruct(commands) -> None:
     made = commands.add_parser("reconstruct", parents=[_of_a_run("the picture, a .png or a folder (default: RUN/gallery/reconstruct.png)"),
-                                                       _of_images(), _always()],
+                                                       _of_images()],
                                help="images, and below each what a trained model makes of it",
                                description="Encode test images of the run, or images of yours, decode the posterior mean (of coins: the likeliest) "
                                            "and write both on a sheet.\nOf a .npy all images are taken, of a .npz its x_test if it has one.",
@@ -287,7 +282,7 @@ def _add_reconstruct(commands) -> None:
 
 
 def _add_latent(commands) -> None:
-    made = commands.add_parser("latent", parents=[_of_a_run("the pictures, a folder (default: RUN/gallery)"), _of_images(), _always()],
+    made = commands.add_parser("latent", parents=[_of_a_run("the pictures, a folder (default: RUN/gallery)"), _of_images()],
                                help="walks through a trained model's latent space: between images, and along each latent",
                                description="Write interpolation.png, from image to image; traversal.png, what each latent does to one image;\n"
                                            "and of a model with two Gaussian latents manifold.png, the images of the whole plane.",
@@ -337,7 +332,7 @@ def _wrote(paths: list[Path]) -> int:
 
 
 def _add_gradcheck(commands) -> None:
-    check = commands.add_parser("gradcheck", parents=[_as_json("the rows"), _always()],
+    check = commands.add_parser("gradcheck", parents=[_as_json("the rows")],
                                 help="check every gradient of the package, or of a layer of yours; plant a bug and see it caught",
                                 description="Hold every hand-written gradient to finite differences, in float64, "
                                             "through the kernels that training runs.",
@@ -451,7 +446,7 @@ def _museum(arguments: argparse.Namespace) -> int:
 
 
 def _add_doctor(commands) -> None:
-    doctor = commands.add_parser("doctor", parents=[_as_json("the findings"), _always()],
+    doctor = commands.add_parser("doctor", parents=[_as_json("the findings")],
                                  help="versions, threads, folders, data and speed: what a report of trouble needs",
                                  description="Look at the installation. Whatever is broken is reported, and the exit code is 0 all the same.",
                                  epilog="example: minivae doctor --json")

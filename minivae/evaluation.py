@@ -54,6 +54,7 @@ class TrainedRun(NamedTuple):
     file: str
 
     def print_head(self, newest: bool) -> None:
+        """Say which run it is, and which of its models."""
         print(f"run       {self.folder}{', the newest one' if newest else ''}")
         if self.file == "best.npz":
             print("model     best.npz, the best one on the images held out to stop by")

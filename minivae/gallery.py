@@ -18,6 +18,7 @@ SIDE = 20                       # of the manifold, in images
 STEPS = 9                       # of an interpolation, its two ends among them
 VALUES = np.linspace(-3, 3, 11)             # that a traversal gives to each Gaussian latent
 COINS_OF = 5                    # images whose coins a traversal turns over
+FOR_KL = 500                    # images, to tell which latents are busy
 MOST = 50                       # rows of a traversal: the busiest latents
 
 
@@ -105,10 +106,10 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None, data_dir
     if out is not None and Path(out).suffix and not Path(out).is_dir():
         raise ValueError(f"--out {out} is a file, and this command writes several: name a folder")
     vae, folder = run.vae, run.folder / "gallery"
-    shape, index, x = _some_images(run, data, data_dir, 2 * n, seed)
-    index, x = np.resize(index, 2 * n), np.resize(x, (2 * n, vae.x_dim))         # where there are fewer, some come again
+    shape, index, x = _some_images(run, data, data_dir, max(2 * n, FOR_KL), seed)
+    index, ends = np.resize(index, 2 * n), np.resize(x, (2 * n, vae.x_dim))      # where there are fewer, some come again
     paths = [place(out, folder, name) for name in ("interpolation.png", "traversal.png", "manifold.png")]
-    arrays = {"index": index, **_interpolation(vae, x, shape, paths[0]), **_traversal(vae, x, shape, paths[1])}
+    arrays = {"index": index, **_interpolation(vae, ends, shape, paths[0]), **_traversal(vae, x, shape, paths[1])}
     if vae.kind == "gaussian" and vae.z_dim == 2:
         arrays |= _manifold(vae, shape, paths[2])
     else:

@@ -18,12 +18,12 @@ STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, 
          "figure.dpi": 110, "savefig.bbox": "tight", "legend.frameon": False, "axes.edgecolor": GREY, "axes.labelcolor": "#2d3748"}
 
 
-def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int, pad: int | None = None) -> np.ndarray:
-    """(n, D) images as one picture of `columns` columns, with a grey line of `pad` pixels between them, thin where it is left out."""
+def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int, line: float = 0.5) -> np.ndarray:
+    """(n, D) images as one picture of `columns` columns, with a thin line between them, grey or of another shade."""
     (H, W), n = image_shape, len(images)
     rows = -(-n // columns)
-    pad = max(1, H // 14) if pad is None else pad
-    sheet = np.full((rows * (H + pad) + pad, columns * (W + pad) + pad), 0.5)
+    pad = max(1, H // 14)
+    sheet = np.full((rows * (H + pad) + pad, columns * (W + pad) + pad), line)
     for i in range(rows * columns):
         top, left = pad + (i // columns) * (H + pad), pad + (i % columns) * (W + pad)
         sheet[top : top + H, left : left + W] = images[i].reshape(H, W) if i < n else 0.0
@@ -129,11 +129,12 @@ def manifold(images: np.ndarray, z: np.ndarray, image_shape: tuple[int, int], pa
     """images : (n, n, D), row by row from above; z : (n,), the values of both latents, latent 0 to the right, latent 1 upwards."""
     n = len(z)
     with plt.rc_context(STYLE):
-        figure, axes = _exactly(tile(images.reshape(n * n, -1), image_shape, n, pad=0))
+        sheet = tile(images.reshape(n * n, -1), image_shape, n, line=0.0)
+        figure, axes = _exactly(sheet)
         marks = np.array([-1.5, -1, -0.5, 0, 0.5, 1, 1.5])
         along = np.interp(marks, z, np.arange(n) + 0.5)                # in images from the left, or from below
-        axes.set_xticks(along * image_shape[1] - 0.5, marks)
-        axes.set_yticks((n - along) * image_shape[0] - 0.5, marks)
+        axes.set_xticks(along / n * sheet.shape[1] - 0.5, marks)
+        axes.set_yticks((1 - along / n) * sheet.shape[0] - 0.5, marks)
         axes.set(xlabel="latent 0", ylabel="latent 1", title="the plane of z through the decoder, in even steps of probability under N(0, I)")
         _save(figure, path)
 
