@@ -13,7 +13,7 @@ EXIT_CODES = """exit codes:
     0  done
     1  a gradient is wrong, or one that was planted wrong has been caught
     2  wrong input
-    3  training turned non-finite
+    3  a number is not finite: in training, or from a trained model
    70  a fault of minivae itself: --debug shows where
   130  interrupted (Ctrl-C)
   141  whoever read the output has gone
@@ -274,8 +274,8 @@ def _add_reconstruct(commands) -> None:
     made = commands.add_parser("reconstruct", parents=[_of_a_run("the picture, a .png or a folder (default: RUN/gallery/reconstruct.png)"),
                                                        _of_images()],
                                help="images, and below each what a trained model makes of it",
-                               description="Encode test images of the run, or images of yours, decode the posterior mean (of coins: the likeliest) "
-                                           "and write both on a sheet.\nOf a .npy all images are taken, of a .npz its x_test if it has one.",
+                               description="Encode test images of the run, or images of yours, decode the posterior mean (of coins: the\n"
+                                           "likeliest) and write both on a sheet. Of a .npy all images are taken, of a .npz its x_test if it has one.",
                                epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
     made.set_defaults(run=_reconstruct)
     _add_gallery_options(made.add_argument, "how many images", 40, "of their choice, and of pixels that are drawn black or white")

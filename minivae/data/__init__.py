@@ -63,7 +63,10 @@ def load_images(source: str | PathLike, data_dir: str | PathLike | None = None) 
     if source == "digits" or source in PUBLISHED or not path.exists():
         return load_data(source, data_dir)
     x_train, x_test = read_arrays(path)
-    return _from_arrays(path, x_train, x_train if x_test is None else x_test)
+    if x_test is not None:
+        return _from_arrays(path, x_train, x_test)
+    data = _from_arrays(path, x_train, x_train)
+    return data._replace(note=data.note.replace("split as given", "all rows"))
 
 
 def flat_shape(D: int) -> tuple[int, int]:
