@@ -275,7 +275,7 @@ def _add_reconstruct(commands) -> None:
                                                        _of_images()],
                                help="images, and below each what a trained model makes of it",
                                description="Encode test images of the run, or images of yours, decode the posterior mean (of coins: the\n"
-                                           "likeliest) and write both on a sheet. Of a .npy all images are taken, of a .npz its x_test if it has one.",
+                                           "likeliest) and write both on a sheet. Of a .npy all images are taken, of a .npz x_test if it is there.",
                                epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
     made.set_defaults(run=_reconstruct)
     _add_gallery_options(made.add_argument, "how many images", 40, "of their choice, and of pixels that are drawn black or white")
