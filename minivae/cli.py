@@ -1,10 +1,23 @@
 """The command line.  `minivae` alone trains on the digits and writes pictures."""
 
 import argparse
+import os
 import sys
+import traceback
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT, EXIT_NON_FINITE = 0, 1, 2, 3
+EXIT_FAULT, EXIT_INTERRUPTED, EXIT_NO_READER = 70, 130, 141
+EXIT_CODES = """exit codes:
+    0  done
+    1  a gradient is wrong, or one that was planted wrong has been caught
+    2  wrong input
+    3  a number is not finite: in training, or from a trained model
+   70  a fault of minivae itself: --debug shows where
+  130  interrupted (Ctrl-C)
+  141  whoever read the output has gone
+  143  terminated (SIGTERM)"""
 
 # what each data set is trained with where the command line says nothing
 RECIPES = {
@@ -19,50 +32,110 @@ DEFAULTS = dict(data="digits", data_dir=None, likelihood="bernoulli", beta=1.0, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 1 for a wrong gradient, 2 for wrong input, 3 for a training that turned non-finite."""
+    """Run one command; returns an exit code, see EXIT_CODES."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv = ["train", *argv]
-    arguments = parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
-    except FloatingPointError as error:
-        return _fail(error, EXIT_NON_FINITE)
+        arguments = parser().parse_args(argv)
+        with _hushed(arguments):
+            return arguments.run(arguments)
     except BrokenPipeError:                                # `minivae | head`: nobody reads on, which is no fault of the input
         sys.stderr.close()
-        return 141
-    except (ValueError, OSError, MemoryError) as error:
-        return _fail(error, EXIT_WRONG_INPUT)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return EXIT_NO_READER
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in argv:                              # not `arguments`: the error may be one of parsing
+            traceback.print_exc()
+        line, code = _told(error)
+        print(f"minivae: {' '.join(line.split())}", file=sys.stderr)
+        return code
 
 
-def _fail(error: Exception | str, code: int) -> int:
-    print(f"minivae: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
+def _told(error: BaseException) -> tuple[str, int]:
+    """What to say of an error, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", EXIT_INTERRUPTED
+    if isinstance(error, FloatingPointError):
+        return str(error), EXIT_NON_FINITE
+    if isinstance(error, (ValueError, OSError, MemoryError)):
+        return str(error), EXIT_WRONG_INPUT
+    return f"a fault of minivae itself, {type(error).__name__}: {error} (--debug shows where)", EXIT_FAULT
+
+
+def _hushed(arguments: argparse.Namespace) -> ExitStack:
+    """Within `with`, nothing is printed where --quiet is asked for, save the JSON of --json; an error is told outside."""
+    stack = ExitStack()
+    if arguments.quiet:
+        nowhere = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(redirect_stderr(nowhere))
+        if not getattr(arguments, "json", False):
+            stack.enter_context(redirect_stdout(nowhere))
+    return stack
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but an error is one line, and a --help keeps its line breaks."""
+
+    def __init__(self, **settings):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, **settings})
+
+    def error(self, message: str):
+        raise ValueError(f"{message} (see `{self.prog} --help`)")
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     import minivae
 
-    top = argparse.ArgumentParser(prog="minivae", description="A variational autoencoder whose every gradient you can read and check.",
-                                  epilog="exit codes: 0 done, 1 a gradient is wrong, 2 wrong input, 3 training turned non-finite, 130 interrupted,\n"
-                                         "143 terminated")
+    top = _Parser(prog="minivae", description="A variational autoencoder whose every gradient you can read and check.\n"
+                                              "`minivae` alone is `minivae train`.",
+                  epilog="example: minivae train --epochs 5 && minivae sample\n`minivae COMMAND --help` has more.\n\n" + EXIT_CODES)
     top.add_argument("--version", action="version", version=f"minivae {minivae.__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
+    _add_sample(commands)
+    _add_reconstruct(commands)
+    _add_latent(commands)
     _add_gradcheck(commands)
     _add_doctor(commands)
     _add_walk(commands)
     _add_explain(commands)
+    for command in commands.choices.values():
+        group = command.add_argument_group("in every command")
+        group.add_argument("--quiet", action="store_true", help="print nothing but errors, and JSON where it is asked for")
+        group.add_argument("--debug", action="store_true", help="show where an error came from")
     return top
+
+
+# --- what several commands have: parents of their parsers ---
+
+
+def _of_a_run(files: str) -> argparse.ArgumentParser:
+    """The options of a command that looks at a finished run and writes `files`."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("folder", nargs="?", metavar="RUN", help="a run folder (default: the newest under runs/)")
+    parent.add_argument("--out", metavar="PATH", help=f"where to write {files}")
+    return parent
+
+
+def _of_images() -> argparse.ArgumentParser:
+    """Where the images are."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--data", metavar="NAME|PATH", help="other images, or the run's own where they have moved (default: what the run noted)")
+    parent.add_argument("--data-dir", metavar="DIR", help="where mnist/, fashion-mnist/ or kmnist/ is, where it has moved (default: what the run "
+                        "noted)")
+    return parent
+
+
+def _as_json(what: str) -> argparse.ArgumentParser:
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--json", action="store_true", help=f"print {what} as JSON, and nothing else")
+    return parent
 
 
 def _add_train(commands) -> None:
     train = commands.add_parser("train", help="train a VAE and write its pictures (the default command)",
-                                formatter_class=argparse.RawDescriptionHelpFormatter,
                                 description="Train a VAE and write model.npz, config.json, history.csv and four pictures into a run folder.",
                                 epilog="where nothing is said:\n" + "\n".join(
                                     f"  {name:13s} {', '.join(f'{k} {v}' for k, v in recipe.items())}" for name, recipe in RECIPES.items())
@@ -158,18 +231,15 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands) -> None:
-    judge = commands.add_parser("evaluate", help="log p(x) of a run by importance sampling, the gap above its ELBO, and what each latent says",
-                                formatter_class=argparse.RawDescriptionHelpFormatter,
+    judge = commands.add_parser("evaluate", parents=[_of_a_run("the picture, a .png or a folder (default: the run folder)"), _of_images(),
+                                                     _as_json("the numbers")],
+                                help="log p(x) of a run by importance sampling, the gap above its ELBO, and what each latent says",
                                 description="Judge a trained model on the test images of its run, and draw the KL of every latent dimension.",
                                 epilog="example: minivae evaluate runs/digits --eval-samples 5000")
     judge.set_defaults(run=_evaluate)
     option = judge.add_argument
-    option("folder", nargs="?", metavar="RUN", help="a run folder (default: the newest under runs/)")
     option("--eval-samples", type=_positive_int, default=1000, metavar="S", help="draws of z per image, at least 2 (default: 1000)")
     option("--images", type=_positive_int, metavar="N", help="how many test images, evenly spaced (default: 500, or all where there are fewer)")
-    option("--data", metavar="NAME|PATH", help="the data of the run, where they have moved (default: what the run noted)")
-    option("--data-dir", metavar="DIR", help="where mnist/, fashion-mnist/ or kmnist/ is, where it has moved (default: what the run noted)")
-    option("--json", action="store_true", help="print the numbers as JSON")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -182,21 +252,90 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for warning in evaluation.warnings():
         print(f"minivae: warning: {warning}", file=sys.stderr)
     if not arguments.json:
-        print(f"run       {folder}{'' if arguments.folder else ', the newest one'}")
-        evaluation.print_head()
+        evaluation.print_head(newest=not arguments.folder)
     evaluation.run()
     if arguments.json:
-        picture = evaluation.draw_picture()
+        picture = evaluation.draw_picture(arguments.out)
         print(json.dumps({**evaluation.as_dict(), "picture": str(picture)}, indent=1))
     else:
         evaluation.print_numbers()
-        print(f"\nwrote {evaluation.draw_picture()}")
+        print(f"\nwrote {evaluation.draw_picture(arguments.out)}")
+    return EXIT_OK
+
+
+def _add_sample(commands) -> None:
+    made = commands.add_parser("sample", parents=[_of_a_run("the picture, a .png or a folder (default: RUN/gallery/sample.png)")],
+                               help="new images from a trained model",
+                               description="Draw z from the prior and write a sheet of the images that the decoder makes of them.",
+                               epilog="example: minivae sample runs/digits --n 25 --seed 3 --out new.png")
+    made.set_defaults(run=_sample)
+    _add_gallery_options(made.add_argument, "how many new images", 100, "of the draws from the prior")
+
+
+def _add_reconstruct(commands) -> None:
+    made = commands.add_parser("reconstruct", parents=[_of_a_run("the picture, a .png or a folder (default: RUN/gallery/reconstruct.png)"),
+                                                       _of_images()],
+                               help="images, and below each what a trained model makes of it",
+                               description="Encode test images of the run, or images of yours, decode the posterior mean (of coins: the\n"
+                                           "likeliest) and write both on a sheet. Of a .npy all images are taken, of a .npz x_test if it is there.",
+                               epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
+    made.set_defaults(run=_reconstruct)
+    _add_gallery_options(made.add_argument, "how many images", 40, "of their choice, and of pixels that are drawn black or white")
+
+
+def _add_latent(commands) -> None:
+    made = commands.add_parser("latent", parents=[_of_a_run("the pictures, a folder (default: RUN/gallery)"), _of_images()],
+                               help="walks through a trained model's latent space: between images, and along each latent",
+                               description="Write interpolation.png, from image to image; traversal.png, what each latent does to one image;\n"
+                                           "and of a model with two Gaussian latents manifold.png, the images of the whole plane.",
+                               epilog="example: minivae --latent 2 --out runs/two && minivae latent runs/two --seed 1")
+    made.set_defaults(run=_latent)
+    _add_gallery_options(made.add_argument, "how many interpolations", 8, "of the choice of images, and of pixels that are drawn black or white")
+
+
+def _add_gallery_options(option, what: str, n: int, seed: str) -> None:
+    option("--n", type=_positive_int, default=n, help=f"{what} (default: {n})")
+    option("--seed", type=_seed, default=0, help=f"{seed} (default: 0)")
+    option("--npz", action="store_true", help="write the arrays, too, into a .npz beside the pictures")
+
+
+def _sample(arguments: argparse.Namespace) -> int:
+    from minivae import gallery
+
+    return _wrote(gallery.sample(_opened(arguments), arguments.n, arguments.seed, arguments.out, arguments.npz))
+
+
+def _reconstruct(arguments: argparse.Namespace) -> int:
+    from minivae import gallery
+
+    a = arguments
+    return _wrote(gallery.reconstruct(_opened(a), a.n, a.seed, a.data, a.data_dir, a.out, a.npz))
+
+
+def _latent(arguments: argparse.Namespace) -> int:
+    from minivae import gallery
+
+    a = arguments
+    return _wrote(gallery.latent(_opened(a), a.n, a.seed, a.data, a.data_dir, a.out, a.npz))
+
+
+def _opened(arguments: argparse.Namespace):
+    """The run that is meant, after a line that says which."""
+    from minivae.evaluation import newest_run, open_run
+
+    run = open_run(arguments.folder or newest_run())
+    run.print_head(newest=not arguments.folder)
+    return run
+
+
+def _wrote(paths: list[Path]) -> int:
+    print("\n" + "\n".join(f"wrote {path}" for path in paths))
     return EXIT_OK
 
 
 def _add_gradcheck(commands) -> None:
-    check = commands.add_parser("gradcheck", help="check every gradient of the package, or of a layer of yours; plant a bug and see it caught",
-                                formatter_class=argparse.RawDescriptionHelpFormatter,
+    check = commands.add_parser("gradcheck", parents=[_as_json("the rows")],
+                                help="check every gradient of the package, or of a layer of yours; plant a bug and see it caught",
                                 description="Hold every hand-written gradient to finite differences, in float64, "
                                             "through the kernels that training runs.",
                                 epilog="examples:\n"
@@ -210,7 +349,6 @@ def _add_gradcheck(commands) -> None:
     check.set_defaults(run=_gradcheck)
     check.add_argument("name", nargs="?", help="a check (see the first column), or module:name of yours")
     check.add_argument("--plant", metavar="FAULT", help="a fault's name, or all")
-    check.add_argument("--json", action="store_true", help="print rows as JSON")
     check.add_argument("--seed", type=_seed, default=0, help="of the points and directions (default: 0)")
 
 
@@ -310,12 +448,12 @@ def _museum(arguments: argparse.Namespace) -> int:
 
 
 def _add_doctor(commands) -> None:
-    doctor = commands.add_parser("doctor", help="versions, threads, folders, data and speed: what a report of trouble needs",
+    doctor = commands.add_parser("doctor", parents=[_as_json("the findings")],
+                                 help="versions, threads, folders, data and speed: what a report of trouble needs",
                                  description="Look at the installation. Whatever is broken is reported, and the exit code is 0 all the same.",
                                  epilog="example: minivae doctor --json")
     doctor.set_defaults(run=_doctor)
     doctor.add_argument("--data-dir", metavar="DIR", help="where mnist/, fashion-mnist/ or kmnist/ is (default: as in train)")
-    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -287,10 +287,9 @@ class DiscreteVAE(Model):
         """x : (B, D)  ->  E[x|z] : (B, D), through the likeliest z, without noise."""
         return self.decode(self.encode(x) > 0)
 
-    def sample(self, n: int, rng=None) -> np.ndarray:
-        """n new images : (n, D): z from the prior, fair coins, then the mean of p(x|z)."""
-        rng = self.rng if rng is None else np.random.default_rng(rng)
-        return self.decode(rng.integers(0, 2, (n, self.z_dim)))
+    def draw_prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """z : (n, Z), fair coins, 0 or 1."""
+        return rng.integers(0, 2, (n, self.z_dim)).astype(self.dtype)
 
     def try_estimator(self, samples: int, beta: float | None = None) -> Wires:
         """Model's, and whether the latent has the wires that the estimator wants."""

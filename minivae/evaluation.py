@@ -4,11 +4,13 @@ import json
 import sys
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from minivae.archive import ArchiveError, digest
 from minivae.data import load_data
+from minivae.model import Model
 from minivae.run import TREATMENT_IN_WORDS
 from minivae.training.batches import TREATMENTS, draw, is_grey, scales_of
 from minivae.training.loop import EVALUATION_SEED, NonFiniteError, check_data
@@ -32,14 +34,52 @@ def read_config(folder: Path) -> dict:
     try:
         config = json.loads(path.read_bytes())
         sound = (isinstance(config["data"], str) and isinstance(config["data_dir"], str | None)
-                 and isinstance(config["test_sha256"], str) and config["binarize"] in TREATMENTS)
+                 and isinstance(config["test_sha256"], str) and config["binarize"] in TREATMENTS
+                 and [type(side) for side in config.get("image_shape", (1, 1))] == [int, int])     # runs of old noted no shape
     except FileNotFoundError:
         raise ArchiveError(f"{path} does not exist: wanted a folder that `minivae train` wrote") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArchiveError(f"{path} is damaged: {type(error).__name__} {error}") from None
     if not sound:
-        raise ArchiveError(f"{path} is damaged: data, data_dir, binarize or test_sha256 is not what training writes")
+        raise ArchiveError(f"{path} is damaged: data, data_dir, image_shape, binarize or test_sha256 is not what training writes")
     return config
+
+
+class TrainedRun(NamedTuple):
+    """What `minivae train` left behind: the folder, its config.json, the model and the file that this came from."""
+
+    folder: Path
+    config: dict
+    vae: Model
+    file: str
+
+    def print_head(self, newest: bool) -> None:
+        """Say which run it is, and which of its models."""
+        print(f"run       {self.folder}{', the newest one' if newest else ''}")
+        if self.file == "best.npz":
+            print("model     best.npz, the best one on the images held out to stop by")
+
+
+def open_run(folder: str | PathLike) -> TrainedRun:
+    """The run in `folder`, with its best model where it was told to stop early.  Raises ValueError, in one line, where there is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no run folder {folder}: wanted one that `minivae train` wrote")
+    config = read_config(folder)
+    file = "best.npz" if (folder / "best.npz").exists() else "model.npz"
+    return TrainedRun(folder, config, VAE.load(folder / file), file)
+
+
+def place(out: str | PathLike | None, folder: Path, name: str) -> Path:
+    """Where the file `name` goes: into `folder`, or to `out`, which means a file where it ends like one (.png), else a folder."""
+    path = folder / name if out is None else Path(out) if Path(out).suffix and not Path(out).is_dir() else Path(out) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def pixels_in_words(treatment: str) -> str:
+    """How the test images were made black or white, if they were."""
+    return TREATMENT_IN_WORDS[treatment].replace("afresh from their grey levels at every pass", "once from their grey levels")
 
 
 class Evaluation:
@@ -49,12 +89,8 @@ class Evaluation:
     """
 
     def __init__(self, folder: str | PathLike, samples: int, images: int | None = None, data: str | None = None, data_dir: str | None = None):
-        self.folder, self.samples = Path(folder), samples
-        if not self.folder.is_dir():
-            raise ValueError(f"there is no run folder {folder}: wanted one that `minivae train` wrote")
-        self.config = read_config(self.folder)
-        best = self.folder / "best.npz"                    # there where a run was told to stop early
-        self.vae = VAE.load(best if best.exists() else self.folder / "model.npz")
+        self.trained, self.samples = open_run(folder), samples
+        self.folder, self.config, self.vae, _ = self.trained
         self.data = load_data(data or self.config["data"], data_dir or self.config["data_dir"])
         x_test, treatment = self.data.x_test, self.config["binarize"]
         check_data(self.vae, x_test, f"{self.data.name}: x_test", treatment)
@@ -96,13 +132,12 @@ class Evaluation:
                 "mu_variance": r.mu_variance.tolist(), "active": self.active.tolist(), "active_units": int(self.active.sum()),
                 "warnings": self.warnings()}
 
-    def print_head(self) -> None:
+    def print_head(self, newest: bool) -> None:
+        self.trained.print_head(newest)
         total = len(self.data.x_test)
         some = f"{self.chosen} of {total} test images, evenly spaced; --images {total} takes them all"
-        if (self.folder / "best.npz").exists():
-            print("model     best.npz, the best one on the images held out to stop by")
         print(f"data      {self.data.note}")
-        print(f"pixels    {TREATMENT_IN_WORDS[self.config['binarize']].replace('afresh from their grey levels at every pass', 'once')}")
+        print(f"pixels    {pixels_in_words(self.config['binarize'])}")
         print(f"images    {some if self.chosen < total else f'all {total} test images'}")
         print(f"draws     {self.samples} of z per image (the test ELBO of training has one, and more noise)\n", flush=True)
 
@@ -120,9 +155,9 @@ class Evaluation:
             print(f"{j:6d} {d['kl_per_dim'][j]:7.3f} {d['mu_variance'][j]:9.4f}   {'active' if self.active[j] else '-'}")
         print(f"{d['active_units']} of {len(self.active)} active: variance > {ACTIVE:g} (Burda et al. 2016)")
 
-    def draw_picture(self) -> Path:
+    def draw_picture(self, out: str | PathLike | None = None) -> Path:
         from minivae import plots                          # matplotlib: heavy, so imported when wanted
 
-        path = self.folder / "kl_per_dimension.png"
+        path = place(out, self.folder, "kl_per_dimension.png")
         plots.kl_per_dimension(self.report.kl_per_dim, self.active, path)
         return path

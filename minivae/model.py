@@ -202,10 +202,13 @@ class Model:
         """x : (B, D)  ->  E[x|z = mu(x)] : (B, D), through the posterior mean, without noise."""
         return self.decode(self.encode(x)[0])
 
+    def draw_prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """z : (n, Z) from N(0, I)."""
+        return rng.standard_normal((n, self.z_dim), self.dtype)
+
     def sample(self, n: int, rng=None) -> np.ndarray:
-        """n new images : (n, D): z from the prior N(0, I), then the mean of p(x|z)."""
-        rng = self.rng if rng is None else np.random.default_rng(rng)
-        return self.decode(rng.standard_normal((n, self.z_dim), self.dtype))
+        """n new images : (n, D): z from the prior, then the mean of p(x|z)."""
+        return self.decode(self.draw_prior(n, self.rng if rng is None else np.random.default_rng(rng)))
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """Every picture the program writes.  matplotlib lives here and nowhere else."""
 
+import io
+from math import isqrt
 from pathlib import Path
 
 import matplotlib
@@ -9,20 +11,22 @@ matplotlib.use("Agg")                                      # files only, no wind
 import numpy as np
 from matplotlib import pyplot as plt
 
+from minivae.archive import write_whole
+
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#718096"
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
          "figure.dpi": 110, "savefig.bbox": "tight", "legend.frameon": False, "axes.edgecolor": GREY, "axes.labelcolor": "#2d3748"}
 
 
-def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int) -> np.ndarray:
-    """(n, D) images as one picture of `columns` columns, with a thin grey line between them."""
+def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int, line: float = 0.5) -> np.ndarray:
+    """(n, D) images as one picture of `columns` columns, with a thin line between them, grey or of another shade."""
     (H, W), n = image_shape, len(images)
     rows = -(-n // columns)
     pad = max(1, H // 14)
-    sheet = np.full((rows * (H + pad) + pad, columns * (W + pad) + pad), 0.5)
-    for i, image in enumerate(images):
+    sheet = np.full((rows * (H + pad) + pad, columns * (W + pad) + pad), line)
+    for i in range(rows * columns):
         top, left = pad + (i // columns) * (H + pad), pad + (i % columns) * (W + pad)
-        sheet[top : top + H, left : left + W] = image.reshape(H, W)
+        sheet[top : top + H, left : left + W] = images[i].reshape(H, W) if i < n else 0.0
     return sheet
 
 
@@ -53,13 +57,16 @@ def curves(history: list[dict], path: Path) -> None:
 
 def reconstructions(x: np.ndarray, recon: np.ndarray, image_shape: tuple[int, int], path: Path) -> None:
     """Each test image above its reconstruction."""
-    rows = [part for i in range(0, len(x), 10) for part in (x[i : i + 10], recon[i : i + 10])]
-    _sheet(np.concatenate(rows), image_shape, min(10, len(x)), "test images, and below each what the model makes of it", path)
+    columns = min(10, len(x))
+    blank = np.zeros((-len(x) % columns, x.shape[1]))                  # the last row is filled, so that each stays below its own
+    x, recon = (np.concatenate([a, blank]).reshape(-1, columns, a.shape[1]) for a in (x, recon))
+    pairs = np.stack([x, recon], axis=1)                               # (rows, 2, columns, D)
+    _sheet(pairs.reshape(-1, x.shape[2]), image_shape, columns, "images, and below each what the model makes of it", path)
 
 
 def samples(images: np.ndarray, image_shape: tuple[int, int], path: Path, prior: str = "z from N(0, I)") -> None:
     """New images: z from the prior, then the decoder's mean."""
-    _sheet(images, image_shape, 10, f"new images: {prior}, through the decoder", path)
+    _sheet(images, image_shape, min(len(images), max(10, isqrt(len(images)))), f"new images: {prior}, through the decoder", path)
 
 
 def latent(mu: np.ndarray, labels: np.ndarray | None, kl_per_dim: np.ndarray, path: Path, name: str = "mu") -> None:
@@ -118,17 +125,61 @@ def taylor(h: np.ndarray, remainder: np.ndarray, right: bool, title: str, path: 
         _save(figure, path)
 
 
-def _sheet(images: np.ndarray, image_shape: tuple[int, int], columns: int, title: str, path: Path) -> None:
-    sheet = tile(images, image_shape, columns)
-    width = 7.0
+def manifold(images: np.ndarray, z: np.ndarray, image_shape: tuple[int, int], path: Path) -> None:
+    """images : (n, n, D), row by row from above; z : (n,), the values of both latents, latent 0 to the right, latent 1 upwards."""
+    n = len(z)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(width, width * sheet.shape[0] / sheet.shape[1]))
-        axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        sheet = tile(images.reshape(n * n, -1), image_shape, n, line=0.0)
+        figure, axes = _exactly(sheet)
+        marks = np.array([-1.5, -1, -0.5, 0, 0.5, 1, 1.5])
+        along = np.interp(marks, z, np.arange(n) + 0.5)                # in images from the left, or from below
+        axes.set_xticks(along / n * sheet.shape[1] - 0.5, marks)
+        axes.set_yticks((1 - along / n) * sheet.shape[0] - 0.5, marks)
+        axes.set(xlabel="latent 0", ylabel="latent 1", title="the plane of z through the decoder, in even steps of probability under N(0, I)")
+        _save(figure, path)
+
+
+def strips(images: np.ndarray, image_shape: tuple[int, int], cuts: list[int], row_names: list[str], column_names: list[str], title: str,
+           path: Path) -> None:
+    """images : (rows, columns, D), with a name beside each row and above each column, and a gap before the columns `cuts`."""
+    groups = [tile(group.reshape(-1, images.shape[2]), image_shape, group.shape[1]) for group in np.split(images, cuts, axis=1)]
+    gap = np.zeros((len(groups[0]), max(3, image_shape[1] // 2)))
+    sheets = [part for group in groups for part in (gap, group)][1:]
+    starts = np.cumsum([0, *(part.shape[1] for part in sheets)])[::2]
+    with plt.rc_context(STYLE):
+        figure, axes = _exactly(np.hstack(sheets))
+        middles = [start + group.shape[1] * (j + 0.5) / count for start, group, count in
+                   zip(starts, groups, np.diff([0, *cuts, images.shape[1]])) for j in range(count)]
+        axes.set_xticks(np.array(middles) - 0.5, column_names, fontsize=9)
+        axes.set_yticks(len(gap) * (np.arange(len(images)) + 0.5) / len(images) - 0.5, row_names, fontsize=9)
+        axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+        axes.set_title(title)
+        _save(figure, path)
+
+
+def _exactly(sheet: np.ndarray):
+    """A figure, and axes that cover it, in which each pixel of the sheet is a square of whole pixels."""
+    scale = max(1, round(7 * STYLE["figure.dpi"] / sheet.shape[1]))
+    figure = plt.figure(figsize=(scale * sheet.shape[1] / STYLE["figure.dpi"], scale * sheet.shape[0] / STYLE["figure.dpi"]))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _sheet(images: np.ndarray, image_shape: tuple[int, int], columns: int, title: str, path: Path) -> None:
+    with plt.rc_context(STYLE):
+        figure, axes = _exactly(tile(images, image_shape, columns))
         axes.set_axis_off()
         axes.set_title(title)
         _save(figure, path)
 
 
 def _save(figure, path: Path) -> None:
-    figure.savefig(path)
-    plt.close(figure)
+    """Whole or not at all, in the format that the name asks for."""
+    data = io.BytesIO()
+    try:
+        figure.savefig(data, format=Path(path).suffix[1:] or "png")
+    finally:
+        plt.close(figure)
+    write_whole(path, data.getvalue())

@@ -26,6 +26,7 @@ from minivae.training.loop import EVALUATION_SEED, check_data, check_settings, f
 from minivae.vae import VAE
 
 SHADES = " .:-=+*#%@"
+FILES = ("model.npz", "model.prev.npz", "best.npz", "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png")
 TREATMENT_IN_WORDS = {"dynamic": "black or white, drawn afresh from their grey levels at every pass (dynamic binarisation)",
                       "threshold": "black or white, cut at one half",
                       "none": "as they are"}
@@ -119,6 +120,7 @@ class Run:
         if self.history:
             self._write_history()
         if stop.number is not None:
+            self._name_files()
             print(f"\nstopped in epoch {len(self.history) + 1} of {s.epochs}, and saved.  To go on from there, bit for bit:\n"
                   f"  minivae train --resume {shlex.quote(str(self.out))}")
             return 128 + stop.number
@@ -128,6 +130,7 @@ class Run:
             self._draw_pictures()
         if sys.stdout.isatty():
             print(self._in_letters(), flush=True)
+        self._name_files()
         self._say_goodbye()
         return 0
 
@@ -156,7 +159,7 @@ class Run:
         names = ("epochs", "batch_size", "lr", "samples", "estimator", "baseline", "latent_kind", "temperature", "beta", "likelihood",
                  "hidden", "latent", "activation", "dtype", "seed", "warmup", "decay", "patience")
         return {"minivae": __version__, "data": s.data if named else str(Path(s.data).absolute()),
-                "data_dir": data_dir and str(data_dir.absolute()), "binarize": self.treatment,
+                "data_dir": data_dir and str(data_dir.absolute()), "image_shape": list(self.data.image_shape), "binarize": self.treatment,
                 "test_sha256": digest(self.data.x_test), **{name: getattr(s, name) for name in names}}
 
     def _latent_in_words(self) -> str:
@@ -207,15 +210,17 @@ class Run:
         shade = np.array(list(SHADES))[(images * (len(SHADES) - 1)).round().astype(int)]
         return "\n".join("   ".join("".join(2 * pixel for pixel in shade[i, y]) for i in range(4)) for y in range(H))
 
-    def _say_goodbye(self) -> None:
-        s = self.settings
-        best = ["best.npz"] if s.patience else []
-        files = ["model.npz", *best, "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png"]
+    def _name_files(self) -> None:
         print("\nwrote")
-        for name in files:
-            print(f"  {self.out / name}")
+        for path in (self.out / name for name in FILES):
+            if path.exists():
+                print(f"  {path}")
+
+    def _say_goodbye(self) -> None:
+        s, folder = self.settings, shlex.quote(str(self.out))
         print("\ntry next")
-        print(f"  minivae evaluate {shlex.quote(str(self.out)):24s} log p(x), the gap above the ELBO, what each latent says")
+        print(f"  minivae evaluate {folder:24s} log p(x), the gap above the ELBO, what each latent says")
+        print(f"  minivae latent {folder:26s} pictures of what each latent does, and of the way from image to image")
         if s.data == "digits":
             print("  minivae --latent 2                        two latents: look at latent.png")
         else:

@@ -57,6 +57,24 @@ def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None
     return _from_arrays(path, x_train, x_test)
 
 
+def load_images(source: str | PathLike, data_dir: str | PathLike | None = None) -> Data:
+    """As load_data, for a model trained elsewhere: of a file without x_test every image is one to test, in its order, and one is enough."""
+    path = Path(source)
+    if source == "digits" or source in PUBLISHED or not path.exists():
+        return load_data(source, data_dir)
+    x_train, x_test = read_arrays(path)
+    if x_test is not None:
+        return _from_arrays(path, x_train, x_test)
+    data = _from_arrays(path, x_train, x_train)
+    return data._replace(note=data.note.replace("split as given", "all rows"))
+
+
+def flat_shape(D: int) -> tuple[int, int]:
+    """(H, W) of images that came as rows of D pixels: a square, or one row high."""
+    side = round(D**0.5)
+    return (side, side) if side**2 == D else (1, D)
+
+
 def _digits() -> Data:
     from sklearn.datasets import load_digits           # heavy, so imported when wanted
 
@@ -102,6 +120,5 @@ def _as_rows(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int]]:
         raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got {x.shape}: reshape it, and turn colours into grey")
     if 0 in x.shape:
         raise ValueError(f"{name} is empty: shape {x.shape}")
-    side = int(round(x.shape[1] ** 0.5))
-    image_shape = x.shape[1:] if x.ndim == 3 else ((side, side) if side**2 == x.shape[1] else (1, x.shape[1]))
+    image_shape = x.shape[1:] if x.ndim == 3 else flat_shape(x.shape[1])
     return check_pixels(x.reshape(len(x), -1), name), image_shape

@@ -1,0 +1,211 @@
+"""Pictures and arrays of a finished run: what is in them, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from minivae import VAE, gallery, plots
+from minivae.cli import main
+from minivae.discrete import DiscreteVAE
+from minivae.estimators import disarm
+from minivae.evaluation import open_run
+from minivae.run import Run
+
+QUICK = ["--data", "mine.npy", "--epochs", "1", "--hidden", "4", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three runs on 40 images of 5 x 4 pixels, of which 4 are held out: three latents, two, and four coins."""
+    place, patch = tmp_path_factory.mktemp("gallery"), pytest.MonkeyPatch()
+    with patch.context() as patched:
+        patched.chdir(place)
+        patched.setattr(Run, "_draw_pictures", lambda self: None)
+        np.save("mine.npy", np.random.default_rng(0).random((40, 5, 4)))
+        for name, options in (("three", "--latent 3"), ("two", "--latent 2"), ("coins", "--latent 4 --latent-kind bernoulli")):
+            assert main([*QUICK, *options.split(), "--out", f"runs/{name}"]) == 0
+    return place
+
+
+@pytest.fixture(autouse=True)
+def here(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+
+
+def read(path):
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def is_png(path):
+    return Path(path).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["three", "two", "coins"])
+def test_samples_are_those_of_the_model_at_this_seed(name, tmp_path):
+    assert main(["sample", f"runs/{name}", "--n", "7", "--seed", "3", "--npz", "--out", str(tmp_path)]) == 0
+    found, vae = read(tmp_path / "sample.npz"), VAE.load(f"runs/{name}/model.npz")
+    assert np.array_equal(found["images"].reshape(7, 20), vae.sample(7, rng=3)) and found["images"].shape == (7, 5, 4)
+    assert np.array_equal(vae.decode(found["z"]), vae.sample(7, rng=3)) and is_png(tmp_path / "sample.png")
+    assert name != "coins" or set(np.unique(found["z"])) == {0, 1}
+
+
+@pytest.mark.parametrize("name", ["three", "coins"])
+def test_reconstructions_are_those_of_the_model_for_the_pixels_that_it_saw(name, tmp_path, capsys):
+    assert main(["reconstruct", f"runs/{name}", "--npz", "--out", str(tmp_path / "a.png")]) == 0
+    found, vae = read(tmp_path / "a.npz"), VAE.load(f"runs/{name}/model.npz")
+    x = found["x"].reshape(4, 20)
+    assert "4 of the 4 test images of mine" in capsys.readouterr().out and set(np.unique(x)) == {0, 1}          # drawn black or white
+    assert np.array_equal(found["reconstruction"].reshape(4, 20), vae.reconstruct(x)) and is_png(tmp_path / "a.png")
+
+
+def test_images_of_a_file_are_all_shown_be_they_one_and_a_split_is_kept(tmp_path, capsys, rng):
+    np.save(tmp_path / "one.npy", np.eye(5, 4)[None])
+    np.savez(tmp_path / "both.npz", x_train=rng.random((9, 5, 4)), x_test=rng.random((2, 5, 4)))
+    for name, shown in (("one.npy", 1), ("both.npz", 2)):
+        assert main(["reconstruct", "runs/three", "--data", str(tmp_path / name), "--npz", "--out", str(tmp_path / "seen")]) == 0
+        assert f"{shown} of the {shown} in {tmp_path / name}" in capsys.readouterr().out
+        assert len(read(tmp_path / "seen" / "reconstruct.npz")["x"]) == shown
+    assert main(["latent", "runs/three", "--data", str(tmp_path / "one.npy"), "--n", "2", "--out", str(tmp_path / "ways")]) == 0
+
+
+def test_the_latent_of_two_dimensions_gets_a_manifold_whose_grid_has_even_probability(tmp_path):
+    assert main(["latent", "runs/two", "--n", "1", "--npz", "--out", str(tmp_path)]) == 0
+    found, vae = read(tmp_path / "latent.npz"), VAE.load("runs/two/model.npz")
+    side, z = gallery.SIDE, found["manifold_z"]
+    even = (np.arange(side) + 0.5) / side
+    assert np.allclose(ndtr(z[0, :, 0]), even, atol=1e-6) and np.allclose(ndtr(z[:, 0, 1]), even[::-1], atol=1e-6)     # float32 quantiles
+    assert np.array_equal(found["manifold"].reshape(-1, 20), vae.decode(z.reshape(-1, 2))) and is_png(tmp_path / "manifold.png")
+
+
+@pytest.mark.parametrize("name, word", [("three", "it takes two latents, this model has 3"), ("coins", "coins are 0 or 1, with nothing between")])
+def test_other_models_get_none_and_one_line_says_so(name, word, tmp_path, capsys):
+    assert main(["latent", f"runs/{name}", "--n", "1", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count(word) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"interpolation.png", "traversal.png"}
+
+
+def gaussian():
+    return VAE.mlp(6, [5], 3, rng=0)
+
+
+def coins():
+    return DiscreteVAE.mlp(6, [5], 4, estimator=disarm, rng=0)
+
+
+def test_an_interpolation_of_gaussians_is_the_straight_line_and_meets_both_ends(rng):
+    a, b = rng.standard_normal((2, 5, 3), np.float32)
+    walk = gallery.between(gaussian(), a, b, 5)
+    assert walk.shape == (5, 5, 3) and np.array_equal(walk[:, 0], a) and np.array_equal(walk[:, -1], b)
+    assert np.allclose(walk[:, 2], (a + b) / 2, atol=1e-6)         # float32
+
+
+def test_an_interpolation_of_coins_turns_each_that_differs_once_and_no_other(rng):
+    a, b = rng.integers(0, 2, (2, 20, 4)).astype(np.float32)
+    walk = gallery.between(coins(), a, b, 9)
+    turns = np.abs(np.diff(walk, axis=1))
+    assert np.array_equal(walk[:, 0], a) and np.array_equal(walk[:, -1], b) and np.array_equal(turns.sum(axis=1), np.abs(a - b))
+    assert turns.sum(axis=2).max() == 1                    # one by one: there are more steps than coins
+
+
+def test_a_traversal_moves_one_latent_in_each_row_and_leaves_the_others():
+    z, dims = np.array([[0.1, 0.2, 0.3]], np.float32), np.array([2, 0])
+    walk = gallery.traversal(gaussian(), z, dims)
+    for row, j in zip(walk, dims):
+        assert np.allclose(row[:, j], gallery.VALUES) and np.array_equal(np.delete(row, j, 1), np.tile(np.delete(z, j, 1), (11, 1)))
+    two = np.array([[0, 1, 1, 0], [1, 1, 0, 0]], np.float32)
+    walk = gallery.traversal(coins(), two, np.arange(4))
+    for j, row in enumerate(walk):
+        assert row[:, j].tolist() == [0, 1, 0, 1] and np.array_equal(np.delete(row, j, 1), np.delete(two[[0, 0, 1, 1]], j, 1))
+
+
+def test_the_busiest_latent_is_above_and_of_many_only_some_are_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gallery, "MOST", 2)
+    assert main(["latent", "runs/three", "--n", "2", "--npz", "--out", str(tmp_path)]) == 0
+    assert "traversal the 2 busiest of 3 latents" in capsys.readouterr().out
+    found, vae = read(tmp_path / "latent.npz"), VAE.load("runs/three/model.npz")
+    _, _, x = gallery._some_images(open_run("runs/three"), None, None, 500, 0)
+    kl = vae.posterior(x)[1].mean(axis=0)
+    assert found["traversal_dims"].tolist() == np.argsort(-kl)[:2].tolist() and found["traversal"].shape == (2, 11, 5, 4)
+    assert np.array_equal(found["interpolation"].reshape(-1, 20), vae.decode(found["interpolation_z"].reshape(-1, 3)))
+
+
+def test_the_newest_run_is_taken_and_its_best_model_where_there_is_one(tmp_path, capsys):
+    best = Path("runs/coins/best.npz")
+    VAE.load("runs/three/model.npz").save(best)
+    try:
+        assert main(["sample", "--npz", "--n", "2", "--out", str(tmp_path)]) == 0
+    finally:
+        best.unlink()
+    out = capsys.readouterr().out
+    assert "run       runs/coins, the newest one\nmodel     best.npz" in out and read(tmp_path / "sample.npz")["z"].shape == (2, 3)
+
+
+def test_pictures_go_into_the_run_s_gallery_where_nothing_is_said(capsys):
+    before = {path.name: path.read_bytes() for path in Path("runs/two").iterdir()}
+    assert main(["sample", "runs/two", "--n", "1"]) == 0
+    assert capsys.readouterr().out.endswith("\nwrote runs/two/gallery/sample.png\n") and is_png("runs/two/gallery/sample.png")
+    assert {path.name: path.read_bytes() for path in Path("runs/two").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("options, message", [
+    (["sample", "nowhere"], "there is no run folder nowhere"), (["sample", "runs/two", "--out", "mine.npy"], "Format 'npy' is not supported"),
+    (["latent", "runs/two", "--out", "a.png"], "--out a.png is a file, and this command writes several: name a folder"),
+    (["reconstruct", "runs/two", "--data", "none.npy"], "--data none.npy: no such file"),
+    (["reconstruct", "runs/two", "--data", "digits"], "must have 20 pixels per row for this model"),
+    (["sample", "runs/two", "--n", "0"], "wanted a whole number of at least 1")],
+    ids=["no folder", "no picture's name", "a file for several", "no file", "other pixels", "none"])
+def test_what_cannot_be_shown_gets_one_line_and_exit_code_2(options, message, capsys, folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert main(options) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.startswith("minivae: ") and err.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_config_with_a_wrong_shape_is_refused_and_one_of_old_without_any_is_guessed(capsys, tmp_path):
+    path = Path("runs/two/config.json")
+    text = path.read_text()
+    try:
+        for shape, code in (([3, 4], 2), ("wide", 2), (None, 0)):
+            config = {**json.loads(text), "image_shape": shape}
+            if shape is None:
+                del config["image_shape"]
+            path.write_text(json.dumps(config))
+            assert main(["sample", "runs/two", "--npz", "--out", str(tmp_path)]) == code
+            assert ("config.json is damaged" in capsys.readouterr().err) == (code == 2)
+    finally:
+        path.write_text(text)
+    assert read(tmp_path / "sample.npz")["images"].shape == (100, 1, 20)               # 20 is no square: one row high
+
+
+def test_a_model_that_gives_no_finite_image_exits_with_3(tmp_path, capsys):
+    run = open_run("runs/two")
+    run.vae.to_out.params["b"][...] = np.nan
+    with pytest.raises(FloatingPointError, match="not finite"):
+        gallery.sample(run, 3, 0, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 15])
+def test_each_image_stands_above_its_own_reconstruction(n, tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(plots, "_sheet", lambda images, shape, columns, *rest: sheets.append(images.reshape(-1, columns, images.shape[1])))
+    x = np.arange(1.0, n + 1)[:, None] * np.ones(4)
+    plots.reconstructions(x, -x, (2, 2), tmp_path / "a.png")
+    (rows,) = sheets
+    assert np.array_equal(rows[0::2], -rows[1::2]) and np.array_equal(rows[0::2].reshape(-1, 4)[:n], x)
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    plots.samples(np.ones((3, 4)), (2, 2), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(plots.plt.Figure, "savefig", lambda self, file, **options: (file.write(b"half"), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        plots.samples(np.zeros((3, 4)), (2, 2), path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
