@@ -291,7 +291,8 @@ def test_piped_output_is_plain_lines(here, mine):
 def test_the_main_job_with_no_arguments_from_a_cold_start(here, tmp_path):
     done = run("-m", "minivae", *([] if JIT else ["--epochs", "1"]), NUMBA_CACHE_DIR=str(tmp_path / "empty-cache"))
     assert done.returncode == 0, done.stderr
-    assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES
+    before = set() if JIT else {"model.prev.npz"}                         # one epoch is saved once
+    assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES - before
     last = history(here / "runs" / "digits")[-1]
     if JIT:
         assert last["epoch"] == "60" and -float(last["test_elbo"]) < 24   # chance is 44.4; the run of the README reached 23.1
