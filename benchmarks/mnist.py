@@ -42,7 +42,8 @@ def train(name: str, data, passes: int, out: Path) -> tuple[VAE, list[dict]]:
 
 def judge(vae: VAE, data, images: int, samples: int) -> dict:
     """-log p(x) of the first `images` test images, binarised once, with its standard error, the ELBO and the active units."""
-    x = draw(data.x_test, np.arange(images), scales_of(data.x_train, data.x_test)[1], "dynamic", np.random.default_rng(EVALUATION_SEED), vae.dtype)
+    scale, rng = scales_of(data.x_train, data.x_test)[1], np.random.default_rng(EVALUATION_SEED)
+    x = draw(data.x_test, np.arange(images), scale, "dynamic", rng, vae.dtype)
     report = measure(vae, x, samples, rng=[EVALUATION_SEED, 1])
     return {"nll": -float(report.log_px.mean()), "error_draws": float(np.sqrt((report.log_px_error**2).sum()) / images),
             "error_images": float(report.log_px.std() / np.sqrt(images)), "elbo": float(report.elbo.mean()),
@@ -53,7 +54,8 @@ def show(results: dict) -> None:
     print(f"{'trained by':12s} {'K':>2s} {'passes':>7s} {'minutes':>8s} {'-log p(x)':>10s} {'+-':>6s} {'-ELBO':>7s} {'active':>7s}   paper, 3280 passes")
     for name, r in results.items():
         paper = "{:.2f} / {}".format(*PAPER[name]) if name in PAPER else "-"
-        print(f"{name:12s} {r['K']:2d} {r['passes']:7d} {r['minutes']:8.1f} {r['nll']:10.2f} {r['error_draws']:6.2f} {-r['elbo']:7.2f} {r['active']:7d}   {paper}")
+        print(f"{name:12s} {r['K']:2d} {r['passes']:7d} {r['minutes']:8.1f} {r['nll']:10.2f} {r['error_draws']:6.2f} {-r['elbo']:7.2f} "
+              f"{r['active']:7d}   {paper}")
 
 
 def main(argv=None) -> None:
@@ -70,7 +72,8 @@ def main(argv=None) -> None:
     data = load_data("mnist")
     for name in args.names:
         vae, history = train(name, data, args.passes or TRAININGS[name][2], args.out)
-        found = {"K": TRAININGS[name][1], "passes": len(history), "minutes": history[-1]["seconds"] / 60} | judge(vae, data, args.images, args.samples)
+        found = {"K": TRAININGS[name][1], "passes": len(history), "minutes": history[-1]["seconds"] / 60}
+        found |= judge(vae, data, args.images, args.samples)
         results = (json.loads(args.results.read_text()) if args.results.exists() else {}) | {name: found}      # another may have written meanwhile
         write_whole(args.results, (json.dumps(results, indent=1) + "\n").encode())
         show(results)
