@@ -51,11 +51,11 @@ def judge(vae: VAE, data, images: int, samples: int) -> dict:
 
 
 def show(results: dict) -> None:
-    print(f"{'trained by':12s} {'K':>2s} {'passes':>7s} {'minutes':>8s} {'-log p(x)':>10s} {'+-':>6s} {'-ELBO':>7s} {'active':>7s}   paper, 3280 passes")
+    print("trained by    K  passes  minutes  -log p(x)     +-  -ELBO  active   paper, 3280 passes")
     for name, r in results.items():
         paper = "{:.2f} / {}".format(*PAPER[name]) if name in PAPER else "-"
-        print(f"{name:12s} {r['K']:2d} {r['passes']:7d} {r['minutes']:8.1f} {r['nll']:10.2f} {r['error_draws']:6.2f} {-r['elbo']:7.2f} "
-              f"{r['active']:7d}   {paper}")
+        print(f"{name:12s} {r['K']:2d} {r['passes']:7d} {r['minutes']:8.1f} {r['nll']:10.2f} {r['error_draws']:6.2f} "
+              f"{-r['elbo']:6.2f} {r['active']:7d}   {paper}")
 
 
 def main(argv=None) -> None:
