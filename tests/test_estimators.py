@@ -247,3 +247,10 @@ def test_the_proof_rejects(fault):
     name, reference, change = FAULTS[fault]
     wrong, phi = mean_gradient(planted(change, name), 2)
     assert np.abs(wrong - mean_gradient(ESTIMATORS[reference], 2)[0]).max() > 1e-4
+
+
+def test_the_leave_one_out_baseline_is_the_mean_of_the_others():
+    """Any number that does not depend on z_k leaves the mean gradient right; this one is right about the others, too."""
+    f = np.array([[1.0], [2.0], [6.0]])
+    np.testing.assert_array_equal(estimators.mean_of_others(f), [[4.0], [3.5], [1.5]])
+    np.testing.assert_array_equal(estimators.mean_of_others(f[:1]), [[0.0]])
