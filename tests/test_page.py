@@ -280,7 +280,8 @@ def test_new_eps_shows_recorded_draws_with_their_own_gradients(plain, data):
         assert f"Draw {draw + 1} of" in plain.text("#draw-note")
     score = s["score_mu"][:, 0]
     cells = plain.run("return [...document.querySelectorAll('#spread td')].map(e => e.textContent)")
-    assert cells[4] == "score function" and float(cells[7].replace("−", "-")) == pytest.approx(score.std(ddof=1), rel=1e-2)      # shown to 3 digits
+    assert cells[4] == "score function"
+    assert float(cells[7].replace("−", "-")) == pytest.approx(score.std(ddof=1), rel=5e-3)          # shown to 3 digits: off by 5 in the next
 
 
 def test_the_switch_lights_the_open_wires_and_greys_the_cut_ones(plain, data):
