@@ -21,7 +21,7 @@ from minivae import VAE
 from minivae.archive import ArchiveError, previous
 from minivae.training import checkpoint
 from minivae.training.checkpoint import CheckpointError, Progress, Saver
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 
 RIGHT, REFUSED, TRACEBACK, WRONG = "loads right", "refused in one line", "traceback", "silently wrong"
 

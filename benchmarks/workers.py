@@ -37,7 +37,7 @@ def widths(net):
 class Ours:
     def __init__(self, net):
         from minivae import VAE
-        from minivae.training.optim import Adam
+        from minivae.optim import Adam
 
         self.vae = VAE.mlp(D, net["hidden"], net["z"], activation=net["activation"], rng=0)
         self.adam = Adam(self.vae.named_params())

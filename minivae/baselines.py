@@ -17,7 +17,7 @@ import numpy as np
 
 from minivae.estimators import ESTIMATORS, others
 from minivae.layers import Dense, Sequential, Tanh
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 
 
 def none(f: np.ndarray, x: np.ndarray) -> np.ndarray:

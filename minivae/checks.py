@@ -17,7 +17,7 @@ from minivae.gradcheck import FAIL, PASS, Node, Report, Row, check_layer, check_
 from minivae.latents import GaussianLatent
 from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 from minivae.vae import VAE
 
 F8 = np.float64

@@ -147,7 +147,7 @@ def _speed() -> dict:
     """Training steps a second of a 784-400-20 model on noise, batches of 128, float32."""
     import numpy as np
 
-    from minivae.training.optim import Adam
+    from minivae.optim import Adam
     from minivae.vae import VAE
 
     rng = np.random.default_rng(0)

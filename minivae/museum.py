@@ -356,10 +356,10 @@ FAULTS = [
           "return -residual", "return residual",
           "C(x) runs off to infinity; the noise grows and the encoder learns less and less"),
     # --- the optimiser
-    Fault("adam-betas-swapped", "two settings swapped", "training.optim:Adam.step",
+    Fault("adam-betas-swapped", "two settings swapped", "optim:Adam.step",
           "step_size, self.beta1, self.beta2, self.adam_eps", "step_size, self.beta2, self.beta1, self.adam_eps",
           "the gradient is averaged over 1,000 steps and its size over 10: slow, then wild"),
-    Fault("adam-no-bias-correction", "bias correction missing", "training.optim:Adam.step",
+    Fault("adam-no-bias-correction", "bias correction missing", "optim:Adam.step",
           "self.lr / (1 - self.beta1**self.t)", "self.lr",
           "the first steps are far too long or too short; warm-up seems to be needed (public)"),
 ]

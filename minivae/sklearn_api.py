@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minivae.training.batches import choose_treatment, draw
 from minivae.training.loop import check_data, fit
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 from minivae.vae import VAE
 
 DRAWS = 10                      # of pixels and z for each image that is scored

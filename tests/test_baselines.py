@@ -7,7 +7,7 @@ from minivae import DiscreteVAE, VAE, baselines, check_model, estimators, fit
 from minivae.archive import ArchiveError
 from minivae.baselines import NVIL, RunningMean
 from minivae.training.loop import NonFiniteError, evaluate
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 
 from numeric import assert_gradients
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minivae import VAE, fit
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 
 
 def by_hand_vae():

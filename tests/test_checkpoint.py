@@ -27,7 +27,7 @@ from minivae.signals import StopAsked
 from minivae.training import checkpoint
 from minivae.training.checkpoint import CheckpointError, Progress, Saver, Seldom
 from minivae.training.loop import NonFiniteError, Settings, evaluate
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 
 from conftest import JIT
 

@@ -7,7 +7,7 @@ from minivae import VAE, estimators
 from minivae.archive import ArchiveError
 from minivae.layers import Dense, Sequential, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 
 B, D, H, Z = 5, 7, 4, 2
 F8 = np.float64

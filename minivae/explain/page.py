@@ -22,7 +22,7 @@ from minivae.explain.trace import PHI, Check, Parameter, Stop, Trace, record, so
 from minivae.gradcheck import float64_twin
 from minivae.run import TREATMENT_IN_WORDS
 from minivae.training.loop import EVALUATION_SEED, NonFiniteError
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 from minivae.vae import VAE
 
 HERE = Path(__file__).parent

@@ -14,7 +14,7 @@ from time import perf_counter
 import numpy as np
 
 from minivae import archive
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 from minivae.vae import VAE
 
 SAVE_EVERY = 60.0               # seconds, within an epoch

@@ -15,7 +15,7 @@ from minivae.archive import digest
 from minivae.likelihoods import BernoulliLikelihood
 from minivae.training.batches import check_pixels, choose_treatment, draw, scale_of, scales_of
 from minivae.training.checkpoint import SAVE_EVERY, Progress, Saver, restore
-from minivae.training.optim import Adam
+from minivae.optim import Adam
 from minivae.vae import VAE
 
 EVALUATION_SEED = 20131220      # binarises the test images and draws their eps: the same for every run
