@@ -166,3 +166,10 @@ def test_a_sequential_inside_a_sequential_is_unpacked(rng):
     inner = Sequential(Dense(4, 3, rng, F8), Tanh())
     outer = Sequential(inner, Dense(3, 2, rng, F8))
     assert [type(layer) for layer in outer.layers] == [Dense, Tanh, Dense] and list(outer.params) == ["0.W", "0.b", "2.W", "2.b"]
+
+
+def test_the_priors_backward_refuses_weights_of_another_length(rng):
+    latent = GaussianLatent()
+    latent.log_prior(rng.standard_normal((5, 2)))
+    with pytest.raises(ValueError, match="dlog_pz must have shape"):
+        latent.log_prior_backward(np.ones(1))              # NumPy alone would spread the one weight over all rows
