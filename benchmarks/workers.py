@@ -71,14 +71,16 @@ class Floor:
         self.shapes = pairs + list(zip(dec[:-1], dec[1:]))
 
     def stepper(self, batches):
+        from minivae.layers import times_transpose
+
         B, rng, products = len(batches[0]), np.random.default_rng(0), []
         new = lambda *shape: rng.standard_normal(shape, np.float32)
         for i, (a, b) in enumerate(self.shapes):
             x, W, dy = new(B, a), new(a, b), new(B, b)
-            products += [(x, W, new(B, b)), (x.T, dy, new(a, b))] + ([(dy, W.T, new(B, a))] if i else [])
+            products += [(np.matmul, x, W, new(B, b)), (np.matmul, x.T, dy, new(a, b))] + ([(times_transpose, dy, W, new(B, a))] if i else [])
         def step():
-            for a, b, out in products:
-                np.matmul(a, b, out=out)
+            for product, a, b, out in products:
+                product(a, b, out)
         return step
 
 

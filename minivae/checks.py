@@ -15,7 +15,7 @@ from minivae import baselines, estimators
 from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent, sigmoid
 from minivae.gradcheck import FAIL, PASS, Node, Report, Row, check_layer, check_model, check_precision
 from minivae.latents import GaussianLatent
-from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
+from minivae.layers import FEW_ROWS, Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.optim import Adam
 from minivae.vae import VAE
@@ -31,11 +31,11 @@ def _shaken(node, rng):
     return node
 
 
-def _layer(make: Callable, width: int = D, spread: float = 1.0) -> Callable[[int], Report]:
+def _layer(make: Callable, width: int = D, spread: float = 1.0, rows: int = B) -> Callable[[int], Report]:
     def check(seed: int) -> Report:
         rng = np.random.default_rng(seed)
         layer = _shaken(make(rng), rng)
-        return check_layer(layer, spread * rng.standard_normal((B, width)), rng=rng)
+        return check_layer(layer, spread * rng.standard_normal((rows, width)), rng=rng)
 
     return check
 
@@ -452,6 +452,7 @@ def _nvil(seed: int) -> Report:
 CHECKS: dict[str, Callable[[int], Report]] = {
     "Dense": _layer(lambda rng: Dense(D, H, rng, F8)),
     "Dense.square": _layer(lambda rng: Dense(H, H, rng, F8), width=H),
+    "Dense.many_rows": _layer(lambda rng: Dense(2, 1, rng, F8), width=2, rows=FEW_ROWS + 1),
     "ReLU": _layer(lambda rng: ReLU()),
     "Tanh": _layer(lambda rng: Tanh()),
     "Sigmoid": _layer(lambda rng: Sigmoid(), spread=2),

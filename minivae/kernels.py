@@ -30,6 +30,14 @@ def kernel(function):
         return njit(**OPTIONS)(function)
 
 
+def aligned_zeros(shape, dtype):
+    """np.zeros, begun at a multiple of 64 bytes: no vector of a kernel then lies across two cache lines."""
+    bytes_wanted = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(bytes_wanted + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + bytes_wanted].view(dtype).reshape(shape)
+
+
 # --- e^v and its relatives in float32 ------------------------------------------------------------
 #
 # Numba calls the C library once per number, which no compiler can vectorise.  These have no branch and no call:

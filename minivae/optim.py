@@ -16,8 +16,8 @@ class Adam:
 
     def __init__(self, named_params: Iterable, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, adam_eps: float = 1e-8):
         self.lr, self.beta1, self.beta2, self.adam_eps, self.t = lr, beta1, beta2, adam_eps, 0
-        self.slots = {name: (p.reshape(-1), g.reshape(-1), np.zeros(p.size, p.dtype), np.zeros(p.size, p.dtype))
-                      for name, p, g in named_params}
+        zeros = kernels.aligned_zeros
+        self.slots = {name: (p.reshape(-1), g.reshape(-1), zeros(p.size, p.dtype), zeros(p.size, p.dtype)) for name, p, g in named_params}
 
     def step(self) -> None:
         """Move every parameter once, in place, by the gradients that stand in the layers now."""

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from minivae.latents import GaussianLatent
-from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
+from minivae.layers import FEW_ROWS, Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh, times_transpose
 from minivae.likelihoods import LOGVAR_FLOOR, BernoulliLikelihood, GaussianLikelihood
+from minivae.optim import Adam
+from minivae.vae import VAE
 
 from conftest import JIT
 
@@ -129,6 +131,22 @@ def test_backward_refuses_a_gradient_of_the_wrong_shape(name, rng):
     layer.forward(np.ones((3, 4)))
     with pytest.raises(ValueError, match=r"must have shape \(3, 4\), got \(2, 4\)"):
         layer.backward(np.ones((2, 4)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, F8])
+@pytest.mark.parametrize("n", [1, 20, FEW_ROWS, FEW_ROWS + 1])
+def test_times_transpose_is_the_product_for_few_rows_and_for_many(n, dtype, rng):
+    a, W, out = rng.standard_normal((n, 30)), rng.standard_normal((40, 30)), np.empty((n, 40), dtype)
+    times_transpose(a.astype(dtype), W.astype(dtype), out)
+    # 30 products a sum, none above 20 in size: each rounding is below eps / 2 of the running sum
+    np.testing.assert_allclose(out, a @ W.T, rtol=0, atol=30 * 20 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, F8])
+def test_parameters_gradients_and_moments_begin_at_multiples_of_64_bytes(dtype, rng):
+    vae = VAE.mlp(7, [5], 3, rng=rng, dtype=dtype)
+    for name, *arrays in vae.named_params():
+        assert not any(a.ctypes.data % 64 for a in (*arrays, *Adam([(name, *arrays)]).slots[name])), name
 
 
 def test_dense_starts_between_the_glorot_bounds_with_zero_biases(rng):
