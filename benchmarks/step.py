@@ -47,18 +47,22 @@ class Contestant:
         self.process.wait()
 
 
-def side_by_side(team, rounds, percentile, **question):
-    """{name: ms}, the contestants taking turns; who cannot take part is left out.  Percentile 50 is the median."""
-    times, out = {name: [] for name in team}, set()
+def side_by_side(team, rounds, percentile, questions):
+    """{title: {name: ms}}: in every round each question goes to each contestant in turn; who cannot take part is left out.
+
+    So a slow spell of the machine meets all alike.  Percentile 50 is the median.
+    """
+    times, out = {title: {name: [] for name in team} for title in questions}, set()
     for _ in range(rounds):
-        for name in [name for name in team if name not in out]:
-            answer = team[name].ask(**question)
-            if "missing" in answer:
-                out.add(name)
-            else:
-                times[name] += answer["ms"]
+        for title, question in questions.items():
+            for name in [name for name in team if name not in out]:
+                answer = team[name].ask(**question)
+                if "missing" in answer:
+                    out.add(name)
+                else:
+                    times[title][name] += answer["ms"]
     at = lambda ms: quantiles(ms, n=100, method="inclusive")[percentile - 1] if len(ms) > 1 else ms[0]
-    return {name: at(ms) for name, ms in times.items() if ms}
+    return {title: {name: at(ms) for name, ms in found.items() if ms} for title, found in times.items()}
 
 
 def fresh(name, question, env=None):
@@ -98,12 +102,13 @@ def fastest(times):
 
 def measure(peers, quick, rows=60_000, percentile=50, log=print):
     """All rows of the table, the times of every contestant, and the scaling curves."""
-    table, every = [], {}
+    table = []
     rounds, n = (3, 5) if quick else (15, 20)
     team = {name: Contestant(name) for name in ["minivae", "products", *peers]}
     try:
+        every = side_by_side(team, rounds, percentile, {title: dict(task="steps", net=net, batch=batch, n=n) for title, net, batch, *_ in STEPS})
         for title, net, batch, must, aim in STEPS:
-            every[title] = times = side_by_side(team, rounds, percentile, task="steps", net=net, batch=batch, n=n)
+            times = every[title]
             log(title, {name: round(ms, 3) for name, ms in times.items()})
             name, theirs = fastest(times)
             table.append(row(f"step, {title}, ms", times["minivae"], name, theirs, must, aim, theirs / times["minivae"]))
@@ -120,16 +125,17 @@ def measure(peers, quick, rows=60_000, percentile=50, log=print):
             ratios.append(2 * epochs[-1] / (bare[-2] + bare[-1]))
         table.append(row("epoch by fit / its bare steps, ms", median(epochs), "bare steps", median(bare), 1.15, 1.05, median(ratios), at_most=True))
         torch = [name for name in peers if name == "PyTorch eager"]
-        found = side_by_side({name: team[name] for name in ["minivae", *torch]}, 1 if quick else 3, percentile, task="log_px", net=DEEP,
-                             rows=5 if quick else 200, samples=200 if quick else 5000)
+        question = dict(task="log_px", net=DEEP, rows=5 if quick else 200, samples=200 if quick else 5000)
+        found = side_by_side({name: team[name] for name in ["minivae", *torch]}, 1 if quick else 3, percentile, {"log p(x)": question})["log p(x)"]
         name, theirs = fastest(found)
         table.append(row("log p(x) by importance sampling, ms", found["minivae"], name, theirs, 1.2, 1.4, theirs / found["minivae"]))
-        scaling = {}
         runners = {name: one for name, one in team.items() if name != "PyTorch compiled"}         # it would compile anew for every size
-        for batch in (1, 16, 256) if quick else [2**k for k in range(13)]:
-            times = side_by_side(runners, 2 if quick else 4, percentile, task="steps", net=SMALL, batch=batch, n=3 if quick else 8, warm=5)
-            scaling[batch] = {name: 1e3 * ms / batch for name, ms in times.items()}             # us per image
-            log("batch", batch, {name: round(us, 1) for name, us in scaling[batch].items()})
+        sizes = (1, 16, 256) if quick else [2**k for k in range(13)]
+        found = side_by_side(runners, 2 if quick else 6, percentile,
+                             {batch: dict(task="steps", net=SMALL, batch=batch, n=3 if quick else 6, warm=5) for batch in sizes})
+        scaling = {batch: {name: 1e3 * ms / batch for name, ms in times.items()} for batch, times in found.items()}       # us per image
+        for batch, times in scaling.items():
+            log("batch", batch, {name: round(us, 1) for name, us in times.items()})
     finally:
         for contestant in team.values():
             contestant.close()

@@ -4,6 +4,7 @@ python -m benchmarks.workers NAME reads JSON lines {"task", ...} and answers eac
 A step is forward, backward, Adam and the noise; float32; the same rows in the same order for everyone.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import numpy as np
 D = 784
 
 
+@functools.cache
 def images(n, grey=False):
     """n synthetic pictures, a fifth of the pixels lit and the rim black, as in MNIST."""
     rng = np.random.default_rng(0)
