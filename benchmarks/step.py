@@ -68,11 +68,14 @@ def side_by_side(team, rounds, percentile, questions):
 def fresh(name, question, env=None):
     """(seconds from the start of a new process to its answer, its peak RSS in MB); None when it cannot."""
     start = perf_counter()
-    process = subprocess.run([sys.executable, "-m", "benchmarks.workers", name], input=json.dumps(question) + "\n", capture_output=True,
-                             text=True, env={**os.environ, **(env or {})})
-    seconds = perf_counter() - start
-    answer = json.loads(process.stdout) if process.stdout else {"missing": process.stderr[-200:]}
-    return None if "missing" in answer else (seconds, answer["rss"])
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.workers", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(env or {})})
+    print(json.dumps(question), file=process.stdin, flush=True)
+    answer = process.stdout.readline()
+    seconds = perf_counter() - start                                # what the process needs to end is not counted
+    process.communicate()
+    found = json.loads(answer) if answer else {"missing": "no answer"}
+    return None if "missing" in found else (seconds, found["rss"])
 
 
 def machine():
