@@ -61,7 +61,7 @@ def show(results: dict) -> None:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(TRAININGS), metavar="NAME", help=f"of {', '.join(TRAININGS)}; all by default")
-    parser.add_argument("--passes", type=int, default=PASSES)
+    parser.add_argument("--passes", type=int, default=PASSES, help="over the training images, %(default)s by default")
     parser.add_argument("--images", type=int, default=10_000, help="test images to judge")
     parser.add_argument("--samples", type=int, default=5000, help="draws of z for each")
     parser.add_argument("--out", type=Path, default=Path("runs/mnist-benchmark"), help="where the checkpoints are")
