@@ -3,12 +3,16 @@
 import argparse
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 os.environ["SCIPY_ARRAY_API"] = "1"     # before SciPy is imported: one of scikit-learn's checks skips without it
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:      # so a shell starts its jobs in the background; the tests of Ctrl-C want it as a terminal has it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
 
