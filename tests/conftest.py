@@ -11,7 +11,8 @@ import pytest
 
 os.environ["SCIPY_ARRAY_API"] = "1"     # before SciPy is imported: one of scikit-learn's checks skips without it
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:      # so a shell starts its jobs in the background; the tests of Ctrl-C want it as a terminal has it
+# a shell starts its background jobs with Ctrl-C ignored; the tests of it want it as a terminal has it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") != "1"
