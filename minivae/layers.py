@@ -13,7 +13,7 @@ import numpy as np
 
 from minivae import kernels
 
-FEW_ROWS = 48
+FEW_ROWS = 48       # up to here times_transpose takes the other way; measured with OpenBLAS, for layers of 20 to 784 units
 
 
 class Layer:

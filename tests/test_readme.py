@@ -95,7 +95,7 @@ def test_the_table_of_faults_is_the_recorded_one():
 
 
 def test_the_digits_run_of_the_readme_can_be_had_again():
-    """The default recipe, in this process; other BLAS builds round otherwise, and training amplifies that: 0.3 nats of room."""
+    """The default recipe, in this process, with the command's seeds; four of OpenBLAS's instruction sets end within 0.023 nats of each other."""
     from minivae import VAE, fit, load_data
     from minivae.cli import RECIPES
 
@@ -107,7 +107,7 @@ def test_the_digits_run_of_the_readme_can_be_had_again():
     assert 60 in shown and 1 in shown
     recipe, data = RECIPES["digits"], load_data("digits")
     vae = VAE.mlp(64, recipe["hidden"], recipe["latent"], activation=recipe["activation"], rng=0)
-    history = fit(vae, data.x_train, X_test=data.x_test, epochs=epochs, batch_size=recipe["batch_size"], lr=recipe["lr"], rng=0)
+    history = fit(vae, data.x_train, X_test=data.x_test, epochs=epochs, batch_size=recipe["batch_size"], lr=recipe["lr"], rng=[0, 1])
     row = history[-1]
-    assert [row["loss"], row["recon"], row["kl"], row["test_elbo"]] == pytest.approx(shown[epochs], abs=0.3)
+    assert [row["loss"], row["recon"], row["kl"], row["test_elbo"]] == pytest.approx(shown[epochs], abs=0.05)          # twice that, and what rounding to the digits shown takes
     assert evaluate(vae, data.x_test)["elbo"] == row["test_elbo"]
