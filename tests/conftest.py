@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import signal
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,14 @@ def mnist_dir():
 @pytest.fixture
 def rng():
     return np.random.default_rng(20131220)
+
+
+@contextmanager
+def folder_of_images(tmp_path_factory, name):
+    """Work for a while in a new folder that holds mine.npy, 30 images of 5x4 pixels."""
+    with chdir(tmp_path_factory.mktemp(name)):
+        np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
+        yield Path.cwd()
 
 
 def small_run(folder, **changed):

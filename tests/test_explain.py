@@ -19,7 +19,7 @@ from minivae.latents import GaussianLatent
 from minivae.model import ACTIVATIONS
 from minivae.training.loop import NonFiniteError
 
-from conftest import JIT, small_run
+from conftest import JIT, folder_of_images, small_run
 
 GAUSSIAN = {name: estimator for name, estimator in estimators.ESTIMATORS.items() if not estimator.antithetic}
 ALL = pytest.mark.parametrize("estimator", GAUSSIAN.values(), ids=list(GAUSSIAN))
@@ -181,12 +181,9 @@ def test_what_cannot_be_traced_is_refused_in_one_line():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder with two runs of a small model on 5x4 pixels."""
-    here, old = tmp_path_factory.mktemp("explain"), os.getcwd()
-    os.chdir(here)
-    np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
-    small_run("runs/mine")
-    small_run("runs/mine-2", beta=2.0)
-    os.chdir(old)
+    with folder_of_images(tmp_path_factory, "explain") as here:
+        small_run("runs/mine")
+        small_run("runs/mine-2", beta=2.0)
     return here
 
 

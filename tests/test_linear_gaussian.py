@@ -424,6 +424,7 @@ def test_a_linear_vae_trained_by_fit_reaches_the_closed_form_log_likelihood():
     assert untrained < log_p_best - 20
     assert elbo < log_p < log_p_best                        # a bound, and a maximum
     assert log_p_best - elbo < 0.01
-    assert dec.s2 == pytest.approx(best.s2, rel=0.03)       # log p is flat at its top: with 4 residuals 0.01 nats less allow sqrt(0.01) = 10 %
+    # 0.78 % in four builds of OpenBLAS; log p is flat at its top, where 0.01 nats less allow 10 %
+    assert dec.s2 == pytest.approx(best.s2, rel=0.01)
     span = np.linalg.svd(dec.W, full_matrices=False)[0].T @ np.linalg.svd(best.W, full_matrices=False)[0]
     assert np.linalg.svd(span)[1].min() > 0.999             # cosines of the angles between the two principal planes

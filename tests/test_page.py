@@ -1,7 +1,6 @@
 """The page: its numbers are the recorded ones, it is valid, it needs no network, and in a browser it does what it says."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from browser import Browser, missing
-from conftest import JIT, skip, small_run
+from conftest import JIT, folder_of_images, skip, small_run
 from minivae import VAE, estimators
 from minivae.cli import main
 from minivae.data import Data
@@ -28,17 +27,14 @@ HOSTILE = "<img src=x onerror=alert(1)> & \"'</script>"     # a run's name may b
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     """A folder with a run on 5x4 pixels, one whose beta is 2, one with a hostile name, one with a NaN, and the page of each."""
-    here, old = tmp_path_factory.mktemp("page"), os.getcwd()
-    os.chdir(here)
-    np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
-    small_run("plain")
-    small_run(HOSTILE.replace("/", ""), beta=2.0, likelihood="gaussian")
-    vae = small_run("broken")
-    vae.to_mu.params["W"][0, 0] = np.nan
-    vae.save("broken/model.npz")
-    found = [main(["explain", run, "--image", "1", "--out", f"{name}.html"])
-             for run, name in (("plain", "plain"), (HOSTILE.replace("/", ""), "hostile"), ("broken", "broken"))]
-    os.chdir(old)
+    with folder_of_images(tmp_path_factory, "page") as here:
+        small_run("plain")
+        small_run(HOSTILE.replace("/", ""), beta=2.0, likelihood="gaussian")
+        vae = small_run("broken")
+        vae.to_mu.params["W"][0, 0] = np.nan
+        vae.save("broken/model.npz")
+        found = [main(["explain", run, "--image", "1", "--out", f"{name}.html"])
+                 for run, name in (("plain", "plain"), (HOSTILE.replace("/", ""), "hostile"), ("broken", "broken"))]
     linear, x = VAE.mlp(20, [], 2, likelihood=GaussianLikelihood("per_pixel"), rng=0), np.random.default_rng(1).random((5, 20), dtype=np.float32)
     subject = subject_of(linear, Data("own", x, x, (5, 4), None, "no file"), 0, "a linear one", "none", 1e-3)
     (here / "linear.html").write_text(render(contents(subject)))
