@@ -18,7 +18,7 @@ import numpy as np
 from minivae import VAE, DiscreteVAE, check_model, estimators
 from minivae.discrete import ConcreteLatent
 from minivae.likelihoods import GaussianLikelihood
-from minivae.museum import FAULTS, catch, planted
+from minivae.gradcheck.museum import FAULTS, catch, planted
 
 K, B, D, Z = 3, 5, 7, 2
 MODELS = {

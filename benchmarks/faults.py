@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from minivae import VAE
-from minivae.archive import ArchiveError, previous
-from minivae.training import checkpoint
-from minivae.training.checkpoint import CheckpointError, Progress, Saver
+from minivae.saving.archive import ArchiveError, previous
+from minivae.saving import checkpoint
+from minivae.saving.checkpoint import CheckpointError, Progress, Saver
 from minivae.optim import Adam
 
 RIGHT, REFUSED, TRACEBACK, WRONG = "loads right", "refused in one line", "traceback", "silently wrong"

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from minivae import VAE, estimators, fit, load_data
-from minivae.archive import write_whole
-from minivae.training.batches import draw, scales_of
+from minivae.saving.archive import write_whole
+from minivae.pixels import scales_of
+from minivae.training.batches import draw
 from minivae.training.loop import EVALUATION_SEED
 from minivae.training.metrics import ACTIVE, measure
 

@@ -73,7 +73,7 @@ class Floor:
         self.shapes = pairs + list(zip(dec[:-1], dec[1:]))
 
     def stepper(self, batches):
-        from minivae.layers import times_transpose
+        from minivae.kernels import times_transpose
 
         B, rng, products = len(batches[0]), np.random.default_rng(0), []
         new = lambda *shape: rng.standard_normal(shape, np.float32)

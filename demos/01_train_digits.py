@@ -33,7 +33,7 @@ for row in history[:: max(1, epochs // 6)] + history[-1:]:
 # ## What it learned
 
 # %%
-from minivae import plots  # noqa: E402  (matplotlib, only now that it is wanted)
+from minivae.app import plots  # noqa: E402  (matplotlib, only now that it is wanted)
 
 out.mkdir(parents=True, exist_ok=True)
 plots.samples(vae.sample(100, rng=0), data.image_shape, out / "samples.png")

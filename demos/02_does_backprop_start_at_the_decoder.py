@@ -88,7 +88,8 @@ def kl_only(t):
     return elbo(t)._replace(decoder=np.zeros_like(t.log_px))
 
 
-recon_only.objective = kl_only.objective = elbo.objective
+for wires in (recon_only, kl_only):
+    estimators.estimator(elbo.objective)(wires)
 parts = {}
 for estimator in (elbo, recon_only, kl_only):
     vae.estimator = estimator

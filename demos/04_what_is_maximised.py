@@ -207,8 +207,8 @@ print(f"""
 # ## The picture
 
 # %%
-from minivae import plots  # noqa: E402  (matplotlib, only now that it is wanted)
-from minivae.plots import BLUE, GREY, ORANGE, plt  # noqa: E402
+from minivae.app import plots  # noqa: E402  (matplotlib, only now that it is wanted)
+from minivae.app.plots import BLUE, GREY, ORANGE, plt  # noqa: E402
 
 out.mkdir(parents=True, exist_ok=True)
 with plt.rc_context(plots.STYLE):

@@ -115,7 +115,7 @@ def wires(path, score, baseline=True):
         weight = scored.score if baseline else t.log_px / t.log_px.size
         return pathwise._replace(path=path * pathwise.path, score=score * weight)
 
-    estimator.objective = estimators.analytic_elbo
+    estimators.estimator(estimators.analytic_elbo)(estimator)
     return estimator
 
 
@@ -126,7 +126,7 @@ def averaged(estimator, weights):
         w, factor = estimator(t), weights * len(weights) / IMAGES
         return w._replace(decoder=w.decoder * factor, score=w.score * factor, kl=w.kl * factor)
 
-    expectation.objective = estimator.objective
+    estimators.estimator(estimator.objective)(expectation)
     return expectation
 
 
@@ -315,8 +315,8 @@ print(f"""
 # ## The picture
 
 # %%
-from minivae import plots  # noqa: E402  (matplotlib, only now that it is wanted)
-from minivae.plots import BLUE, GREY, ORANGE, plt  # noqa: E402
+from minivae.app import plots  # noqa: E402  (matplotlib, only now that it is wanted)
+from minivae.app.plots import BLUE, GREY, ORANGE, plt  # noqa: E402
 
 DARK = "#2d3748"
 out.mkdir(parents=True, exist_ok=True)

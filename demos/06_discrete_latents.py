@@ -202,8 +202,8 @@ print(f"""
 # ## The picture
 
 # %%
-from minivae import plots  # noqa: E402  (matplotlib, only now that it is wanted)
-from minivae.plots import BLUE, GREY, ORANGE, plt  # noqa: E402
+from minivae.app import plots  # noqa: E402  (matplotlib, only now that it is wanted)
+from minivae.app.plots import BLUE, GREY, ORANGE, plt  # noqa: E402
 
 DARK, GREEN = "#2d3748", "#2f855a"
 COLOR = {"REINFORCE": GREY, "running mean": "#b7791f", "NVIL": ORANGE, "leave-one-out": "#4299e1", "DisARM": BLUE,

@@ -12,6 +12,8 @@ _HOMES = {
     "VAE": "minivae.vae",
     "DiscreteVAE": "minivae.discrete",
     "fit": "minivae.training.loop",
+    "load": "minivae.saving.model_file",
+    "save": "minivae.saving.model_file",
     "load_data": "minivae.data",
     "VAEEstimator": "minivae.sklearn_api",
     "check_layer": "minivae.gradcheck",

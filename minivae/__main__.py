@@ -1,5 +1,5 @@
 """`python -m minivae` is `minivae`."""
 
-from minivae.cli import main
+from minivae.app.cli import main
 
 raise SystemExit(main())

@@ -1,16 +1,16 @@
 """Baselines: what a score-function estimator takes off f before it weighs grad log q with it.
 
-E_q[b grad log q] = 0 for every b that does not depend on z, so b changes the variance and not the
-mean.  A model's baseline is called as baseline(f, x), with f (K, B) in nats and x (B, D), and returns
-f less b, (K, B).  Those without a memory are functions: `none`, and `others` of estimators.py.  Those
-with one are classes, and keep two things apart:
+E_q[b grad log q] = 0 for every b that does not depend on z, so b changes the variance of the
+gradient and not its mean.  A model calls its baseline in two places:
 
-    baseline(f, x)      uses what PAST steps have taught, and remembers f and x
-    baseline.update()   learns from them; the training loop calls it once a step, after backward
+    baseline(f, x)      gives f less b; b comes from PAST steps, or from the other samples
+    baseline.update()   learns from the last call; the training loop asks once a step, after backward
 
-A value that has already seen the present f depends on the present z: at batch one RunningMean would then
-scale the gradient, at step t by (decay - decay^t) / (1 - decay^t), before long by its decay.  `state` and
-`restore` are the memory as arrays, so that a model that is saved and loaded goes on exactly where it stood.
+They are apart because a value that has already seen the present f depends on the present z.  At batch
+one RunningMean would then scale the gradient, at step t by (decay - decay^t) / (1 - decay^t), before
+long by its decay.
+
+Shapes: f (K, B) in nats, x (B, D), b (B,) or (K, B).
 """
 
 import numpy as np
@@ -20,35 +20,62 @@ from minivae.layers import Dense, Sequential, Tanh
 from minivae.optim import Adam
 
 
-def none(f: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """f as it is."""
-    return f
+class Baseline:
+    """What a model asks of a baseline.  This one takes nothing off and remembers nothing."""
+
+    name = "none"
+    settings: dict = {}         # what its class is called with, for a file
+
+    def __call__(self, f: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """f : (K, B), x : (B, D)  ->  f less the baseline : (K, B)."""
+        return f
+
+    def update(self) -> None:
+        """Learn from the last call, once."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The memory, as arrays: a model that is saved and loaded goes on where it stood."""
+        return {}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take up a memory that `state` gave."""
 
 
-def _taken(seen: tuple | None, name: str) -> tuple:
-    if seen is None:
-        raise RuntimeError(f"{name}.update called without a forward of a score-function estimator before it")
-    return seen
+class Others(Baseline):
+    """b = the mean of f over the image's other samples, 0 at K = 1.  The baseline of every model.
+
+    Source: Kool et al. (2019), "Buy 4 REINFORCE samples, get a baseline for free", section 3.
+    """
+
+    name = "others"
+
+    def __call__(self, f: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """f : (K, B), x : (B, D)  ->  f - mean of the others : (K, B)."""
+        return others(f, x)
 
 
-class RunningMean:
-    """b = mean / (1 - decay^t), an exponential average of the batch means of f of the t past steps, 0 before the first.
+class RunningMean(Baseline):
+    """b = mean / (1 - decay^t): an average of the batch means of f over the t past steps.
 
-    mean = decay * mean + (1 - decay) * mean(f).  The division frees it of its start at 0.
+    mean = decay * mean + (1 - decay) * mean(f), and b = 0 before the first step.  The division frees
+    it of its start at 0.
     Source: Williams (1992), who calls it reinforcement comparison; the division is Kingma & Ba's (2015), section 3.
 
     Parameters
     ----------
-    decay : float, 0 <= decay < 1
+    decay : float, 0 <= decay < 1; ValueError otherwise
     """
 
+    name = "running-mean"
+
     def __init__(self, decay: float = 0.9):
-        self.settings = {"decay": _checked_decay(decay)}
+        self.settings = {"decay": _check_decay(decay)}
         self.decay, self.mean, self.steps, self.seen = decay, 0.0, 0, None
 
     def value(self, x: np.ndarray) -> np.ndarray:
         """x : (B, D)  ->  b : (B,), nats, from past steps only."""
-        return np.full(len(x), self.mean / (1 - self.decay**self.steps) if self.steps else 0.0)
+        b = self.mean / (1 - self.decay**self.steps) if self.steps else 0.0
+        return np.full(len(x), b)
 
     def __call__(self, f: np.ndarray, x: np.ndarray) -> np.ndarray:
         """f : (K, B), x : (B, D)  ->  f - b : (K, B)."""
@@ -57,7 +84,7 @@ class RunningMean:
 
     def update(self) -> None:
         """Learn from the last call, once."""
-        (f,), self.seen = _taken(self.seen, "RunningMean"), None
+        (f,), self.seen = _check_seen(self.seen, "RunningMean"), None
         self.mean = self.decay * self.mean + (1 - self.decay) * float(f.mean(dtype=np.float64))
         self.steps += 1
 
@@ -70,14 +97,15 @@ class RunningMean:
         self.mean, self.steps = state["mean"].item(), state["steps"].item()
 
 
-class NVIL:
+class NVIL(Baseline):
     """(f - C(x) - c) / max(1, sqrt(v)): a baseline that depends on the image, and a scale.
 
     C is a network with one hidden layer, fitted by squared error: cost = mean_kn (f - C(x) - c)^2 / 2.
-    c and v are running averages of the mean and the variance of f - C(x) over past batches, both 0 at first.
-    The division shortens steps while f is wild; it is the same for all of a batch, so it rescales phi's
-    gradient and turns nothing, where all of that gradient comes from f.  An analytic KL would stay
-    undivided and weigh sqrt(v) times too much, so this baseline goes with the estimator `score` alone.
+    c and v are running averages, over past batches, of the mean and the variance of f - C(x); both
+    start at 0.  The division shortens steps while f is wild.  It is the same for all of a batch, so
+    it changes the length of phi's gradient and not its direction, where all of that gradient comes
+    from f.  An analytic KL would stay undivided and weigh sqrt(v) times too much, so this baseline
+    goes with the estimator `score` alone.
     Source: Mnih & Gregor (2014), arXiv:1402.0030, section 2.
 
     Parameters
@@ -90,11 +118,16 @@ class NVIL:
     dtype : float32 or float64, as the model
     """
 
-    def __init__(self, x_dim: int, hidden: int = 100, decay: float = 0.8, lr: float = 1e-3, rng=None, dtype=np.float32):
+    name = "nvil"
+
+    def __init__(self, x_dim: int, hidden: int = 100, decay: float = 0.8, lr: float = 1e-3,
+                 rng=None, dtype=np.float32):
         rng = np.random.default_rng(rng)
-        self.settings = {"hidden": int(hidden), "decay": _checked_decay(decay), "lr": float(lr)}
-        self.net = Sequential(Dense(x_dim, hidden, rng, dtype), Tanh(), Dense(hidden, 1, rng, dtype))
-        self.adam = Adam([(name, param, self.net.grads[name]) for name, param in self.net.params.items()], lr)
+        self.settings = {"hidden": int(hidden), "decay": _check_decay(decay), "lr": float(lr)}
+        self.net = Sequential(Dense(x_dim, hidden, rng, dtype), Tanh(),
+                              Dense(hidden, 1, rng, dtype))
+        named = [(name, p, self.net.grads[name]) for name, p in self.net.params.items()]
+        self.adam = Adam(named, lr)
         self.decay, self.c, self.v, self.seen = decay, 0.0, 0.0, None
 
     def value(self, x: np.ndarray) -> np.ndarray:
@@ -108,7 +141,7 @@ class NVIL:
 
     def update(self) -> None:
         """Learn from the last call, once: one step of Adam for C, then c and v."""
-        (f, x), self.seen = _taken(self.seen, "NVIL"), None
+        (f, x), self.seen = _check_seen(self.seen, "NVIL"), None
         residual = f - self.value(x)                       # (K, B)
         self.net.backward(self.backward(residual), input_grad=False)
         self.adam.step()
@@ -125,48 +158,57 @@ class NVIL:
 
     def state(self) -> dict[str, np.ndarray]:
         """The memory, as arrays: C's weights, Adam's moments, c and v."""
-        return {"c": np.array([self.c]), "v": np.array([self.v]), **{f"C.{name}": p.copy() for name, p in self.net.params.items()},
-                **{f"adam.{name}": a for name, a in self.adam.state().items()}}
+        net = {f"C.{name}": p.copy() for name, p in self.net.params.items()}
+        adam = {f"adam.{name}": a for name, a in self.adam.state().items()}
+        return {"c": np.array([self.c]), "v": np.array([self.v]), **net, **adam}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Take up a memory that `state` gave."""
         self.c, self.v = state["c"].item(), state["v"].item()
         for name, param in self.net.params.items():
             param[...] = state[f"C.{name}"]
-        self.adam.restore({name.removeprefix("adam."): a for name, a in state.items() if name.startswith("adam.")})
+        self.adam.restore({name.removeprefix("adam."): a for name, a in state.items()
+                           if name.startswith("adam.")})
 
 
-def _checked_decay(decay: float) -> float:
+BASELINES = {kind.name: kind for kind in (Baseline, Others, RunningMean, NVIL)}
+
+
+def make(name: str, x_dim: int, rng=None, dtype=np.float32, **settings) -> Baseline:
+    """The baseline called `name`, for a model of D pixels; settings are those of its class.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline {name!r}; choose from {', '.join(BASELINES)}")
+    if name == "nvil":
+        return NVIL(x_dim, rng=rng, dtype=dtype, **settings)
+    return BASELINES[name](**settings)
+
+
+def check(baseline: Baseline, estimator) -> None:
+    """Raise ValueError where the estimator does not take this baseline."""
+    if not isinstance(baseline, Baseline):
+        raise ValueError(f"a baseline is one of {', '.join(BASELINES)}, or an object of "
+                         f"minivae.baselines; got {type(baseline).__name__}")
+    if not isinstance(baseline, Others) and not estimator.takes_baseline:
+        takers = " and ".join(name for name, known in ESTIMATORS.items() if known.takes_baseline)
+        raise ValueError(f"the estimator {estimator.__name__} takes no baseline of yours; "
+                         f"{takers} do")
+    if isinstance(baseline, NVIL) and estimator is ESTIMATORS["score_analytic_kl"]:
+        raise ValueError("the baseline nvil divides f by its spread, and the analytic KL of "
+                         "score_analytic_kl would stay undivided and weigh too much: take the "
+                         "estimator score")
+
+
+def _check_decay(decay: float) -> float:
     if not 0 <= decay < 1:
         raise ValueError(f"a baseline's decay must be a number from 0 to below 1, got {decay}")
     return float(decay)
 
 
-def check(baseline, estimator) -> None:
-    """Raise ValueError where the estimator does not take this baseline."""
-    if baseline is not others and not getattr(estimator, "takes_baseline", True):
-        takers = " and ".join(name for name, known in ESTIMATORS.items() if known.takes_baseline)
-        raise ValueError(f"the estimator {estimator.__name__} takes no baseline of yours; {takers} do")
-    if isinstance(baseline, NVIL) and estimator is ESTIMATORS["score_analytic_kl"]:
-        raise ValueError("the baseline nvil divides f by its spread, and the analytic KL of score_analytic_kl would stay undivided and weigh "
-                         "too much: take the estimator score")
-
-
-BASELINES = {"none": none, "others": others, "running-mean": RunningMean, "nvil": NVIL}
-
-
-def make(name: str, x_dim: int, rng=None, dtype=np.float32, **settings):
-    """The baseline called `name`, for a model of D pixels; settings are those of its class."""
-    if name not in BASELINES:
-        raise ValueError(f"unknown baseline {name!r}; choose from {', '.join(BASELINES)}")
-    if name == "nvil":
-        return NVIL(x_dim, rng=rng, dtype=dtype, **settings)
-    return RunningMean(**settings) if name == "running-mean" else BASELINES[name]
-
-
-def name_of(baseline) -> str:
-    """What `make` knows it by; ValueError for one that it does not know."""
-    for name, known in BASELINES.items():
-        if baseline is known or type(baseline) is known:
-            return name
-    raise ValueError(f"save knows the baselines {', '.join(BASELINES)}, not {getattr(baseline, '__name__', type(baseline).__name__)}")
+def _check_seen(seen: tuple | None, name: str) -> tuple:
+    if seen is None:
+        raise RuntimeError(f"{name}.update called without a forward of a score-function estimator "
+                           "before it")
+    return seen

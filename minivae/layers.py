@@ -13,8 +13,6 @@ import numpy as np
 
 from minivae import kernels
 
-FEW_ROWS = 48       # up to here times_transpose takes the other way; measured with OpenBLAS, for layers of 20 to 784 units
-
 
 class Layer:
     """What every node has: params and grads (same keys, same shapes) and one explicit cache.
@@ -29,6 +27,10 @@ class Layer:
         self._cache: dict[str, tuple] = {}
         self._buffers: dict[str, np.ndarray] = {}
 
+    def kink_inputs(self) -> np.ndarray | None:
+        """The inputs that the last forward compared with 0, of a layer whose slope jumps there."""
+        return None
+
     def _take(self, node: str = "forward") -> tuple:
         """What `node` kept for its backward; a second backward needs a second forward."""
         if node not in self._cache:
@@ -42,37 +44,6 @@ class Layer:
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self._buffers[name] = np.empty(shape, dtype)
         return array
-
-
-def rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
-    """`a` as contiguous rows of `shape` (None: any size) and dtype (None: its own); kernels check no bounds, so we do."""
-    a = np.asarray(a)
-    fits = len(a.shape) == len(shape)
-    if a.shape != shape:                               # else there is nothing to look for
-        for n, want in zip(a.shape, shape):
-            fits &= want is None or n == want
-    if not fits:
-        wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
-        raise ValueError(f"{name} must have shape {wanted}, got {a.shape}")
-    if dtype is None and a.dtype.char not in "fd":
-        raise ValueError(f"{name} must be float32 or float64, got {a.dtype}")
-    return np.ascontiguousarray(a, dtype)
-
-
-def sample_rows(a: np.ndarray, width: int | None, of: np.ndarray, name: str) -> np.ndarray:
-    """`a` as the rows of K samples for each row of `of`: (K*B, width), row k*B + n."""
-    a = rows(a, (None, width), None, name)
-    if len(of) == 0 or len(a) % len(of):
-        raise ValueError(f"{name} must hold K samples for each of the {len(of)} rows of the batch, got {len(a)} rows")
-    return a
-
-
-def times_transpose(a: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
-    """out = a @ W.T.  Of few rows as (W @ a.T).T, the same sums: OpenBLAS needs half the time, the way back included."""
-    if len(a) <= FEW_ROWS:
-        out[...] = (W @ a.T).T
-    else:
-        np.matmul(a, W.T, out=out)
 
 
 class Dense(Layer):
@@ -102,7 +73,7 @@ class Dense(Layer):
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n_in)  ->  y : (B, n_out)."""
         W, b = self.params["W"], self.params["b"]
-        x = rows(x, (None, W.shape[0]), W.dtype, "x of Dense")
+        x = as_rows(x, (None, W.shape[0]), W.dtype, "x of Dense")
         y = self._work("y", (len(x), W.shape[1]), W.dtype)
         np.matmul(x, W, out=y)                         # y = x @ W + b     (B, n_in) @ (n_in, n_out)
         kernels.add_bias(b, y)
@@ -118,13 +89,13 @@ class Dense(Layer):
         """
         (x,) = self._take()
         W = self.params["W"]
-        dy = rows(dy, (len(x), W.shape[1]), W.dtype, "dy of Dense")
+        dy = as_rows(dy, (len(x), W.shape[1]), W.dtype, "dy of Dense")
         np.matmul(x.T, dy, out=self.grads["W"])        # dW = x.T @ dy     (n_in, B) @ (B, n_out)
         kernels.sum_rows(dy, self.grads["b"])          # db = dy.sum(axis=0)
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
-        times_transpose(dy, W, dx)                     # dx = dy @ W.T     (B, n_out) @ (n_out, n_in)
+        kernels.times_transpose(dy, W, dx)             # dx = dy @ W.T     (B, n_out) @ (n_out, n_in)
         return dx
 
 
@@ -133,7 +104,7 @@ class ReLU(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n)  ->  y : (B, n)."""
-        x = rows(x, (None, None), None, "x of ReLU")
+        x = as_rows(x, (None, None), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
         kernels.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
         self._cache["forward"] = (x,)
@@ -142,13 +113,13 @@ class ReLU(Layer):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy : (B, n)  ->  dx : (B, n)."""
         (x,) = self._take()
-        dy = rows(dy, x.shape, x.dtype, "dy of ReLU")
+        dy = as_rows(dy, x.shape, x.dtype, "dy of ReLU")
         dx = self._work("dx", x.shape, x.dtype)
         kernels.relu_backward(x, dy, dx)               # dx = dy * (x > 0)
         return dx
 
     def kink_inputs(self) -> np.ndarray:
-        """The numbers whose zero is a kink, as the last forward saw them: a finite difference must not cross one."""
+        """x, as the last forward saw it: a finite difference must not cross 0."""
         return self._cache["forward"][0]
 
 
@@ -157,7 +128,7 @@ class Tanh(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n)  ->  y : (B, n)."""
-        x = rows(x, (None, None), None, "x of Tanh")
+        x = as_rows(x, (None, None), None, "x of Tanh")
         y = self._work("y", x.shape, x.dtype)
         kernels.tanh_forward(x, y)                     # y = tanh(x)
         self._cache["forward"] = (y,)
@@ -166,7 +137,7 @@ class Tanh(Layer):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy : (B, n)  ->  dx : (B, n)."""
         (y,) = self._take()
-        dy = rows(dy, y.shape, y.dtype, "dy of Tanh")
+        dy = as_rows(dy, y.shape, y.dtype, "dy of Tanh")
         dx = self._work("dx", y.shape, y.dtype)
         kernels.tanh_backward(y, dy, dx)               # dx = dy * (1 - y**2)
         return dx
@@ -177,7 +148,7 @@ class Sigmoid(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n)  ->  y : (B, n)."""
-        x = rows(x, (None, None), None, "x of Sigmoid")
+        x = as_rows(x, (None, None), None, "x of Sigmoid")
         y = self._work("y", x.shape, x.dtype)
         kernels.sigmoid_forward(x, y)                  # y = 1 / (1 + exp(-x))
         self._cache["forward"] = (y,)
@@ -186,7 +157,7 @@ class Sigmoid(Layer):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy : (B, n)  ->  dx : (B, n)."""
         (y,) = self._take()
-        dy = rows(dy, y.shape, y.dtype, "dy of Sigmoid")
+        dy = as_rows(dy, y.shape, y.dtype, "dy of Sigmoid")
         dx = self._work("dx", y.shape, y.dtype)
         kernels.sigmoid_backward(y, dy, dx)            # dx = dy * y * (1 - y)
         return dx
@@ -197,7 +168,7 @@ class Softplus(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n)  ->  y : (B, n)."""
-        x = rows(x, (None, None), None, "x of Softplus")
+        x = as_rows(x, (None, None), None, "x of Softplus")
         y = self._work("y", x.shape, x.dtype)
         kernels.softplus_forward(x, y)                 # y = logaddexp(0, x)
         self._cache["forward"] = (x,)
@@ -206,7 +177,7 @@ class Softplus(Layer):
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy : (B, n)  ->  dx : (B, n)."""
         (x,) = self._take()
-        dy = rows(dy, x.shape, x.dtype, "dy of Softplus")
+        dy = as_rows(dy, x.shape, x.dtype, "dy of Softplus")
         dx = self._work("dx", x.shape, x.dtype)
         kernels.softplus_backward(x, dy, dx)           # dx = dy / (1 + exp(-x))
         return dx
@@ -239,3 +210,35 @@ class Sequential(Layer):
             return dy
         first = self.layers[0]
         return first.backward(dy) if input_grad else first.backward(dy, input_grad=False)
+
+
+# --- what the nodes share: checks of shape and dtype -----------------------------------------------
+
+
+def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
+    """`a` as a contiguous array of `shape` (None: any size) and `dtype` (None: its own).
+
+    Kernels read whatever memory they are pointed at, so every node asks here first.
+    Raises ValueError for another shape, and for a dtype of its own that is no float32 or float64.
+    """
+    a = np.asarray(a)
+    if a.shape != shape:
+        fits = len(a.shape) == len(shape)
+        if not fits or any(want not in (None, n) for n, want in zip(a.shape, shape)):
+            wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
+            raise ValueError(f"{name} must have shape {wanted}, got {a.shape}")
+    if dtype is None and a.dtype.char not in "fd":
+        raise ValueError(f"{name} must be float32 or float64, got {a.dtype}")
+    return np.ascontiguousarray(a, dtype)
+
+
+def as_sample_rows(a: np.ndarray, width: int | None, of: np.ndarray, name: str) -> np.ndarray:
+    """`a` as the rows of K samples for each row of `of`: (K*B, width), row k*B + n.
+
+    Raises ValueError where the rows of `a` are no multiple of those of `of`.
+    """
+    a = as_rows(a, (None, width), None, name)
+    if len(of) == 0 or len(a) % len(of):
+        raise ValueError(f"{name} must hold K samples for each of the {len(of)} rows of the batch, "
+                         f"got {len(a)} rows")
+    return a

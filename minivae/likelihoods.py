@@ -8,7 +8,7 @@ decoder's output is judged against x[n].
 import numpy as np
 
 from minivae import kernels
-from minivae.layers import Layer, rows, sample_rows
+from minivae.layers import Layer, as_rows, as_sample_rows
 
 LOGVAR_FLOOR = -10.0     # a std of e^-5 = 0.0067: under two of 255 grey levels
 
@@ -41,8 +41,8 @@ class BernoulliLikelihood(Layer):
 
     def forward(self, logits: np.ndarray, x: np.ndarray) -> np.ndarray:
         """logits : (K*B, D), x : (B, D)  ->  log_px : (K*B,), nats."""
-        logits = sample_rows(logits, x.shape[1], x, "logits")
-        x = rows(x, x.shape, logits.dtype, "x")
+        logits = as_sample_rows(logits, x.shape[1], x, "logits")
+        x = as_rows(x, x.shape, logits.dtype, "x")
         log_px = np.empty(len(logits), logits.dtype)
         residual = self._work("residual", logits.shape, logits.dtype)
         kernels.bernoulli_forward(logits, x, log_px, residual)    # log_px = (x*logits - logaddexp(0, logits)).sum(axis=1)
@@ -56,7 +56,7 @@ class BernoulliLikelihood(Layer):
         gradient is the residual x - sigmoid(l), times the row's weight.
         """
         (residual,) = self._take()
-        dlog_px = rows(dlog_px, (len(residual),), residual.dtype, "dlog_px")
+        dlog_px = as_rows(dlog_px, (len(residual),), residual.dtype, "dlog_px")
         kernels.scale_rows(dlog_px, residual)                     # dlogits = dlog_px[:, None] * residual, in place
         return residual
 
@@ -115,8 +115,8 @@ class GaussianLikelihood(Layer):
 
     def forward(self, out: np.ndarray, x: np.ndarray) -> np.ndarray:
         """out : (K*B, D), or (K*B, 2D) per pixel;  x : (B, D)  ->  log_px : (K*B,), nats."""
-        out = sample_rows(out, self.width(x.shape[1]), x, "out")
-        x = rows(x, x.shape, out.dtype, "x")
+        out = as_sample_rows(out, self.width(x.shape[1]), x, "out")
+        x = as_rows(x, x.shape, out.dtype, "x")
         mean, logvar, raw = self._split(out)
         log_px = np.empty(len(out), out.dtype)
         kernels.gaussian_forward(mean, logvar, x, log_px)  # -0.5 * ((x - mean)**2 * exp(-logvar) + logvar + log(2 pi)).sum(axis=1)
@@ -131,7 +131,7 @@ class GaussianLikelihood(Layer):
         raw:       d logvar / d raw = sigmoid(raw - floor); a shared one sums over rows and pixels.
         """
         mean, logvar, raw, x = self._take()
-        dlog_px = rows(dlog_px, (len(mean),), mean.dtype, "dlog_px")
+        dlog_px = as_rows(dlog_px, (len(mean),), mean.dtype, "dlog_px")
         D = mean.shape[1]
         dout = self._work("dout", (len(mean), 2 * D), mean.dtype)
         dmean, dlogvar = dout[:, :D], dout[:, D:]

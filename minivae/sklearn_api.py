@@ -7,7 +7,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from minivae.training.batches import choose_treatment, draw
+from minivae.pixels import choose_treatment
+from minivae.training.batches import draw
 from minivae.training.loop import check_data, fit
 from minivae.optim import Adam
 from minivae.vae import VAE

@@ -51,15 +51,15 @@ def folder_of_images(tmp_path_factory, name):
 
 def small_run(folder, **changed):
     """What `minivae train --data mine.npy` leaves in `folder`, but for the training and the pictures; the model."""
-    from minivae.cli import DEFAULTS, RECIPES
+    from minivae.app.cli import DEFAULTS, RECIPES
     from minivae.data import load_data
-    from minivae.run import Run
+    from minivae.app.train import Run
 
     settings = {**DEFAULTS, **RECIPES["own"], "data": "mine.npy", "hidden": [6], "latent": 3, **changed}
     Path(folder).mkdir(parents=True)
     run, rng = Run(load_data("mine.npy"), argparse.Namespace(**settings), lambda: Path(folder)), np.random.default_rng(1)
     for _, param, _ in run.vae.named_params():             # as if it had been trained: no bias is 0
         param += 0.3 * rng.standard_normal(param.shape, param.dtype)
-    run.vae.save(Path(folder) / "model.npz")
+    minivae.save(run.vae, Path(folder) / "model.npz")
     (Path(folder) / "config.json").write_text(json.dumps(run.config()))
     return run.vae

@@ -19,13 +19,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minivae import VAE, archive, fit
-from minivae.archive import ArchiveError, previous
-from minivae.cli import main
-from minivae.run import Run
-from minivae.signals import StopAsked
-from minivae.training import checkpoint
-from minivae.training.checkpoint import CheckpointError, Progress, Saver, Seldom
+import minivae
+from minivae import VAE, fit
+from minivae.saving import archive
+from minivae.saving.archive import ArchiveError, previous
+from minivae.app.cli import main
+from minivae.app.train import Run
+from minivae.app.signals import StopAsked
+from minivae.saving import checkpoint
+from minivae.saving.checkpoint import CheckpointError, Progress, Saver, Seldom
 from minivae.training.loop import NonFiniteError, Settings, evaluate
 from minivae.optim import Adam
 
@@ -155,7 +157,7 @@ def test_resuming_on_other_data_is_refused_though_one_pixel_differs(grey, tmp_pa
 
 
 def test_a_model_without_its_training_can_be_loaded_but_not_resumed(grey, tmp_path):
-    build().save(tmp_path / "model.npz")
+    minivae.save(build(), tmp_path / "model.npz")
     with pytest.raises(CheckpointError, match="it can be loaded, but not resumed"):
         train(build(), grey, resume=tmp_path / "model.npz")
 
@@ -163,7 +165,7 @@ def test_a_model_without_its_training_can_be_loaded_but_not_resumed(grey, tmp_pa
 def test_the_model_of_a_checkpoint_can_be_loaded(grey, tmp_path):
     vae = build("gaussian")
     train(vae, grey, checkpoint=tmp_path / "model.npz")
-    np.testing.assert_array_equal(VAE.load(tmp_path / "model.npz").sample(3, rng=0), vae.sample(3, rng=0))
+    np.testing.assert_array_equal(minivae.load(tmp_path / "model.npz").sample(3, rng=0), vae.sample(3, rng=0))
 
 
 def test_adam_goes_on_where_it_was(rng):
@@ -230,7 +232,7 @@ def test_training_stops_when_patience_ends_and_the_best_model_is_kept(rng, tmp_p
     held = [row["held_elbo"] for row in history]
     best = int(np.argmax(held)) + 1
     assert len(history) == best + 3 < 500                  # three epochs after the best one, no more
-    found = VAE.load(tmp_path / "best.npz")
+    found = minivae.load(tmp_path / "best.npz")
     for name, array in found.state().items():
         np.testing.assert_array_equal(array, kept[best][name], err_msg=name)
     order = np.random.default_rng(20131220).permutation(60)
@@ -278,7 +280,7 @@ def test_a_training_that_blows_up_leaves_its_last_save_and_its_best_model(grey, 
     with pytest.raises(NonFiniteError):
         train(vae, grey, checkpoint=tmp_path / "model.npz", patience=5, callback=sabotage)
     for name in ("model.npz", "best.npz"):
-        assert all(np.isfinite(a).all() for a in VAE.load(tmp_path / name).state().values())
+        assert all(np.isfinite(a).all() for a in minivae.load(tmp_path / name).state().values())
 
 
 # --- when it saves ----------------------------------------------------------------------------------
@@ -481,7 +483,7 @@ def test_a_model_described_falsely_is_refused_before_it_is_built(small, tmp_path
     path = tmp_path / "model.npz"
     path.write_bytes(forged(small[0], lambda h: change(h) and None))
     with pytest.raises(ArchiveError, match=message):
-        VAE.load(path)
+        minivae.load(path)
 
 
 @pytest.mark.parametrize("change, message", [
@@ -696,7 +698,7 @@ def test_a_run_with_patience_keeps_its_best_model_and_evaluate_judges_that(tmp_p
     assert lines[0] == "epoch,loss,recon,kl,test_elbo,held_elbo,beta,lr,seconds" and len(lines) - 1 < 300
     main(["evaluate", "r", "--eval-samples", "20"])
     assert "best.npz, the best one" in capsys.readouterr().out
-    VAE.load("r/model.npz").save("r/best.npz")
+    minivae.save(minivae.load("r/model.npz"), "r/best.npz")
     numbers = []
     for _ in range(2):
         main(["evaluate", "r", "--eval-samples", "20", "--json"])

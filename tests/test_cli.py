@@ -11,10 +11,11 @@ from time import sleep
 import numpy as np
 import pytest
 
+import minivae
 from minivae import VAE
-from minivae.cli import main
+from minivae.app.cli import main
 from minivae.data import load_data
-from minivae.run import Run, compile_kernels
+from minivae.app.train import Run, compile_kernels
 
 from conftest import JIT
 
@@ -46,7 +47,7 @@ def test_train_writes_the_run_folder_and_names_every_file(here, capsys):
     rows = history(here / "runs" / "digits")
     assert list(rows[0]) == ["epoch", "loss", "recon", "kl", "test_elbo", "beta", "lr", "seconds"] and [r["epoch"] for r in rows] == ["1", "2"]
     assert f"{float(rows[1]['loss']):.2f}" in out and f"{float(rows[1]['test_elbo']):.2f}" in out
-    assert VAE.load(here / "runs" / "digits" / "model.npz").sample(2).shape == (2, 64)
+    assert minivae.load(here / "runs" / "digits" / "model.npz").sample(2).shape == (2, 64)
 
 
 def test_a_run_is_never_written_over(here, mine):
@@ -138,7 +139,7 @@ def test_training_that_turns_non_finite_says_where_and_exits_with_3(here, mine, 
     err = capsys.readouterr().err
     assert err.splitlines()[-1].startswith("minivae: training turned non-finite in epoch ") and " first in " in err
     for path in (here / "r").glob("model.npz"):               # there is one if an epoch was whole
-        assert all(np.isfinite(p).all() for _, p, _ in VAE.load(path).named_params())
+        assert all(np.isfinite(p).all() for _, p, _ in minivae.load(path).named_params())
 
 
 # --- evaluate ---------------------------------------------------------------------------------------
@@ -222,7 +223,7 @@ def test_mnist_is_found_again_where_training_found_it(here, mnist_dir, monkeypat
                                   latent_kind="gaussian", temperature=0.5, baseline="others", warmup=0.0, decay=1.0, patience=None)
     (here / "r").mkdir()
     run = Run(load_data("mnist"), settings, lambda: here / "r")
-    run.vae.save("r/model.npz")                            # untrained: only where the data are found is of interest
+    minivae.save(run.vae, "r/model.npz")                            # untrained: only where the data are found is of interest
     (here / "r" / "config.json").write_text(json.dumps(run.config()))
     monkeypatch.delenv("MINIVAE_DATA")
     assert main([*EVALUATE, "r", "--images", "30"]) == 0
@@ -300,7 +301,7 @@ def test_the_main_job_with_no_arguments_from_a_cold_start(here, tmp_path):
 
 @pytest.mark.parametrize("seconds, says", [(0.0, False), (1.5, True)])
 def test_a_first_compilation_that_takes_over_a_second_is_announced(monkeypatch, capsys, seconds, says):
-    monkeypatch.setattr("minivae.run.fit", lambda *data, **settings: sleep(seconds))
+    monkeypatch.setattr("minivae.app.train.fit", lambda *data, **settings: sleep(seconds))
     settings = argparse.Namespace(likelihood="bernoulli", activation="relu", dtype="float32")
     compile_kernels(np.zeros((2, 4), bool), settings, "dynamic")
     assert ("compiling the kernels" in capsys.readouterr().err) == says

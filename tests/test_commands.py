@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from minivae import checks, doctor
-from minivae.cli import EXIT_CODES, main, parser
-from minivae.run import Run
+from minivae.gradcheck import suite as checks
+from minivae.app import doctor
+from minivae.app.cli import EXIT_CODES, main, parser
+from minivae.app.train import Run
 
 # what each command does in no time and succeeds with, and an error that it finds only after parsing; a new command belongs here
 QUICK = {

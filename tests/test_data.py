@@ -8,7 +8,8 @@ import pytest
 
 from minivae import load_data
 from minivae.data.idx import read_idx
-from minivae.training.batches import draw, is_grey, scale_of
+from minivae.pixels import is_grey, scale_of
+from minivae.training.batches import draw
 
 
 def test_digits_are_offline_and_their_split_never_changes():

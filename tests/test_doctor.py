@@ -8,8 +8,8 @@ import sys
 import numpy
 import pytest
 
-from minivae import doctor
-from minivae.cli import main
+from minivae.app import doctor
+from minivae.app.cli import main
 from minivae.data import published
 from minivae.data.published import PARTS
 

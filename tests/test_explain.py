@@ -11,7 +11,7 @@ import pytest
 
 import minivae
 from minivae import VAE, estimators
-from minivae.cli import main
+from minivae.app.cli import main
 from minivae.explain import subject
 from minivae.explain.subject import FEW, samples_of
 from minivae.explain.trace import nodes, trace

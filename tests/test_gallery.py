@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from minivae import VAE, gallery, plots
-from minivae.cli import main
+import minivae
+from minivae import VAE
+from minivae.app import gallery, plots
+from minivae.app.cli import main
 from minivae.discrete import DiscreteVAE
 from minivae.estimators import disarm
-from minivae.evaluation import open_run
-from minivae.run import Run
+from minivae.app.evaluate import open_run
+from minivae.app.train import Run
 
 QUICK = ["--data", "mine.npy", "--epochs", "1", "--hidden", "4", "--quiet"]
 
@@ -48,7 +50,7 @@ def is_png(path):
 @pytest.mark.parametrize("name", ["three", "two", "coins"])
 def test_samples_are_those_of_the_model_at_this_seed(name, tmp_path):
     assert main(["sample", f"runs/{name}", "--n", "7", "--seed", "3", "--npz", "--out", str(tmp_path)]) == 0
-    found, vae = read(tmp_path / "sample.npz"), VAE.load(f"runs/{name}/model.npz")
+    found, vae = read(tmp_path / "sample.npz"), minivae.load(f"runs/{name}/model.npz")
     assert np.array_equal(found["images"].reshape(7, 20), vae.sample(7, rng=3)) and found["images"].shape == (7, 5, 4)
     assert np.array_equal(vae.decode(found["z"]), vae.sample(7, rng=3)) and is_png(tmp_path / "sample.png")
     assert name != "coins" or set(np.unique(found["z"])) == {0, 1}
@@ -57,7 +59,7 @@ def test_samples_are_those_of_the_model_at_this_seed(name, tmp_path):
 @pytest.mark.parametrize("name", ["three", "coins"])
 def test_reconstructions_are_those_of_the_model_for_the_pixels_that_it_saw(name, tmp_path, capsys):
     assert main(["reconstruct", f"runs/{name}", "--npz", "--out", str(tmp_path / "a.png")]) == 0
-    found, vae = read(tmp_path / "a.npz"), VAE.load(f"runs/{name}/model.npz")
+    found, vae = read(tmp_path / "a.npz"), minivae.load(f"runs/{name}/model.npz")
     x = found["x"].reshape(4, 20)
     assert "4 of the 4 test images of mine" in capsys.readouterr().out and set(np.unique(x)) == {0, 1}          # drawn black or white
     assert np.array_equal(found["reconstruction"].reshape(4, 20), vae.reconstruct(x)) and is_png(tmp_path / "a.png")
@@ -75,7 +77,7 @@ def test_images_of_a_file_are_all_shown_be_they_one_and_a_split_is_kept(tmp_path
 
 def test_the_latent_of_two_dimensions_gets_a_manifold_whose_grid_has_even_probability(tmp_path):
     assert main(["latent", "runs/two", "--n", "1", "--npz", "--out", str(tmp_path)]) == 0
-    found, vae = read(tmp_path / "latent.npz"), VAE.load("runs/two/model.npz")
+    found, vae = read(tmp_path / "latent.npz"), minivae.load("runs/two/model.npz")
     side, z = gallery.SIDE, found["manifold_z"]
     even = (np.arange(side) + 0.5) / side
     assert np.allclose(ndtr(z[0, :, 0]), even, atol=1e-6) and np.allclose(ndtr(z[:, 0, 1]), even[::-1], atol=1e-6)     # float32 quantiles
@@ -127,7 +129,7 @@ def test_the_busiest_latent_is_above_and_of_many_only_some_are_shown(tmp_path, c
     monkeypatch.setattr(gallery, "MOST", 2)
     assert main(["latent", "runs/three", "--n", "2", "--npz", "--out", str(tmp_path)]) == 0
     assert "traversal the 2 busiest of 3 latents" in capsys.readouterr().out
-    found, vae = read(tmp_path / "latent.npz"), VAE.load("runs/three/model.npz")
+    found, vae = read(tmp_path / "latent.npz"), minivae.load("runs/three/model.npz")
     _, _, x = gallery._some_images(open_run("runs/three"), None, None, 500, 0)
     kl = vae.posterior(x)[1].mean(axis=0)
     assert found["traversal_dims"].tolist() == np.argsort(-kl)[:2].tolist() and found["traversal"].shape == (2, 11, 5, 4)
@@ -136,7 +138,7 @@ def test_the_busiest_latent_is_above_and_of_many_only_some_are_shown(tmp_path, c
 
 def test_the_newest_run_is_taken_and_its_best_model_where_there_is_one(tmp_path, capsys):
     best = Path("runs/coins/best.npz")
-    VAE.load("runs/three/model.npz").save(best)
+    minivae.save(minivae.load("runs/three/model.npz"), best)
     try:
         assert main(["sample", "--npz", "--n", "2", "--out", str(tmp_path)]) == 0
     finally:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minivae import VAE, check_layer, check_model, estimators
-from minivae.checks import CHECKS
-from minivae.cli import main
+from minivae.gradcheck.suite import CHECKS
+from minivae.app.cli import main
 from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Node, check_precision, romberg
 from minivae.layers import Dense, Layer, ReLU, Sequential, Tanh
 

@@ -192,8 +192,8 @@ def sampled_kl_alone(t):
     return estimators.elbo_mc(t)._replace(decoder=np.zeros_like(t.log_px))
 
 
-kl_alone.objective = lambda t: (-t.beta * t.kl, t.kl)
-sampled_kl_alone.objective = lambda t: (-t.beta * estimators.sampled_elbo(t)[1], estimators.sampled_elbo(t)[1])
+estimators.estimator(lambda t: (-t.beta * t.kl, t.kl))(kl_alone)
+estimators.estimator(lambda t: (-t.beta * estimators.sampled_elbo(t)[1], estimators.sampled_elbo(t)[1]))(sampled_kl_alone)
 
 
 def check_vae(vae, x, eps, rng):

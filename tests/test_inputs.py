@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
 from minivae import VAE, fit
-from minivae.cli import main
+from minivae.app.cli import main
 from minivae.data.arrays import read_arrays
 from minivae.data.idx import read_idx
-from minivae.training.batches import check_pixels
+from minivae.pixels import check_pixels
 from minivae.training.loop import evaluate
 
 N, D = 12, 6

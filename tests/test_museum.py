@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from minivae import VAE
-from minivae.cli import main
-from minivae.museum import BY_NAME, FAULTS, catch, edited_source, planted, record
+from minivae.app.cli import main
+from minivae.gradcheck.museum import BY_NAME, FAULTS, catch, edited_source, planted, record
 
 pytestmark = [pytest.mark.gradients, pytest.mark.filterwarnings("ignore::RuntimeWarning")]    # planted faults overflow as they please
 

@@ -12,8 +12,9 @@ import pytest
 
 from browser import Browser, missing
 from conftest import JIT, folder_of_images, skip, small_run
+import minivae
 from minivae import VAE, estimators
-from minivae.cli import main
+from minivae.app.cli import main
 from minivae.data import Data
 from minivae.explain import page
 from minivae.explain.page import contents, decode, render
@@ -32,7 +33,7 @@ def here(tmp_path_factory):
         small_run(HOSTILE.replace("/", ""), beta=2.0, likelihood="gaussian")
         vae = small_run("broken")
         vae.to_mu.params["W"][0, 0] = np.nan
-        vae.save("broken/model.npz")
+        minivae.save(vae, "broken/model.npz")
         found = [main(["explain", run, "--image", "1", "--out", f"{name}.html"])
                  for run, name in (("plain", "plain"), (HOSTILE.replace("/", ""), "hostile"), ("broken", "broken"))]
     linear, x = VAE.mlp(20, [], 2, likelihood=GaussianLikelihood("per_pixel"), rng=0), np.random.default_rng(1).random((5, 20), dtype=np.float32)

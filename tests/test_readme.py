@@ -42,8 +42,8 @@ def test_the_hand_worked_table_is_the_one_that_is_tested():
 
 
 def test_the_museum_and_the_checks_are_as_many_as_the_readme_says():
-    from minivae.checks import CHECKS
-    from minivae.museum import FAULTS
+    from minivae.gradcheck.suite import CHECKS
+    from minivae.gradcheck.museum import FAULTS
 
     assert f'"{len(FAULTS)} of {len(FAULTS)} caught"' in README and f"{len(CHECKS)} checks" in README
     assert f"{len(FAULTS)} faults of {len({fault.mechanism for fault in FAULTS})} kinds" in README
@@ -51,7 +51,7 @@ def test_the_museum_and_the_checks_are_as_many_as_the_readme_says():
 
 def test_the_table_of_checkers_is_the_recorded_one():
     """benchmarks/results/checkers.json is what `python -m benchmarks.checkers` wrote last, over the museum of today."""
-    from minivae.museum import FAULTS
+    from minivae.gradcheck.museum import FAULTS
 
     record = json.loads((ROOT / "benchmarks" / "results" / "checkers.json").read_text())
     assert record["faults"] == len(FAULTS) == len(record["suite"])
@@ -97,7 +97,7 @@ def test_the_table_of_faults_is_the_recorded_one():
 def test_the_digits_run_of_the_readme_can_be_had_again():
     """The default recipe, in this process, with the command's seeds; four of OpenBLAS's instruction sets end within 0.023 nats of each other."""
     from minivae import VAE, fit, load_data
-    from minivae.cli import RECIPES
+    from minivae.app.cli import RECIPES
 
     from conftest import JIT
 

@@ -125,7 +125,7 @@ def test_stl_beats_the_total_derivative_exactly_where_the_variance_of_q_is_above
 # --- one coin ---------------------------------------------------------------------------------------------
 
 
-def coin_model(a, target, estimator=estimators.score_analytic_kl, baseline=baselines.none):
+def coin_model(a, target, estimator=estimators.score_analytic_kl, baseline=baselines.Baseline()):
     """One coin, q(z = 1) = sigmoid(a); log p(x|z) at x = target is -(z - target)^2 - log(pi)/2."""
     vae = DiscreteVAE.mlp(1, [], 1, likelihood=GaussianLikelihood(np.log(0.5), F8), estimator=estimator, baseline=baseline, beta=0.0, rng=0, dtype=F8)
     for (_, p, _), value in zip(vae.named_params(), (0.0, a, 1.0, 0.0)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from minivae.data.arrays import read_arrays
 from minivae.data.published import PUBLISHED, read_published
-from minivae.training.batches import check_pixels
+from minivae.pixels import check_pixels
 
 SPLIT_SEED = 1797               # which rows are held out never depends on the training seed
 

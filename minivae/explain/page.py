@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from minivae import estimators
-from minivae.archive import write_whole
+from minivae.saving.archive import write_whole
 from minivae.explain import story
 from minivae.explain.subject import Subject, find_subject, samples_of
 from minivae.explain.trace import PHI, Check, Parameter, Stop, Trace, record, source, trace
 from minivae.gradcheck import float64_twin
-from minivae.run import TREATMENT_IN_WORDS
+from minivae.pixels import ONCE
 from minivae.training.loop import EVALUATION_SEED, NonFiniteError
 from minivae.optim import Adam
 from minivae.vae import VAE
@@ -107,7 +107,7 @@ def about(subject: Subject) -> dict:
     back = [layer.params["W"].shape[1] for layer in vae.dec.layers if layer.params]
     kind = "Bernoulli" if vae.likelihood.binary else "Gaussian"
     return {"run": subject.run, "note": subject.note, "image": subject.image, "label": subject.label,
-            "pixels": TREATMENT_IN_WORDS[subject.treatment].replace("afresh from their grey levels at every pass", "once"),
+            "pixels": ONCE[subject.treatment],
             "model": " - ".join(map(str, [vae.x_dim, *widths, vae.z_dim, *back, vae.x_dim])), "latents": vae.z_dim, "likelihood": kind,
             "beta": vae.beta, "trained": vae.estimator.__name__, "dtype": vae.dtype.name, "lr": subject.lr,
             "parameters": sum(p.size for _, p, _ in vae.named_params())}

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae.archive import ArchiveError
 from minivae.data import Data, load_data
 from minivae.estimators import multi_sample_bound
-from minivae.evaluation import newest_run, read_config
-from minivae.training.batches import choose_treatment, draw, scales_of
+from minivae.saving.runs import newest_run, open_run
+from minivae.pixels import choose_treatment, scales_of
+from minivae.training.batches import draw
 from minivae.training.loop import EVALUATION_SEED, check_data, fit
 from minivae.vae import VAE
 
@@ -52,16 +52,11 @@ def find_subject(folder: str | PathLike | None, image: int) -> Subject:
         vae = VAE.mlp(64, [48], 6, rng=0)
         fit(vae, data.x_train, epochs=15, batch_size=32, lr=3e-3, rng=0)
         return subject_of(vae, data, image, run, "dynamic", 3e-3)
-    path = Path(folder or newest_run())
-    if not path.is_dir():
-        raise ValueError(f"there is no run folder {path}: wanted one that `minivae train` wrote")
-    config = read_config(path)
-    lr = config.get("lr", 1e-3)
-    if not (isinstance(lr, int | float) and lr > 0):
-        raise ArchiveError(f"{path / 'config.json'} is damaged: lr is not what training writes")
-    vae = VAE.load(path / "model.npz")
-    data = load_data(config["data"], config["data_dir"])
-    return subject_of(vae, data, image, f"{path}{'' if folder else ', the newest one'}", config["binarize"], float(lr))
+    run = open_run(folder or newest_run())
+    data = load_data(run.config["data"], run.config["data_dir"])
+    best = ", best.npz" if run.file == "best.npz" else ""
+    name = f"{run.folder}{best}{'' if folder else ', the newest one'}"
+    return subject_of(run.vae, data, image, name, run.config["binarize"], float(run.config["lr"]))
 
 
 def subject_of(vae: VAE, data: Data, image: int, run: str, treatment: str, lr: float) -> Subject:

@@ -225,7 +225,7 @@ def parts_of(vae: VAE, x: np.ndarray, eps: np.ndarray, wires: Wires) -> dict[str
         if getattr(wires, wire).any():
             others = {other: 0 * getattr(wires, other) for other in WEIGHTS if other != wire}
             alone = lambda t, others=others: wires._replace(**others)
-            alone.objective = estimator.objective
+            estimators.estimator(estimator.objective)(alone)
             vae.estimator = alone
             vae.forward(x, eps)
             vae.backward()
@@ -305,7 +305,7 @@ class Checker:
 
     def kinks(self) -> dict[str, np.ndarray]:
         """The inputs of every ReLU, as the last forward saw them."""
-        return {name: layer.kink_inputs() for name, layer in self.vae.named_layers() if hasattr(layer, "kink_inputs")}
+        return {name: layer.kink_inputs() for name, layer in self.vae.named_layers() if layer.kink_inputs() is not None}
 
     def nodes(self) -> dict[tuple[str, str], list[Check]]:
         """Every gradient that went into a node and came out of it."""

@@ -11,10 +11,11 @@ import numpy as np
 from tqdm import tqdm
 
 from minivae import estimators
-from minivae.archive import digest
+from minivae.saving.archive import digest
 from minivae.likelihoods import BernoulliLikelihood
-from minivae.training.batches import check_pixels, choose_treatment, draw, scale_of, scales_of
-from minivae.training.checkpoint import SAVE_EVERY, Progress, Saver, restore
+from minivae.pixels import check_pixels, choose_treatment, scale_of, scales_of
+from minivae.training.batches import draw
+from minivae.saving.checkpoint import SAVE_EVERY, Progress, Saver, restore
 from minivae.optim import Adam
 from minivae.vae import VAE
 
@@ -173,8 +174,7 @@ def _one_epoch(run: Progress, X, scale: float, s: Settings, saver: Saver, stop, 
             raise NonFiniteError(f"batch {first // s.batch_size + 1}: first in {first_non_finite(vae)}")
         vae.backward()
         run.adam.step()
-        if hasattr(vae.baseline, "update"):                # it has a memory: what it takes off f comes from past steps
-            vae.baseline.update()
+        vae.baseline.update()
         run.totals += [result.loss * len(x), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]
         run.first = first + len(x)
         if saver.due(SAVE_EVERY) and non_finite_param(vae) is None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from minivae.archive import ArchiveError, write_whole
-from minivae.data import Data, flat_shape, load_data, load_images
-from minivae.evaluation import TrainedRun, pixels_in_words, place
+from minivae.saving.archive import ArchiveError, write_whole
+from minivae.data import Data, load_data, load_images
+from minivae.app.evaluate import place
 from minivae.model import Model
-from minivae.training.batches import draw, scales_of
+from minivae.saving.runs import TrainedRun
+from minivae.pixels import ONCE, scales_of
+from minivae.training.batches import draw
 from minivae.training.loop import NonFiniteError, check_data
 
 SIDE = 20                       # of the manifold, in images
@@ -75,23 +77,23 @@ def decoded(vae: Model, z: np.ndarray) -> np.ndarray:
 
 def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write a sheet of n new images; the paths written.  The seed means what it means to `VAE.sample`."""
-    from minivae import plots                              # matplotlib: heavy, so imported when wanted
+    from minivae.app import plots                              # matplotlib: heavy, so imported when wanted
 
-    H, W = run.config.get("image_shape", flat_shape(run.vae.x_dim))
+    H, W = run.config["image_shape"]
     if H * W != run.vae.x_dim:
         raise ArchiveError(f"{run.folder / 'config.json'} is damaged: images of {H} x {W} pixels, and a model of {run.vae.x_dim}")
     z = run.vae.draw_prior(n, np.random.default_rng(seed))
     images = decoded(run.vae, z)
-    print(f"images    {n} new, {run.vae.prior}, seed {seed}")
+    print(f"images    {n} new, {run.vae.latent.prior}, seed {seed}")
     path = place(out, run.folder / "gallery", "sample.png")
-    plots.samples(images, (H, W), path, run.vae.prior)
+    plots.samples(images, (H, W), path, run.vae.latent.prior)
     return [path, *_arrays(npz, path, images=images.reshape(n, H, W), z=z)]
 
 
 def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None, data_dir: str | None = None,
                 out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write a sheet of n test images, or images of `data`, above their reconstructions; the paths written."""
-    from minivae import plots
+    from minivae.app import plots
 
     (H, W), index, x = _some_images(run, data, data_dir, n, seed)
     recon = decoded(run.vae, code(run.vae, x))
@@ -121,7 +123,7 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None, data_dir
 
 def _interpolation(vae: Model, x: np.ndarray, shape: tuple[int, int], path: Path) -> dict[str, np.ndarray]:
     """Draw the way from x[0] to x[1], from x[2] to x[3], .., each row between the images themselves."""
-    from minivae import plots
+    from minivae.app import plots
 
     z = code(vae, x)
     walk = between(vae, z[::2], z[1::2], STEPS)
@@ -134,7 +136,7 @@ def _interpolation(vae: Model, x: np.ndarray, shape: tuple[int, int], path: Path
 
 def _traversal(vae: Model, x: np.ndarray, shape: tuple[int, int], path: Path) -> dict[str, np.ndarray]:
     """Draw what each latent does to x[0], or each coin to the first few; the busiest latents above, by their KL over all of x."""
-    from minivae import plots
+    from minivae.app import plots
 
     kl = vae.posterior(x)[1].mean(axis=0, dtype=np.float64)
     dims = np.argsort(-kl, kind="stable")[:MOST]
@@ -153,7 +155,7 @@ def _traversal(vae: Model, x: np.ndarray, shape: tuple[int, int], path: Path) ->
 
 def _manifold(vae: Model, shape: tuple[int, int], path: Path) -> dict[str, np.ndarray]:
     """Draw the images of a grid over a latent of two dimensions."""
-    from minivae import plots
+    from minivae.app import plots
 
     values, z = manifold(vae, SIDE)
     images = decoded(vae, z)
@@ -170,7 +172,7 @@ def _some_images(run: TrainedRun, source: str | None, data_dir: str | None, n: i
     index = rng.permutation(len(data.x_test))[:n]
     x = draw(data.x_test, index, scales_of(data.x_train, data.x_test)[1], treatment, rng, run.vae.dtype)
     print(f"images    {len(index)} of the {len(data.x_test)} {'in ' + source if source else 'test images of ' + data.name}, seed {seed}")
-    print(f"pixels    {pixels_in_words(treatment)}")
+    print(f"pixels    {ONCE[treatment]}")
     return data.image_shape, index, run.vae.pixels(x)
 
 

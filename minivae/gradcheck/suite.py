@@ -12,10 +12,12 @@ from importlib import import_module
 import numpy as np
 
 from minivae import baselines, estimators
-from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent, sigmoid
+from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
+from minivae.estimators import sigmoid
 from minivae.gradcheck import FAIL, PASS, Node, Report, Row, check_layer, check_model, check_precision
 from minivae.latents import GaussianLatent
-from minivae.layers import FEW_ROWS, Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
+from minivae.kernels import FEW_ROWS
+from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.optim import Adam
 from minivae.vae import VAE
@@ -67,7 +69,7 @@ def kl_alone(t: estimators.Terms) -> estimators.Wires:
     return estimators.elbo(t)._replace(decoder=np.zeros_like(t.log_px))
 
 
-kl_alone.objective = lambda t: (-t.beta * t.kl, t.kl)
+estimators.estimator(lambda t: (-t.beta * t.kl, t.kl))(kl_alone)
 
 
 def _vae(samples: int, hidden: tuple[int, ...] = (H,), **settings) -> Callable[[int], Report]:
@@ -226,7 +228,7 @@ def _estimators_unbiased(seed: int) -> Report:
             wires = estimators.ESTIMATORS[name](t)
             return estimators.Wires(*(w if wire == "path" else w * weight * weight.size for wire, w in zip(wires._fields, wires)))
 
-        expectation.objective = estimators.ESTIMATORS[name].objective
+        estimators.estimator(estimators.ESTIMATORS[name].objective)(expectation)
         vae.estimator, vae.beta = expectation, beta
         vae.forward(np.tile([[1.0, 0.0, 1.0]], (weight.size, 1)), eps)
         vae.backward()
@@ -360,7 +362,7 @@ def _discrete_unbiased(seed: int) -> Report:
             factor, wires = weight * len(weight), estimator(t)._asdict()
             return estimators.Wires(**{wire: w * (factor[:, None] if w.ndim == 3 else factor) if wire != "path" else w for wire, w in wires.items()})
 
-        expectation.objective = estimator.objective
+        estimators.estimator(estimator.objective)(expectation)
         vae.estimator = expectation
         vae.forward(np.tile(x, (len(weight), 1)), u)
         vae.backward()

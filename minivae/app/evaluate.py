@@ -4,70 +4,18 @@ import json
 import sys
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from minivae.archive import ArchiveError, digest
+from minivae.saving.archive import digest
 from minivae.data import load_data
-from minivae.model import Model
-from minivae.run import TREATMENT_IN_WORDS
-from minivae.training.batches import TREATMENTS, draw, is_grey, scales_of
+from minivae.pixels import ONCE, is_grey, scales_of
+from minivae.training.batches import draw
 from minivae.training.loop import EVALUATION_SEED, NonFiniteError, check_data
 from minivae.training.metrics import ACTIVE, measure
-from minivae.vae import VAE
+from minivae.saving.runs import open_run
 
 DEFAULT_IMAGES = 500            # of a larger test set: log p(x) takes `samples` passes for each
-
-
-def newest_run(runs: Path = Path("runs")) -> Path:
-    """The run folder whose model was written last, or a ValueError that says what to do."""
-    models = sorted(runs.glob("*/model.npz"), key=lambda path: path.stat().st_mtime_ns)
-    if not models:
-        raise ValueError(f"there is no run under {runs.absolute()} yet: train one with `minivae train`, or name a run folder")
-    return models[-1].parent
-
-
-def read_config(folder: Path) -> dict:
-    """What `Run` wrote beside the model.  Raises ArchiveError, in one line, for anything else."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-        sound = (isinstance(config["data"], str) and isinstance(config["data_dir"], str | None)
-                 and isinstance(config["test_sha256"], str) and config["binarize"] in TREATMENTS
-                 and [type(side) for side in config.get("image_shape", (1, 1))] == [int, int])     # runs of old noted no shape
-    except FileNotFoundError:
-        raise ArchiveError(f"{path} does not exist: wanted a folder that `minivae train` wrote") from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ArchiveError(f"{path} is damaged: {type(error).__name__} {error}") from None
-    if not sound:
-        raise ArchiveError(f"{path} is damaged: data, data_dir, image_shape, binarize or test_sha256 is not what training writes")
-    return config
-
-
-class TrainedRun(NamedTuple):
-    """What `minivae train` left behind: the folder, its config.json, the model and the file that this came from."""
-
-    folder: Path
-    config: dict
-    vae: Model
-    file: str
-
-    def print_head(self, newest: bool) -> None:
-        """Say which run it is, and which of its models."""
-        print(f"run       {self.folder}{', the newest one' if newest else ''}")
-        if self.file == "best.npz":
-            print("model     best.npz, the best one on the images held out to stop by")
-
-
-def open_run(folder: str | PathLike) -> TrainedRun:
-    """The run in `folder`, with its best model where it was told to stop early.  Raises ValueError, in one line, where there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"there is no run folder {folder}: wanted one that `minivae train` wrote")
-    config = read_config(folder)
-    file = "best.npz" if (folder / "best.npz").exists() else "model.npz"
-    return TrainedRun(folder, config, VAE.load(folder / file), file)
 
 
 def place(out: str | PathLike | None, folder: Path, name: str) -> Path:
@@ -75,11 +23,6 @@ def place(out: str | PathLike | None, folder: Path, name: str) -> Path:
     path = folder / name if out is None else Path(out) if Path(out).suffix and not Path(out).is_dir() else Path(out) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def pixels_in_words(treatment: str) -> str:
-    """How the test images were made black or white, if they were."""
-    return TREATMENT_IN_WORDS[treatment].replace("afresh from their grey levels at every pass", "once from their grey levels")
 
 
 class Evaluation:
@@ -137,7 +80,7 @@ class Evaluation:
         total = len(self.data.x_test)
         some = f"{self.chosen} of {total} test images, evenly spaced; --images {total} takes them all"
         print(f"data      {self.data.note}")
-        print(f"pixels    {pixels_in_words(self.config['binarize'])}")
+        print(f"pixels    {ONCE[self.config['binarize']]}")
         print(f"images    {some if self.chosen < total else f'all {total} test images'}")
         print(f"draws     {self.samples} of z per image (the test ELBO of training has one, and more noise)\n", flush=True)
 
@@ -150,13 +93,13 @@ class Evaluation:
         print(f"{'  KL(q || prior)':32s} {d['kl']:9.3f}")
         print(f"{'log p(x), importance sampling':32s} {d['log_px']:9.3f}   standard error {self.error_draws:.3f} from the draws{from_images}")
         print(f"{'gap = log p(x) - ELBO':32s} {d['gap']:9.3f}   = KL(q || true posterior): what a better encoder could win")
-        print(f"\nlatent    KL    variance of the posterior mean, {self.vae.mean_name}, over the images")
+        print(f"\nlatent    KL    variance of the posterior mean, {self.vae.latent.mean_name}, over the images")
         for j in np.argsort(-self.report.kl_per_dim, kind="stable"):
             print(f"{j:6d} {d['kl_per_dim'][j]:7.3f} {d['mu_variance'][j]:9.4f}   {'active' if self.active[j] else '-'}")
         print(f"{d['active_units']} of {len(self.active)} active: variance > {ACTIVE:g} (Burda et al. 2016)")
 
     def draw_picture(self, out: str | PathLike | None = None) -> Path:
-        from minivae import plots                          # matplotlib: heavy, so imported when wanted
+        from minivae.app import plots                          # matplotlib: heavy, so imported when wanted
 
         path = place(out, self.folder, "kl_per_dimension.png")
         plots.kl_per_dimension(self.report.kl_per_dim, self.active, path)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-FORMAT = 2
+FORMAT = 3
 TRAINING = "training."          # begins the names of what a checkpoint holds beside the model itself
 
 

@@ -13,23 +13,19 @@ from threading import Timer
 import numpy as np
 
 from minivae import __version__
-from minivae.archive import digest, write_whole
+from minivae.saving.archive import digest, write_whole
 from minivae.data import Data
 from minivae.data.published import PUBLISHED, find_folder
-from minivae.discrete import DiscreteVAE, make_latent
-from minivae.estimators import ESTIMATORS
-from minivae.model import choose
-from minivae.signals import StopAsked
-from minivae.training import checkpoint
-from minivae.training.batches import choose_treatment, draw, is_grey, scales_of
+from minivae.saving.model_file import build
+from minivae.app.signals import StopAsked
+from minivae.saving import checkpoint
+from minivae.pixels import choose_treatment, is_grey, scales_of
+from minivae.training.batches import draw
 from minivae.training.loop import EVALUATION_SEED, check_data, check_settings, fit
 from minivae.vae import VAE
 
 SHADES = " .:-=+*#%@"
 FILES = ("model.npz", "model.prev.npz", "best.npz", "config.json", "history.csv", "curves.png", "reconstructions.png", "samples.png", "latent.png")
-TREATMENT_IN_WORDS = {"dynamic": "black or white, drawn afresh from their grey levels at every pass (dynamic binarisation)",
-                      "threshold": "black or white, cut at one half",
-                      "none": "as they are"}
 
 
 def settings_to_resume(said: dict) -> tuple[Path, Namespace]:
@@ -71,13 +67,14 @@ class Run:
     def __init__(self, data: Data, settings: Namespace, make_folder: Callable[[], Path], resume: Path | None = None):
         self.data, self.settings, self.resume = data, settings, resume
         check_settings(settings.epochs, settings.batch_size, settings.samples, settings.lr, settings.warmup, settings.decay, settings.patience)
-        kind, latent = VAE, None
-        if settings.latent_kind != "gaussian":
-            named = {"temperature": settings.temperature} if settings.latent_kind == "concrete" else {}
-            kind, latent = DiscreteVAE, make_latent(settings.latent_kind, **named)
-        self.vae = kind.mlp(data.x_train.shape[1], settings.hidden, settings.latent, likelihood=settings.likelihood,
-                            activation=settings.activation, beta=settings.beta, estimator=choose(settings.estimator, ESTIMATORS, "estimator"),
-                            baseline=settings.baseline, latent=latent, rng=settings.seed, dtype=np.dtype(settings.dtype))
+        named = {"temperature": settings.temperature} if settings.latent_kind == "concrete" else {}
+        rng = np.random.default_rng(settings.seed)
+        self.vae = build({
+            "x_dim": data.x_train.shape[1], "hidden": settings.hidden, "z_dim": settings.latent,
+            "activation": settings.activation, "likelihood": settings.likelihood,
+            "logvar": "shared", "beta": settings.beta, "estimator": settings.estimator,
+            "baseline": {"name": settings.baseline}, "dtype": settings.dtype,
+            "latent": {"name": settings.latent_kind, **named}}, rng)
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
         self.history: list[dict] = []
         self.seldom, self.drawn = checkpoint.Seldom(), 0
@@ -98,7 +95,7 @@ class Run:
         shape = " - ".join(map(str, [self.vae.x_dim, *s.hidden, s.latent, *reversed(s.hidden), self.vae.x_dim]))
         size = sum(p.size for _, p, _ in self.vae.named_params())
         print(f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test")
-        print(f"pixels    {TREATMENT_IN_WORDS[self.treatment]}")
+        print(f"pixels    {TREATMENTS[self.treatment]}")
         print(f"model     {shape}, {s.activation}, {self._latent_in_words()}{s.likelihood} likelihood, beta {s.beta:g}: {size:,} parameters")
         epochs = f"{s.epochs} epoch{'s' * (s.epochs > 1)}"
         draws = f"{s.samples} sample{'s' * (s.samples > 1)} of z per image"
@@ -188,7 +185,7 @@ class Run:
         write_whole(self.out / "history.csv", text.getvalue().encode())
 
     def _draw_pictures(self) -> None:
-        from minivae import plots                          # matplotlib: heavy, so imported when wanted
+        from minivae.app import plots                          # matplotlib: heavy, so imported when wanted
 
         self.drawn = len(self.history)
         seen = np.arange(min(2000, len(self.data.x_test)))
@@ -198,8 +195,8 @@ class Run:
         shape, out = self.data.image_shape, self.out
         plots.curves(self.history, out / "curves.png")
         plots.reconstructions(x[:40], self.vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
-        plots.samples(self.vae.sample(100, rng=0), shape, out / "samples.png", self.vae.prior)
-        plots.latent(mean, labels, kl.mean(axis=0, dtype=np.float64), out / "latent.png", self.vae.mean_name)
+        plots.samples(self.vae.sample(100, rng=0), shape, out / "samples.png", self.vae.latent.prior)
+        plots.latent(mean, labels, kl.mean(axis=0, dtype=np.float64), out / "latent.png", self.vae.latent.mean_name)
 
     def _in_letters(self) -> str:
         """Four new images as shades of text, side by side."""
@@ -227,5 +224,5 @@ class Run:
             place = f" --data-dir {shlex.quote(s.data_dir)}" if s.data_dir else ""
             print(f"  minivae train --data {shlex.quote(s.data)}{place} --beta 4        a stronger KL: fewer latents speak")
         print("  minivae train --data images.npy           images of your own")
-        load = f"VAE.load({json.dumps(str(self.out / 'model.npz'))})"
-        print(f"  python -c {shlex.quote(f'from minivae import VAE; print({load}.sample(1).round(1))')}")
+        load = f"minivae.load({json.dumps(str(self.out))})"
+        print(f"  python -c {shlex.quote(f'import minivae; print({load}.sample(1).round(1))')}")

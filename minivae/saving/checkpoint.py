@@ -13,8 +13,9 @@ from time import perf_counter
 
 import numpy as np
 
-from minivae import archive
+from minivae.saving import archive
 from minivae.optim import Adam
+from minivae.saving.model_file import describe
 from minivae.vae import VAE
 
 SAVE_EVERY = 60.0               # seconds, within an epoch
@@ -95,7 +96,7 @@ class Saver:
         self.seldom = Seldom()
         if path is not None:                               # what will not do is to be said now and not after an epoch
             archive.check_folder(self.path)
-            progress.vae.describe()
+            describe(progress.vae)
 
     def due(self, every: float = 0.0) -> bool:
         """Whether it is time to save: see Seldom."""
@@ -109,13 +110,13 @@ class Saver:
         with self.seldom.timed():
             p.seconds = perf_counter() - self.start
             self.save_best()
-            meta = {"config": p.vae.describe(), "settings": self.settings, "progress": p.numbers(), "note": self.note}
+            meta = {"config": describe(p.vae), "settings": self.settings, "progress": p.numbers(), "note": self.note}
             archive.write(self.path, p.arrays(), meta, keep_previous=True)
 
     def save_best(self) -> None:
         """Write best.npz where there is a better model than the one in it."""
         if self.path is not None and self.progress.best is not None:
-            archive.write(self.path.with_name("best.npz"), self.progress.best, {"config": self.progress.vae.describe()})
+            archive.write(self.path.with_name("best.npz"), self.progress.best, {"config": describe(self.progress.vae)})
             self.progress.best = None
 
 
@@ -136,7 +137,7 @@ def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: in
     arrays, meta = read(path)
     try:
         check_same_data(path, meta, settings["X"], settings["X_test"])
-        was, now = meta["config"] | meta["settings"], json.loads(json.dumps(progress.vae.describe() | settings))
+        was, now = meta["config"] | meta["settings"], json.loads(json.dumps(describe(progress.vae) | settings))
         for name, value in now.items():
             if was[name] != value:
                 raise CheckpointError(f"{path} was trained with {name} {was[name]}, not {value}: to resume, only epochs may be changed")

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minivae.estimators import Terms
+from minivae.latents import Latent
 from minivae.layers import Layer, Sequential
 
 PASS, FAIL, KINK, INCONCLUSIVE = "PASS", "FAIL", "KINK", "INCONCLUSIVE"
@@ -102,7 +103,7 @@ class Report:
         """Draw the central Taylor remainder |f(x+hu) - f(x-hu) - 2h<g,u>| against h: h^3 for a right gradient, h for a wrong one."""
         if self._remainder is None:
             raise ValueError(f"{self.title}: there is no gradient here to draw")
-        from minivae import plots                          # matplotlib, only now that it is wanted
+        from minivae.app import plots                          # matplotlib, only now that it is wanted
 
         h = 2.0 ** -np.arange(1, 24)
         plots.taylor(h, self._remainder(h), self.ok, self.title, path)
@@ -457,7 +458,8 @@ def _copies(result) -> tuple:
 
 def _kinks_of(layer, name: str = "") -> dict[str, np.ndarray]:
     """The inputs of every unit with a kink, by layer."""
-    found = {name or type(layer).__name__: layer.kink_inputs()} if hasattr(layer, "kink_inputs") else {}
+    inputs = layer.kink_inputs() if hasattr(layer, "kink_inputs") else None
+    found = {} if inputs is None else {name or type(layer).__name__: inputs}
     for i, part in enumerate(getattr(layer, "layers", ())):
         found |= _kinks_of(part, f"{name}.{i}".lstrip("."))
     return found
@@ -635,7 +637,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
         return {name: np.array(grad) for name, _, grad in vae.named_params()}
 
     f, parts = lambda: vae.forward(x, eps).loss, None
-    if getattr(vae.estimator, "is_derivative", True) and not hasattr(vae.latent, "straightened"):
+    if getattr(vae.estimator, "is_derivative", True) and type(vae.latent).straightened is Latent.straightened:
         def parts():
             r = vae.forward(x, eps)
             return {"reconstruction": float(r.recon.mean()), "KL": float(r.kl.mean())}, {"reconstruction": 1.0, "KL": vae.beta}
@@ -656,7 +658,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
 
 def kinks_of(vae) -> dict[str, np.ndarray]:
     """The inputs of every unit with a kink, as the last pass saw them, by layer."""
-    return {name: layer.kink_inputs() for name, layer in vae.named_layers() if hasattr(layer, "kink_inputs")}
+    return {name: layer.kink_inputs() for name, layer in vae.named_layers() if layer.kink_inputs() is not None}
 
 
 def float64_twin(vae):
@@ -690,11 +692,10 @@ def frozen_surrogate(vae, x: np.ndarray, eps: np.ndarray) -> Callable[[], float]
     q0 = encode()
     z0 = np.array(latent.sample(*q0, eps))
     terms = Terms(*(np.array(t).reshape(K, B) for t in (log_px(z0), latent.log_prior(z0), latent.log_q(z0, *q0))),
-                  np.array(latent.kl(*q0)), vae.beta, x, vae.baseline, q0[0] if len(q0) == 1 else None)
+                  np.array(latent.kl(*q0)), vae.beta, x, vae.baseline, tuple(q0))
     wires = vae.estimator(terms)
     decoder, weight, path = (w.ravel() for w in wires[:3])
-    straightened = getattr(latent, "straightened", None)   # what backward takes for the sampling node, where that is another function
-    moves = (lambda *q: latent.sample(*q, eps)) if straightened is None else straightened(*q0, eps)
+    moves = latent.straightened(*q0, eps) or (lambda *q: latent.sample(*q, eps))       # what backward takes for the sampling node
     by_dimension = wires.score.ndim == 3                   # a weight for each latent dimension's part of log q
     score = wires.score.reshape(K * B, -1) if by_dimension else wires.score.ravel()
     log_q = latent.log_q_each if by_dimension else latent.log_q

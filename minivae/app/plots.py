@@ -11,7 +11,7 @@ matplotlib.use("Agg")                                      # files only, no wind
 import numpy as np
 from matplotlib import pyplot as plt
 
-from minivae.archive import write_whole
+from minivae.saving.archive import write_whole
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#718096"
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",

@@ -215,7 +215,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
     said = {name: value for name, value in vars(arguments).items() if value is not None}
     if "resume" in said:
-        from minivae.run import Run, settings_to_resume
+        from minivae.app.train import Run, settings_to_resume
 
         checkpoint, settings = settings_to_resume(said)
         return Run(load_data(settings.data, settings.data_dir), settings, lambda: checkpoint.parent, checkpoint).train()
@@ -225,7 +225,7 @@ def _train(arguments: argparse.Namespace) -> int:
     recipe = RECIPES.get(data.name if settings.data in RECIPES else "own")
     settings = argparse.Namespace(**{**DEFAULTS, **coins, **recipe, **said})
 
-    from minivae.run import Run                            # NumPy, Numba and the model come in here
+    from minivae.app.train import Run                            # NumPy, Numba and the model come in here
 
     return Run(data, settings, lambda: run_folder(data.name, arguments.out)).train()
 
@@ -245,7 +245,8 @@ def _add_evaluate(commands) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     import json
 
-    from minivae.evaluation import Evaluation, newest_run
+    from minivae.app.evaluate import Evaluation
+    from minivae.saving.runs import newest_run
 
     folder = arguments.folder or newest_run()
     evaluation = Evaluation(folder, arguments.eval_samples, arguments.images, arguments.data, arguments.data_dir)
@@ -300,20 +301,20 @@ def _add_gallery_options(option, what: str, n: int, seed: str) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> int:
-    from minivae import gallery
+    from minivae.app import gallery
 
     return _wrote(gallery.sample(_opened(arguments), arguments.n, arguments.seed, arguments.out, arguments.npz))
 
 
 def _reconstruct(arguments: argparse.Namespace) -> int:
-    from minivae import gallery
+    from minivae.app import gallery
 
     a = arguments
     return _wrote(gallery.reconstruct(_opened(a), a.n, a.seed, a.data, a.data_dir, a.out, a.npz))
 
 
 def _latent(arguments: argparse.Namespace) -> int:
-    from minivae import gallery
+    from minivae.app import gallery
 
     a = arguments
     return _wrote(gallery.latent(_opened(a), a.n, a.seed, a.data, a.data_dir, a.out, a.npz))
@@ -321,7 +322,7 @@ def _latent(arguments: argparse.Namespace) -> int:
 
 def _opened(arguments: argparse.Namespace):
     """The run that is meant, after a line that says which."""
-    from minivae.evaluation import newest_run, open_run
+    from minivae.saving.runs import newest_run, open_run
 
     run = open_run(arguments.folder or newest_run())
     run.print_head(newest=not arguments.folder)
@@ -363,7 +364,7 @@ def _gradcheck(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     import json
 
-    from minivae import checks
+    from minivae.gradcheck import suite as checks
     from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
 
     name = arguments.name
@@ -400,8 +401,8 @@ def _check(arguments: argparse.Namespace) -> int:
 def _plant_one(arguments: argparse.Namespace) -> int:
     import json
 
-    from minivae import museum
-    from minivae.checks import CHECKS
+    from minivae.gradcheck import museum
+    from minivae.gradcheck.suite import CHECKS
     from minivae.model import choose
 
     fault = choose(arguments.plant, museum.BY_NAME, "fault")
@@ -430,7 +431,7 @@ def _plant_one(arguments: argparse.Namespace) -> int:
 def _museum(arguments: argparse.Namespace) -> int:
     import json
 
-    from minivae import museum
+    from minivae.gradcheck import museum
 
     caught, records = 0, []
     for fault in museum.FAULTS:
@@ -459,7 +460,7 @@ def _add_doctor(commands) -> None:
 def _doctor(arguments: argparse.Namespace) -> int:
     import json
 
-    from minivae import doctor
+    from minivae.app import doctor
 
     found = doctor.examine(arguments.data_dir)
     print(json.dumps(found, indent=1) if arguments.json else doctor.as_text(found))

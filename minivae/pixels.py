@@ -1,0 +1,103 @@
+"""Pixels: what an array of images must be, and how its numbers become pixels in [0, 1].
+
+Bool, or uint8 whose maximum is 1, is binary.  Other uint8 counts as 0..255 and is divided by 255.
+Floats are taken as they are.  Big uint8 data stays uint8 until a batch is drawn, see
+training/batches.py.  NumPy only: whoever reads a data file needs no model and no kernel.
+"""
+
+import numpy as np
+
+# how grey pixels become black and white, and what is said of it
+TREATMENTS = {
+    "dynamic": "black or white, drawn afresh from their grey levels at every pass "
+               "(dynamic binarisation)",
+    "threshold": "black or white, cut at one half",
+    "none": "as they are",
+}
+# the same of test images, which are drawn once
+ONCE = {**TREATMENTS, "dynamic": "black or white, drawn once from their grey levels "
+                                 "(dynamic binarisation)"}
+
+
+def as_pixel_rows(x, name: str = "x") -> np.ndarray:
+    """x as a plain (N, D) array of numbers, N and D at least 1.  Raises ValueError otherwise.
+
+    np.asarray alone would drop the mask of a masked array, and wrap a sparse matrix whole, without
+    a word.
+    """
+    if np.ma.is_masked(x):
+        raise ValueError(f"{name} must have a value for every pixel, but {np.ma.count_masked(x)} "
+                         "of this masked array are masked: fill them first, e.g. x.filled(0)")
+    if hasattr(x, "toarray"):
+        raise ValueError(f"{name} must be a dense array, got a sparse {type(x).__name__}: "
+                         "pass x.toarray()")
+    try:
+        x = np.asarray(x)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name} cannot be made an array of numbers: {reason}") from None
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers (bool, integer or float), got dtype {x.dtype}: "
+                         "convert it, e.g. x.astype(np.float32)")
+    if x.ndim != 2:
+        hint = ("one image is x.reshape(1, -1)" if x.ndim < 2
+                else "flatten the images, x.reshape(len(x), -1)")
+        raise ValueError(f"{name} must have shape (N, D), a row for each image, got {x.shape}: "
+                         f"{hint}")
+    if 0 in x.shape:
+        raise ValueError(f"{name} is empty: shape {x.shape}, wanted at least one row of at least "
+                         "one pixel")
+    return x
+
+
+def check_pixels(X: np.ndarray, name: str = "X") -> np.ndarray:
+    """X as an (N, D) array of bool, uint8, float32 or float64.  Raises ValueError otherwise."""
+    X = as_pixel_rows(X, name)
+    if X.dtype.kind == "f":
+        # float16, longdouble and swapped bytes become what the kernels know
+        X = X.astype(np.float32 if X.dtype.itemsize <= 4 else np.float64, copy=False)
+        if not np.isfinite(X).all():
+            row, pixel = np.argwhere(~np.isfinite(X))[0]
+            raise ValueError(f"{name} must be finite, found {X[row, pixel]} at row {row}, "
+                             f"pixel {pixel}: fill it, or leave the row out")
+    elif X.dtype not in (np.bool_, np.uint8):
+        if X.min() < 0 or X.max() > 255:
+            raise ValueError(f"{name} holds whole numbers from {X.min()} to {X.max()}: "
+                             "scale them to floats in [0, 1], or to uint8")
+        X = X.astype(np.uint8)
+    return X
+
+
+def scale_of(X: np.ndarray) -> float:
+    """What to divide X by: 255 for uint8 that goes past 1, else 1."""
+    return 255.0 if X.dtype == np.uint8 and X.max() > 1 else 1.0
+
+
+def scales_of(X: np.ndarray, X_test: np.ndarray) -> tuple[float, float]:
+    """The scales of both arrays.  Of two uint8 arrays the training images decide for both.
+
+    Raises ValueError where the test images are on a larger scale than the training images.
+    """
+    scale, scale_test = scale_of(X), scale_of(X_test)
+    if X.dtype == X_test.dtype == np.uint8:
+        if scale_test > scale:
+            raise ValueError(f"the training images go from 0 to {X.max()}, the test images up to "
+                             f"{X_test.max()}: bring them to one scale")
+        scale_test = scale
+    return scale, scale_test
+
+
+def is_grey(X: np.ndarray) -> bool:
+    """Whether X has values other than its two extremes, black and white."""
+    scale = scale_of(X)
+    parts = np.array_split(X, max(1, X.size // 10**7))     # in parts, so that memory stays small
+    return any(bool(((part != 0) & (part != scale)).any()) for part in parts)
+
+
+def choose_treatment(binarize: str | None, likelihood) -> str:
+    """The treatment by name.  None means dynamic for a likelihood of binary pixels, else none."""
+    if binarize is None:
+        return "dynamic" if likelihood.binary else "none"
+    if binarize not in TREATMENTS:
+        raise ValueError(f"unknown binarize {binarize!r}; choose from {', '.join(TREATMENTS)}")
+    return binarize

@@ -1,0 +1,143 @@
+"""A model as a file, and back: `minivae.save(model, path)` and `minivae.load(path)`.
+
+A file holds the numbers (`Model.state`) and a description (`describe`) from which `build` makes the
+same model again.
+"""
+
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from minivae import baselines
+from minivae.discrete import (BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent)
+from minivae.estimators import ESTIMATORS
+from minivae.latents import GaussianLatent
+from minivae.likelihoods import GaussianLikelihood
+from minivae.model import LIKELIHOODS, Model, choose
+from minivae.saving import archive
+from minivae.vae import VAE
+
+# which model has which latent
+LATENTS = {GaussianLatent: VAE, BernoulliLatent: DiscreteVAE, ConcreteLatent: DiscreteVAE,
+           StraightThroughLatent: DiscreteVAE}
+
+
+def build(config: dict, rng=None) -> Model:
+    """The VAE or DiscreteVAE that `describe` described, with fresh weights.
+
+    Parameters
+    ----------
+    config : dict
+        x_dim, hidden, z_dim, activation, beta, dtype; likelihood, estimator, baseline and latent by
+        name, the last two with their settings: {"name": "concrete", "temperature": 0.5}; and
+        logvar, what a Gaussian likelihood is told of its variance.
+    rng : None, int or numpy.random.Generator, for the weights and the noise
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or a setting out of range.
+    """
+    config = dict(config)
+    dtype = np.dtype(config.pop("dtype"))
+    logvar, kind = config.pop("logvar"), choose(config.pop("likelihood"), LIKELIHOODS, "likelihood")
+    likelihood = kind(logvar, dtype) if kind is GaussianLikelihood else kind()
+    estimator = choose(config.pop("estimator"), ESTIMATORS, "estimator")
+    baseline = baselines.make(x_dim=config["x_dim"], dtype=dtype, rng=rng, **config.pop("baseline"))
+    settings = dict(config.pop("latent"))
+    by_name = {latent.name: latent for latent in LATENTS}
+    latent = choose(settings.pop("name"), by_name, "latent")
+    return LATENTS[latent].mlp(likelihood=likelihood, estimator=estimator, baseline=baseline,
+                               latent=latent(**settings), rng=rng, dtype=dtype, **config)
+
+
+def describe(model: Model) -> dict:
+    """What `build` needs, ready for JSON.
+
+    Raises
+    ------
+    ValueError
+        For a model that `build` could not make again.
+    """
+    if not hasattr(model, "config"):
+        raise ValueError("save knows the models that VAE.mlp builds; this one was put together by "
+                         "hand: keep its numbers with model.state() and model.restore(state)")
+    return model.config | {
+        "likelihood": _name_in(LIKELIHOODS, type(model.likelihood)),
+        "logvar": getattr(model.likelihood, "logvar", None),
+        "latent": {"name": model.latent.name, **model.latent.settings},
+        "estimator": _name_in(ESTIMATORS, model.estimator),
+        "baseline": {"name": model.baseline.name, **model.baseline.settings},
+        "beta": model.beta, "dtype": model.dtype.name}
+
+
+def _name_in(table: dict, thing) -> str:
+    """The name under which `thing` stands in `table`.  Raises ValueError where it does not."""
+    for name, known in table.items():
+        if known is thing:
+            return name
+    raise ValueError(f"save knows {', '.join(table)}, not {getattr(thing, '__name__', thing)}")
+
+
+def save(model: Model, path: str | PathLike) -> None:
+    """Write a model made by `mlp` to the file `path`, whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        For a model that `load` could not build again (see `describe`), or an ArchiveError where the
+        file cannot be written.
+    """
+    archive.write(path, model.state(), {"config": describe(model)})
+
+
+def load(path: str | PathLike, rng=None) -> Model:
+    """The VAE or DiscreteVAE in a file of `save` or of training, or in a folder of `minivae train`.
+
+    Of a folder the best model is taken (best.npz) where training was told to stop early, else the
+    last (model.npz).
+
+    Parameters
+    ----------
+    path : file or folder
+    rng : None, int or numpy.random.Generator, for the noise that `forward` draws
+
+    Raises
+    ------
+    ArchiveError
+        A ValueError of one line, for a file that is missing, damaged or none of ours.
+    """
+    path = model_of(path)
+    arrays, meta = archive.read(path)
+    arrays = {name: a for name, a in arrays.items() if not name.startswith(archive.TRAINING)}
+    try:
+        config = meta["config"]
+        _check_size([config["x_dim"], *config["hidden"], config["z_dim"]], arrays)
+        model = build(config, rng)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise archive.ArchiveError(f"{path} describes no model that this version knows: "
+                                   f"{error}") from error
+    state = model.state()
+    archive.fill(path, state, arrays)
+    model.restore(state)
+    return model
+
+
+def model_of(path: str | PathLike) -> Path:
+    """The model's file: `path` itself, or of a run's folder best.npz, else model.npz."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    return path / ("best.npz" if (path / "best.npz").exists() else "model.npz")
+
+
+def _check_size(widths: list[int], arrays: dict[str, np.ndarray]) -> None:
+    """Raise ValueError where a description asks for larger matrices than the file holds.
+
+    It is asked before any matrix is made: a damaged description could ask for any amount of memory.
+    """
+    largest = max((a.size for a in arrays.values()), default=0)
+    for n_in, n_out in zip(widths[:-1], widths[1:]):
+        if n_in * n_out > largest:
+            raise ValueError(f"a matrix of {n_in} x {n_out} is larger than any that it holds")
