@@ -4,11 +4,11 @@ E_q[b grad log q] = 0 for every b that does not depend on z, so b changes the va
 gradient and not its mean.  A model calls its baseline in two places:
 
     baseline(f, x)      gives f less b; b comes from PAST steps, or from the other samples
-    baseline.update()   learns from the last call; the training loop asks once a step, after backward
+    baseline.update()   learns from the last call; the training loop calls it after each step
 
-They are apart because a value that has already seen the present f depends on the present z.  At batch
-one RunningMean would then scale the gradient, at step t by (decay - decay^t) / (1 - decay^t), before
-long by its decay.
+They are apart because a baseline that has already learned from f depends on the z behind f.  With
+batches of one image, RunningMean would then make the gradient of step t too small by the factor
+(decay - decay^t) / (1 - decay^t), which soon is its decay.
 
 Shapes: f (K, B) in nats, x (B, D), b (B,) or (K, B).
 """
@@ -57,9 +57,10 @@ class Others(Baseline):
 class RunningMean(Baseline):
     """b = mean / (1 - decay^t): an average of the batch means of f over the t past steps.
 
-    mean = decay * mean + (1 - decay) * mean(f), and b = 0 before the first step.  The division frees
-    it of its start at 0.
-    Source: Williams (1992), who calls it reinforcement comparison; the division is Kingma & Ba's (2015), section 3.
+    mean = decay * mean + (1 - decay) * mean(f), and b = 0 before the first step.  The division
+    removes the bias that comes from the start at 0.
+    Source: Williams (1992), who calls it reinforcement comparison; for the division Kingma & Ba
+    (2015), section 3.
 
     Parameters
     ----------
@@ -100,7 +101,8 @@ class RunningMean(Baseline):
 class NVIL(Baseline):
     """(f - C(x) - c) / max(1, sqrt(v)): a baseline that depends on the image, and a scale.
 
-    C is a network with one hidden layer, fitted by squared error: cost = mean_kn (f - C(x) - c)^2 / 2.
+    C is a network with one hidden layer, fitted by squared error:
+    cost = mean_kn (f - C(x) - c)^2 / 2.
     c and v are running averages, over past batches, of the mean and the variance of f - C(x); both
     start at 0.  The division shortens steps while f is wild.  It is the same for all of a batch, so
     it changes the length of phi's gradient and not its direction, where all of that gradient comes
@@ -150,9 +152,10 @@ class NVIL(Baseline):
         self.v = self.decay * self.v + (1 - self.decay) * float(beyond_C.var())
 
     def backward(self, residual: np.ndarray) -> np.ndarray:
-        """residual = f - C(x) - c : (K, B)  ->  dC : (B, 1), the gradient of cost = mean_kn residual^2 / 2.
+        """residual = f - C(x) - c : (K, B)  ->  dC : (B, 1), the gradient of the cost.
 
-        d residual/dC = -1, and all K samples of an image share its C, so their residuals sum over k.
+        cost = mean_kn residual^2 / 2 and d residual/dC = -1.  All K samples of an image share its
+        C, so their residuals sum over k.
         """
         return -residual.sum(axis=0)[:, None] / residual.size
 

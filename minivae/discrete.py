@@ -17,7 +17,8 @@ as NVIL has it (there z is called h; here h is the encoder's last hidden layer).
 path in its place, both biased, stand below the honest node: ConcreteLatent makes the step soft,
 StraightThroughLatent goes back as if there were no step.
 
-q(z_j = 1|x) = sigmoid(a_j).  The prior is a fair coin, p(z_j = 1) = 1/2; dimensions are independent.
+q(z_j = 1|x) = sigmoid(a_j).  The prior is a fair coin, p(z_j = 1) = 1/2.  The dimensions of z are
+independent.
 
 Against page 0, the sampling node's two lines are gone, and the line `da = ...` from log q is new.
 """
@@ -91,7 +92,7 @@ class BernoulliLatent(Latent):
 
     def noise(self, shape: tuple[int, int, int], rng: np.random.Generator, dtype,
               antithetic: bool = False) -> np.ndarray:
-        """u : (K, B, Z) from U(0, 1).  antithetic: the pair u and 1 - u, whatever K is asked for."""
+        """u : (K, B, Z) from U(0, 1).  antithetic: the pair u and 1 - u, whatever K is."""
         if not antithetic:
             return rng.random(shape, dtype)
         u = rng.random((1, *shape[1:]), dtype)
@@ -105,8 +106,8 @@ class BernoulliLatent(Latent):
                              "uniform noise, not normal")
         if not estimator.antithetic:
             return
-        wanted = (f"{estimator.__name__} wants K = 2 exactly, from the antithetic noise u and 1 - u "
-                  "(`noise` draws it)")
+        wanted = (f"{estimator.__name__} wants K = 2 exactly, from the antithetic noise u and "
+                  "1 - u (`noise` draws it)")
         if len(u) != 2:
             raise ValueError(f"{wanted}, got K = {len(u)}")
         if np.abs(u[0] + u[1] - 1).max() > 4 * np.finfo(u.dtype).eps:
@@ -135,8 +136,9 @@ class BernoulliLatent(Latent):
     def kl_each(self, a: np.ndarray) -> np.ndarray:
         """KL of each dimension : (B, Z), nats, between 0 and log 2.
 
-        sigmoid(a) log sigmoid(a) + sigmoid(-a) log sigmoid(-a) + log 2, the same for a and -a.  With
-        e = e^-|a| it is log 2 - log(1 + e) - |a| e / (1 + e): no two large numbers are subtracted.
+        sigmoid(a) log sigmoid(a) + sigmoid(-a) log sigmoid(-a) + log 2, the same for a and -a.
+        With e = e^-|a| it is log 2 - log(1 + e) - |a| e / (1 + e), which subtracts no two large
+        numbers.
         """
         size = np.abs(a)
         e = np.exp(-size)
@@ -149,9 +151,9 @@ class BernoulliLatent(Latent):
         return (z * a - np.logaddexp(0, a)).reshape(-1, a.shape[1])
 
     def between(self, a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """From a to b, coin by coin.   a, b : (R, 1, Z), t : (steps, 1) in [0, 1]  ->  (R, steps, Z).
+        """a, b : (R, 1, Z), t : (steps, 1) in [0, 1]  ->  z on the way from a to b : (R, steps, Z).
 
-        Coins know no value between 0 and 1: those that differ turn over one after another.
+        A coin has no value between 0 and 1: those that differ turn over one after another.
         """
         rank = np.cumsum(a != b, axis=2)                   # 1 for the first coin that differs
         return np.where(rank <= np.round(t * rank[..., -1:]), b, a)
@@ -200,9 +202,9 @@ class ConcreteLatent(BernoulliLatent):
     def check_wires(self, wires: Wires) -> None:
         """Raise ValueError for an estimator that wants log q of the sample."""
         if wires.score.any() or wires.latent.any() or not wires.path.any():
-            raise ValueError(f"the latent {self.name} has a path and no density of its own: it takes "
-                             "the estimator elbo, whose KL is analytic; for the others take the "
-                             "latent bernoulli")
+            raise ValueError(f"the latent {self.name} has a path and no density of its own: it "
+                             "takes the estimator elbo, whose KL is analytic; for the others take "
+                             "the latent bernoulli")
 
     def judged(self) -> BernoulliLatent:
         """The coins that z stands for."""

@@ -38,10 +38,10 @@ decorator above it names the objective whose value forward reports.
 Read a column downwards.  Score-function estimators cut the path, so backprop never passes from the
 decoder to the encoder; pathwise ones open it.  Both give the same mean.
 
-The loss is an estimate from one sample or a few; elbo's is unbiased.  Where the decorator says
-is_derivative, backward returns the derivative of the number that forward printed.  Elsewhere (score,
-stl, dreg, ..) it returns another number, whose mean is the mean of that derivative.  For iwae_stl
-and rws not even the means agree.
+The loss is an estimate from one sample or a few; that of the ELBO is unbiased.  Where the decorator
+says is_derivative, backward gives the derivative of the number that forward found.  Elsewhere
+(score, stl, dreg, ..) it gives other numbers, whose mean is the mean of that derivative.  For
+iwae_stl and rws not even the means agree.
 
 Weights are for the objective to be MAXIMISED; `Model.take_wires` turns the sign, once.  The mean
 over the batch enters the gradient here, as 1/B, and nowhere else.

@@ -1,7 +1,7 @@
 """Numba kernels: the hot loops, each compiled once per precision.  They know nothing of VAEs.
 
-Read this last, or never: every call in the lesson carries the kernel's NumPy meaning beside it,
-the same line stands in tests/naive.py, and a test holds each kernel to it in both precisions.
+Read this last, or never.  Every call in the lesson carries the kernel's NumPy meaning beside it.
+The same line stands in tests/naive.py, and a test holds each kernel to it in both precisions.
 
 Rules of this file
 - A kernel and its helpers live in ONE file: Numba's cache does not notice an edit elsewhere.
@@ -9,6 +9,7 @@ Rules of this file
 - Matrix products belong to BLAS, and stand in layers.py as np.matmul(..., out=).
 - Constants are typed (half, one): a bare 0.5 would turn float32 into float64, at half the speed.
 - Nothing compiles at import; each kernel compiles at its first call and is then cached on disk.
+- exp, expm1, log1p and tanh are those at the end of this file, fast in float32.
 """
 
 import numpy as np
@@ -17,7 +18,8 @@ from numba.extending import overload, register_jitable
 
 # error_model="numpy": Python's zero-division check would block vectorisation.
 # fastmath without "nnan" and "ninf": with them isnan() would be False and a NaN would go unseen.
-OPTIONS = dict(error_model="numpy", fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, nogil=True)
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+OPTIONS = dict(error_model="numpy", fastmath=FASTMATH, nogil=True)
 
 LOG_2PI = np.log(2 * np.pi)
 
@@ -30,104 +32,25 @@ def kernel(function):
         return njit(**OPTIONS)(function)
 
 
+@register_jitable(error_model="numpy", fastmath=FASTMATH)
+def positive_part(v):
+    """max(v, 0), but of a NaN it is NaN, which a comparison with 0 alone would lose."""
+    return v if v > 0 else v - v
+
+
 def aligned_zeros(shape, dtype):
-    """np.zeros, begun at a multiple of 64 bytes: no vector of a kernel then lies across two cache lines."""
+    """np.zeros that begins at a multiple of 64 bytes, a cache line.
+
+    Otherwise some of a kernel's vectors lie across two cache lines, which costs up to a seventh of
+    a training step.
+    """
     bytes_wanted = int(np.prod(shape)) * np.dtype(dtype).itemsize
     raw = np.zeros(bytes_wanted + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + bytes_wanted].view(dtype).reshape(shape)
 
 
-# --- e^v and its relatives in float32 ------------------------------------------------------------
-#
-# Numba calls the C library once per number, which no compiler can vectorise.  These have no branch and no call:
-# every `if` is a select.  Only "contract" is allowed here: reassociation would cancel the rounding trick below.
-# float64, used for checking, and a run without the JIT take NumPy's own function.
-
-EXACT = dict(error_model="numpy", fastmath={"contract"})
-f4 = np.float32
-ROUND = f4(1.5 * 2**23)          # v + ROUND - ROUND is v rounded to a whole number, which stands in the low bits of the sum
-
-
-@register_jitable(**EXACT)
-def _exp_parts(v):
-    """q, s, t with e^v = (1 + q) * s * t;  s and t powers of 2, both 1 where |v| < 0.17.
-
-    e^v = 2^n e^r with n = round(v / log 2) and |r| <= log(2) / 2; q = e^r - 1 is a polynomial.
-    2^n is made from bits, in two halves so that neither leaves the normal range.
-    """
-    v = f4(-104) if v < f4(-104) else v                          # 0 from here down; a NaN fails the test and passes
-    v = f4(89) if v > f4(89) else v                              # infinity from here up
-    by_log_2 = v * f4(1 / np.log(2))
-    half = f4(0.5) * by_log_2 + ROUND
-    rest = (by_log_2 - (half - ROUND)) + ROUND
-    n = (half - ROUND) + (rest - ROUND)
-    r = (v - n * f4(0.693145751953125)) - n * f4(1.42860682e-6)  # log 2 in two pieces: n times the first is exact
-    p = f4(0.16666515) + r * (f4(0.041668456) + r * (f4(0.008369419) + r * f4(0.0013813145)))
-    q = r + r * r * (f4(0.49999994) + r * p)
-    s = np.int32((np.float32(half).view(np.int32) << 23) + 0x3F800000).view(np.float32)
-    t = np.int32((np.float32(rest).view(np.int32) << 23) + 0x3F800000).view(np.float32)
-    return q, s, t
-
-
-@register_jitable(**EXACT)
-def _exp4(v):
-    q, s, t = _exp_parts(v)
-    return (f4(1) + q) * s * t
-
-
-@register_jitable(**EXACT)
-def _expm14(v):
-    q, s, t = _exp_parts(v)
-    s, t = (s * t, f4(1)) if v < f4(40) else (s, t)              # above, the 1 is lost in rounding and s * t may overflow
-    return (q * s + (s - f4(1))) * t
-
-
-@register_jitable(**EXACT)
-def _log1p4(v):
-    s = v / (f4(2) + v)                                          # log(1 + v) = 2 atanh(s) = 2 s + 2/3 s^3 + ...
-    z = s * s
-    return s * (f4(2) + z * (f4(0.6666641) + z * (f4(0.400217) + z * (f4(0.27999139) + z * f4(0.2802447)))))
-
-
-@register_jitable(**EXACT)
-def _tanh4(v):
-    a = f4(2) * abs(v)
-    e = _expm14(f4(20) if a > f4(20) else a)                     # above, tanh rounds to 1
-    return np.copysign(e / (e + f4(2)), v)
-
-
-def exp(v):
-    """e^v, to 2 ulp in float32."""
-    return np.exp(v)
-
-
-def expm1(v):
-    """e^v - 1, to 2 ulp in float32."""
-    return np.expm1(v)
-
-
-def log1p(v):
-    """log(1 + v) for v in [0, 1], to 2 ulp in float32."""
-    return np.log1p(v)
-
-
-def tanh(v):
-    """tanh(v), to 3 ulp in float32."""
-    return np.tanh(v)
-
-
-def in_float32(function, replacement):
-    """Inside kernels, `function` of a float32 is `replacement`; of a float64 it is itself."""
-    itself = getattr(np, function.__name__)
-    overload(function, jit_options=EXACT)(lambda v: replacement if v == types.float32 else lambda v: itself(v))
-
-
-for function, replacement in ((exp, _exp4), (expm1, _expm14), (log1p, _log1p4), (tanh, _tanh4)):
-    in_float32(function, replacement)
-
-
-# --- Dense ------------------------------------------------------------------------------------
+# --- Dense ----------------------------------------------------------------------------------------
 
 
 @kernel
@@ -193,7 +116,7 @@ def relu_backward(x, dy, dx):
     zero = dy.dtype.type(0)
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
-            d = dy[n, j]                             # read in either case, so that the choice is no branch
+            d = dy[n, j]                         # read in either case: then the choice is no branch
             dx[n, j] = d if x[n, j] > 0 else zero
 
 
@@ -239,7 +162,7 @@ def softplus_forward(x, y):
     for n in range(x.shape[0]):
         for j in range(x.shape[1]):
             v = x[n, j]
-            y[n, j] = (v if v > 0 else v - v) + log1p(exp(-abs(v)))
+            y[n, j] = positive_part(v) + log1p(exp(-abs(v)))
 
 
 @kernel
@@ -259,8 +182,8 @@ def softplus_backward(x, dy, dx):
 def bernoulli_forward(logits, x, log_px, residual):
     """log_px = (x*logits - softplus(logits)).sum(axis=1);  residual = x - sigmoid(logits)
 
-    One exponential serves both.  The sum runs in the array's own precision: a float64 one would
-    halve the speed, and vectorised it is many short sums, so float32 loses no more than its last digit.
+    One exponential serves both.  The sum runs in the array's own precision: float64 would halve the
+    speed.  Vectorised it is many short sums, so float32 loses no more than its last digit.
     """
     zero, one = logits.dtype.type(0), logits.dtype.type(1)
     for row in range(logits.shape[0]):
@@ -269,7 +192,7 @@ def bernoulli_forward(logits, x, log_px, residual):
         for i in range(logits.shape[1]):
             v = logits[row, i]
             e = exp(-abs(v))
-            total += x[n, i] * v - (v if v > 0 else v - v) - log1p(e)
+            total += x[n, i] * v - positive_part(v) - log1p(e)
             residual[row, i] = x[n, i] - (one if v >= 0 else e) / (one + e)
         log_px[row] = total
 
@@ -411,11 +334,13 @@ def adam(param, grad, m, v, step_size, beta1, beta2, adam_eps, unbias_v):
     """m = beta1*m + (1 - beta1)*grad;  v = beta2*v + (1 - beta2)*grad**2;
     param -= step_size * m / (sqrt(v) * unbias_v + adam_eps), all arrays flat
 
-    A dead unit's moments would fall to subnormal numbers and stay there, on which arithmetic is slow: below 1e-37 they are 0.
+    The moments of a dead unit would fall to subnormal numbers and stay there.  Arithmetic on those
+    is slow, so below 1e-37 a moment is 0.
     """
     real = param.dtype.type
     b1, b2, c1, c2 = real(beta1), real(beta2), real(1 - beta1), real(1 - beta2)
-    lr, tiny, unbias, zero, faint = real(step_size), real(adam_eps), real(unbias_v), real(0), real(1e-37)
+    lr, tiny, unbias = real(step_size), real(adam_eps), real(unbias_v)
+    zero, faint = real(0), real(1e-37)
     for i in range(param.size):
         mean = b1 * m[i] + c1 * grad[i]
         square = b2 * v[i] + c2 * grad[i] * grad[i]
@@ -435,9 +360,10 @@ def binarize(x, u, out):
 
 @kernel
 def binarize_bytes(X, index, bits, out):
-    """out = (bits < X[index] * 65536 / 255, rounded): 1 with probability X / 255, for bits uniform in 0..65535
+    """out = (bits < X[index] * 65536 / 255, rounded): 1 with probability X / 255
 
-    Exact for black and for white; between, the probability is right to 1/131072.
+    bits are uniform in 0..65535.  Exact for black and for white; between, the probability is right
+    to 1/131072.
     """
     one, zero = out.dtype.type(1), out.dtype.type(0)
     for n in range(out.shape[0]):
@@ -455,3 +381,102 @@ def count_outside_unit(x):
         for i in range(x.shape[1]):
             count += not (x[n, i] >= 0 and x[n, i] <= 1)
     return count
+
+
+# --- e^v and its relatives in float32 -------------------------------------------------------------
+#
+# Numba calls the C library once per number, which no compiler can vectorise.  These functions have
+# no branch and no call: every `if` is a select.  Only "contract" is allowed here, because
+# reassociation would cancel the rounding trick below.
+# float64, used for checking, and a run without the JIT take NumPy's own function.
+
+EXACT = dict(error_model="numpy", fastmath={"contract"})
+f4 = np.float32
+ROUND = f4(1.5 * 2**23)         # v + ROUND - ROUND is v rounded to a whole number; the low bits of
+                                # v + ROUND hold that number
+
+
+@register_jitable(**EXACT)
+def _exp_parts(v):
+    """q, s, t with e^v = (1 + q) * s * t;  s and t powers of 2, both 1 where |v| < 0.17.
+
+    e^v = 2^n e^r with n = round(v / log 2) and |r| <= log(2) / 2; q = e^r - 1 is a polynomial.
+    2^n is made from bits, in two halves so that neither leaves the normal range.
+    """
+    v = f4(-104) if v < f4(-104) else v          # e^v is 0 from here down; a NaN passes
+    v = f4(89) if v > f4(89) else v              # e^v is infinite from here up
+    by_log_2 = v * f4(1 / np.log(2))
+    half = f4(0.5) * by_log_2 + ROUND
+    rest = (by_log_2 - (half - ROUND)) + ROUND
+    n = (half - ROUND) + (rest - ROUND)
+    # r = v - n log 2, with log 2 in two pieces: n times the first is exact
+    r = (v - n * f4(0.693145751953125)) - n * f4(1.42860682e-6)
+    p = f4(0.16666515) + r * (f4(0.041668456) + r * (f4(0.008369419) + r * f4(0.0013813145)))
+    q = r + r * r * (f4(0.49999994) + r * p)
+    s = np.int32((np.float32(half).view(np.int32) << 23) + 0x3F800000).view(np.float32)
+    t = np.int32((np.float32(rest).view(np.int32) << 23) + 0x3F800000).view(np.float32)
+    return q, s, t
+
+
+@register_jitable(**EXACT)
+def _exp_f32(v):
+    q, s, t = _exp_parts(v)
+    return (f4(1) + q) * s * t
+
+
+@register_jitable(**EXACT)
+def _expm1_f32(v):
+    q, s, t = _exp_parts(v)
+    # for large v the 1 is lost in rounding anyway, and s * t may overflow
+    s, t = (s * t, f4(1)) if v < f4(40) else (s, t)
+    return (q * s + (s - f4(1))) * t
+
+
+@register_jitable(**EXACT)
+def _log1p_f32(v):
+    s = v / (f4(2) + v)                          # log(1 + v) = 2 atanh(s) = 2 s + 2/3 s^3 + ...
+    z = s * s
+    p = f4(0.400217) + z * (f4(0.27999139) + z * f4(0.2802447))
+    return s * (f4(2) + z * (f4(0.6666641) + z * p))
+
+
+@register_jitable(**EXACT)
+def _tanh_f32(v):
+    a = f4(2) * abs(v)
+    e = _expm1_f32(f4(20) if a > f4(20) else a)  # above 20, tanh rounds to 1
+    return np.copysign(e / (e + f4(2)), v)
+
+
+def exp(v):
+    """e^v, to 2 ulp in float32."""
+    return np.exp(v)
+
+
+def expm1(v):
+    """e^v - 1, to 2 ulp in float32."""
+    return np.expm1(v)
+
+
+def log1p(v):
+    """log(1 + v) for v in [0, 1], to 2 ulp in float32."""
+    return np.log1p(v)
+
+
+def tanh(v):
+    """tanh(v), to 3 ulp in float32."""
+    return np.tanh(v)
+
+
+def in_float32(function, replacement):
+    """Inside kernels, `function` of a float32 is `replacement`; of a float64 it is itself."""
+    itself = getattr(np, function.__name__)
+
+    def choose(v):
+        return replacement if v == types.float32 else lambda v: itself(v)
+
+    overload(function, jit_options=EXACT)(choose)
+
+
+for function, replacement in ((exp, _exp_f32), (expm1, _expm1_f32), (log1p, _log1p_f32),
+                              (tanh, _tanh_f32)):
+    in_float32(function, replacement)

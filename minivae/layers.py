@@ -1,12 +1,18 @@
 """Layers: one node of a network each, forward beside backward.  Page 1 of the lesson.
 
-Reading order: 1 layers, 2 likelihoods, 3 latents, 4 estimators, 5 vae, 6 discrete.
+Reading order: 0 first, 1 layers, 2 likelihoods, 3 latents, 4 vae, 5 estimators, 6 discrete.
+This page makes general page 0's lines `... @ W + b` and `tanh(..)`, and the lines that undo them.
 
 Shape letters, in every file: B batch, K samples, D pixels, H hidden units, Z latent dimensions.
 `dfoo` always means d(loss)/d(foo) and always has foo's shape.  Each call of a kernel carries the
-NumPy line that it computes.  What forward and backward return may be the layer's own work buffer:
-it stays valid until the layer's next call of the same name; copy it to keep it longer.  What comes
-in is kept, not copied, until backward has used it.
+NumPy line that it computes.
+
+Who owns which array: a layer keeps what comes in, without a copy, until backward has used it.  What
+forward and backward return may be the layer's own work buffer.  It stays valid until the next call
+of the same method; copy it to keep it longer.
+
+Every forward and backward raises ValueError for an array whose shape does not fit, and every
+backward raises RuntimeError without a forward before it.
 """
 
 import numpy as np
@@ -27,15 +33,12 @@ class Layer:
         self._cache: dict[str, tuple] = {}
         self._buffers: dict[str, np.ndarray] = {}
 
-    def kink_inputs(self) -> np.ndarray | None:
-        """The inputs that the last forward compared with 0, of a layer whose slope jumps there."""
-        return None
-
     def _take(self, node: str = "forward") -> tuple:
         """What `node` kept for its backward; a second backward needs a second forward."""
         if node not in self._cache:
             back = "backward" if node == "forward" else f"{node}_backward"
-            raise RuntimeError(f"{type(self).__name__}.{back} called without a {node} before it")
+            name = type(self).__name__
+            raise RuntimeError(f"{name}.{back} called without a {node} before it")
         return self._cache.pop(node)
 
     def _work(self, name: str, shape: tuple, dtype) -> np.ndarray:
@@ -44,6 +47,13 @@ class Layer:
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self._buffers[name] = np.empty(shape, dtype)
         return array
+
+    def kink_inputs(self) -> np.ndarray | None:
+        """Of a layer whose slope jumps at 0: its inputs in the last forward.  None for all others.
+
+        A finite difference must not cross such a kink.
+        """
+        return None
 
 
 class Dense(Layer):
@@ -65,10 +75,11 @@ class Dense(Layer):
 
     def __init__(self, n_in: int, n_out: int, rng: np.random.Generator, dtype=np.float32):
         super().__init__()
-        a = np.sqrt(6.0 / (n_in + n_out))
-        self.params = {"W": kernels.aligned_zeros((n_in, n_out), dtype), "b": kernels.aligned_zeros(n_out, dtype)}
-        self.grads = {name: kernels.aligned_zeros(p.shape, dtype) for name, p in self.params.items()}
-        self.params["W"][...] = rng.uniform(-a, a, (n_in, n_out))
+        zeros = kernels.aligned_zeros
+        self.params = {"W": zeros((n_in, n_out), dtype), "b": zeros(n_out, dtype)}
+        self.grads = {"W": zeros((n_in, n_out), dtype), "b": zeros(n_out, dtype)}
+        bound = np.sqrt(6.0 / (n_in + n_out))
+        self.params["W"][...] = rng.uniform(-bound, bound, (n_in, n_out))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n_in)  ->  y : (B, n_out)."""
@@ -95,7 +106,7 @@ class Dense(Layer):
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
-        kernels.times_transpose(dy, W, dx)             # dx = dy @ W.T     (B, n_out) @ (n_out, n_in)
+        kernels.times_transpose(dy, W, dx)             # dx = dy @ W.T  (B, n_out) @ (n_out, n_in)
         return dx
 
 
@@ -192,9 +203,12 @@ class Sequential(Layer):
 
     def __init__(self, *layers: Layer):
         super().__init__()
-        self.layers = [part for layer in layers for part in (layer.layers if isinstance(layer, Sequential) else [layer])]
-        self.params = {f"{i}.{key}": p for i, layer in enumerate(self.layers) for key, p in layer.params.items()}
-        self.grads = {f"{i}.{key}": g for i, layer in enumerate(self.layers) for key, g in layer.grads.items()}
+        self.layers = []
+        for layer in layers:
+            self.layers += layer.layers if isinstance(layer, Sequential) else [layer]
+        for i, layer in enumerate(self.layers):
+            self.params |= {f"{i}.{key}": p for key, p in layer.params.items()}
+            self.grads |= {f"{i}.{key}": g for key, g in layer.grads.items()}
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n_in)  ->  y : (B, n_out)."""
@@ -203,7 +217,10 @@ class Sequential(Layer):
         return x
 
     def backward(self, dy: np.ndarray, input_grad: bool = True) -> np.ndarray | None:
-        """dy : (B, n_out)  ->  dx : (B, n_in); without input_grad the first layer, a Dense, leaves it out."""
+        """dy : (B, n_out)  ->  dx : (B, n_in).
+
+        input_grad=False: the first layer, which must be a Dense, leaves dx out (None).
+        """
         for layer in reversed(self.layers[1:]):
             dy = layer.backward(dy)
         if not self.layers:
@@ -212,7 +229,7 @@ class Sequential(Layer):
         return first.backward(dy) if input_grad else first.backward(dy, input_grad=False)
 
 
-# --- what the nodes share: checks of shape and dtype -----------------------------------------------
+# --- what the nodes share: checks of shape and dtype ----------------------------------------------
 
 
 def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:

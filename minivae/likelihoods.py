@@ -1,13 +1,17 @@
 """Likelihoods: log p(x|z) from the decoder's output.  Page 2 of the lesson (after layers).
 
-Here the gradient enters.  Both nodes return log p(x|z) in nats, one number per row, and go back
-from the weight of each row to the decoder's output.  K samples share each x: row k*B + n of the
-decoder's output is judged against x[n].
+Here the gradient enters.  This page makes page 0's lines `recon = ...` and `dlogits = ...` general:
+each row has a weight of its own, and pixels may be Gaussian.
+
+Both nodes return log p(x|z) in nats, one number per row.  Their backward goes from the weight of
+each row to the decoder's output.  K samples share each x: row k*B + n of the decoder's output
+belongs to x[n].  Forward and backward raise ValueError for an array whose shape does not fit.
 """
 
 import numpy as np
 
 from minivae import kernels
+from minivae.estimators import sigmoid
 from minivae.layers import Layer, as_rows, as_sample_rows
 
 LOGVAR_FLOOR = -10.0     # a std of e^-5 = 0.0067: under two of 255 grey levels
@@ -35,9 +39,14 @@ class BernoulliLikelihood(Layer):
         if kernels.count_outside_unit(x):              # (~((x >= 0) & (x <= 1))).sum()
             row, pixel = np.argwhere(~((x >= 0) & (x <= 1)))[0]
             low, high = np.min(x), np.max(x)
-            hint = "fill it" if np.isnan(low) else "divide by 255?" if low >= 0 and high <= 255 else "a Gaussian likelihood takes any finite number"
-            raise ValueError(f"x must lie in [0, 1] for the Bernoulli likelihood, found {x[row, pixel]:g} "
-                             f"at row {row}, pixel {pixel} (min {low:g}, max {high:g}): {hint}")
+            hint = "a Gaussian likelihood takes any finite number"
+            if np.isnan(low):
+                hint = "fill it"
+            elif low >= 0 and high <= 255:
+                hint = "divide by 255?"
+            raise ValueError("x must lie in [0, 1] for the Bernoulli likelihood, found "
+                             f"{x[row, pixel]:g} at row {row}, pixel {pixel} "
+                             f"(min {low:g}, max {high:g}): {hint}")
 
     def forward(self, logits: np.ndarray, x: np.ndarray) -> np.ndarray:
         """logits : (K*B, D), x : (B, D)  ->  log_px : (K*B,), nats."""
@@ -45,25 +54,26 @@ class BernoulliLikelihood(Layer):
         x = as_rows(x, x.shape, logits.dtype, "x")
         log_px = np.empty(len(logits), logits.dtype)
         residual = self._work("residual", logits.shape, logits.dtype)
-        kernels.bernoulli_forward(logits, x, log_px, residual)    # log_px = (x*logits - logaddexp(0, logits)).sum(axis=1)
-        self._cache["forward"] = (residual,)                      # residual = x - sigmoid(logits)
+        # log_px = (x*logits - logaddexp(0, logits)).sum(axis=1);  residual = x - sigmoid(logits)
+        kernels.bernoulli_forward(logits, x, log_px, residual)
+        self._cache["forward"] = (residual,)
         return log_px
 
     def backward(self, dlog_px: np.ndarray) -> np.ndarray:
         """dlog_px : (K*B,)  ->  dlogits : (K*B, D).
 
-        log_px[r] = sum_i x_i l_i - log(1 + e^l_i).  d log(1 + e^l)/dl = sigmoid(l), so each logit's
-        gradient is the residual x - sigmoid(l), times the row's weight.
+        log_px[r] = sum_i x_i l_i - log(1 + e^l_i).  d log(1 + e^l)/dl = sigmoid(l), so the gradient
+        of each logit is the residual x - sigmoid(l), times the row's weight.
         """
         (residual,) = self._take()
         dlog_px = as_rows(dlog_px, (len(residual),), residual.dtype, "dlog_px")
-        kernels.scale_rows(dlog_px, residual)                     # dlogits = dlog_px[:, None] * residual, in place
-        return residual
+        kernels.scale_rows(dlog_px, residual)              # dlogits = dlog_px[:, None] * residual
+        return residual                                    # in place: it is dlogits now
 
     def mean(self, logits: np.ndarray) -> np.ndarray:
         """E[x|z] = sigmoid(logits), a new array."""
         p = np.empty_like(logits)
-        kernels.sigmoid_forward(logits, p)                        # p = 1 / (1 + exp(-logits))
+        kernels.sigmoid_forward(logits, p)                 # p = 1 / (1 + exp(-logits))
         return p
 
 
@@ -77,9 +87,15 @@ class GaussianLikelihood(Layer):
     logvar : "per_pixel" | "shared" | float
         per_pixel: the decoder gives (mean, raw) side by side, (K*B, 2D).  shared: raw is one scalar
         of theta, params["raw_logvar"].  A number: the log-variance itself, fixed.
-        Learned ones are bounded below, smoothly: logvar = floor + softplus(raw - floor), with
+        A learned one is bounded below, smoothly: logvar = floor + softplus(raw - floor), with
         floor = -10, because a pixel that never varies would drive its variance to 0 and the density
         to infinity.  Nothing is clipped, so the gradient never dies at the bound.
+    dtype : float32 or float64, of the shared raw_logvar
+
+    Raises
+    ------
+    ValueError
+        For another word, or a number that is not finite.
     """
 
     binary = False
@@ -93,7 +109,8 @@ class GaussianLikelihood(Layer):
         self.logvar = logvar if isinstance(logvar, str) else float(logvar)
         self.head = "to_mean_raw" if logvar == "per_pixel" else "to_mean"
         if logvar == "shared":
-            self.params, self.grads = {"raw_logvar": np.zeros((1, 1), dtype)}, {"raw_logvar": np.zeros((1, 1), dtype)}
+            self.params = {"raw_logvar": np.zeros((1, 1), dtype)}
+            self.grads = {"raw_logvar": np.zeros((1, 1), dtype)}
 
     def width(self, D: int) -> int:
         """How many numbers the decoder must give for D pixels."""
@@ -103,14 +120,17 @@ class GaussianLikelihood(Layer):
         """Raise ValueError unless all of x (B, D) is finite."""
         if not np.isfinite(x).all():
             row, pixel = np.argwhere(~np.isfinite(x))[0]
-            raise ValueError(f"x must be finite for the Gaussian likelihood, found {x[row, pixel]} at row {row}, pixel {pixel}: fill it")
+            raise ValueError("x must be finite for the Gaussian likelihood, found "
+                             f"{x[row, pixel]} at row {row}, pixel {pixel}: fill it")
 
     def _split(self, out: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """The decoder's output as mean, logvar, raw; the last is None where logvar is fixed."""
         if self.logvar not in ("per_pixel", "shared"):
             return out, np.full((1, 1), self.logvar, out.dtype), None
-        D = out.shape[1] // 2
-        mean, raw = (out, self.params["raw_logvar"]) if self.logvar == "shared" else (out[:, :D], out[:, D:])
+        if self.logvar == "shared":
+            mean, raw = out, self.params["raw_logvar"]
+        else:
+            mean, raw = np.hsplit(out, 2)
         return mean, LOGVAR_FLOOR + np.logaddexp(0, raw - LOGVAR_FLOOR), raw
 
     def forward(self, out: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -119,12 +139,13 @@ class GaussianLikelihood(Layer):
         x = as_rows(x, x.shape, out.dtype, "x")
         mean, logvar, raw = self._split(out)
         log_px = np.empty(len(out), out.dtype)
-        kernels.gaussian_forward(mean, logvar, x, log_px)  # -0.5 * ((x - mean)**2 * exp(-logvar) + logvar + log(2 pi)).sum(axis=1)
+        # log_px = -0.5 * ((x - mean)**2 * exp(-logvar) + logvar + log(2 pi)).sum(axis=1)
+        kernels.gaussian_forward(mean, logvar, x, log_px)
         self._cache["forward"] = (mean, logvar, raw, x)
         return log_px
 
     def backward(self, dlog_px: np.ndarray) -> np.ndarray:
-        """dlog_px : (K*B,)  ->  dout, of out's shape.  Fills grads["raw_logvar"] where logvar is shared.
+        """dlog_px : (K*B,)  ->  dout, of out's shape.  Fills grads of a shared logvar.
 
         mean_i:    d log_px / d mean_i   = (x_i - mean_i) / e^logvar_i.
         logvar_i:  d log_px / d logvar_i = 1/2 ( (x_i - mean_i)^2 / e^logvar_i - 1 ).
@@ -135,14 +156,16 @@ class GaussianLikelihood(Layer):
         D = mean.shape[1]
         dout = self._work("dout", (len(mean), 2 * D), mean.dtype)
         dmean, dlogvar = dout[:, :D], dout[:, D:]
-        # dmean = dlog_px[:, None] * (x - mean) * exp(-logvar);  dlogvar = dlog_px[:, None] * 0.5 * ((x - mean)**2 * exp(-logvar) - 1)
+        # dmean = dlog_px[:, None] * (x - mean) * exp(-logvar)
+        # dlogvar = dlog_px[:, None] * 0.5 * ((x - mean)**2 * exp(-logvar) - 1)
         kernels.gaussian_backward(mean, logvar, x, dlog_px, dmean, dlogvar)
         if raw is None:
             return dmean
-        dlogvar *= np.exp(-np.logaddexp(0, LOGVAR_FLOOR - raw))    # from here on d(raw): times sigmoid(raw - floor)
+        draw = dlogvar
+        draw *= sigmoid(raw - LOGVAR_FLOOR)                # in place: dout holds dmean and draw now
         if self.logvar == "per_pixel":
             return dout
-        self.grads["raw_logvar"][...] = dlogvar.sum()
+        self.grads["raw_logvar"][...] = draw.sum()
         return dmean
 
     def mean(self, out: np.ndarray) -> np.ndarray:

@@ -7,16 +7,18 @@ shared variance is this model, so its numbers can be compared with the exact one
 
     log p(x) = ELBO + KL( q(z|x) || p(z|x) )     at any theta and any phi
 
-theta is a Decoder (W, s2), phi is an Encoder (V, Sigma); a gradient has the form of what it is the
-gradient of.  W is (D, Z), as in the papers: the transpose of the package's `to_mean.W`; V is (Z, D),
-the transpose of `to_mu.W`.  The data enter through S = mean of (x - m)(x - m)', which is all that a
-Gaussian model sees of them, so every value is a mean over the data, in nats per example.  m is the
-mean of the data: the best m for any W and s2.  Shape letters: D pixels, Z latent dimensions, N examples.
+theta is a Decoder (W, s2), phi is an Encoder (V, Sigma).  A gradient for theta is a Decoder, too,
+and one for phi an Encoder.  W is (D, Z), as in the papers, the transpose of the package's `to_mean.W`.
+V is (Z, D), the transpose of `to_mu.W`.  The data enter through S = mean of (x - m)(x - m)', which
+is all that a Gaussian model sees of them.  So every value is a mean over the data, in nats per
+example.  m is the mean of the data, the best m for any W and s2.
+Shape letters: D pixels, Z latent dimensions, N examples.
 
-Sources: Tipping & Bishop (1999), "Probabilistic principal component analysis", J. R. Statist. Soc. B
-61, 611-622 (model, posterior: section 3.1; maximum likelihood: section 3.2, appendix A; EM: appendix B).
-Lucas et al. (2019), arXiv:1911.02469 (the linear VAE).  Neal & Hinton (1998), "A view of the EM
-algorithm that justifies incremental, sparse, and other variants" (EM climbs the ELBO).
+Sources: Tipping & Bishop (1999), "Probabilistic principal component analysis", J. R. Statist. Soc.
+B 61, 611-622 (model and posterior: section 3.1; maximum likelihood: section 3.2 and appendix A;
+EM: appendix B).  Lucas et al. (2019), arXiv:1911.02469 (the linear VAE).  Neal & Hinton (1998), "A
+view of the EM algorithm that justifies incremental, sparse, and other variants" (EM climbs the
+ELBO).
 """
 
 from typing import NamedTuple
@@ -27,14 +29,17 @@ LOG_2PI = np.log(2 * np.pi)
 
 
 class Decoder(NamedTuple):
-    """theta, or a gradient for theta.  W : (D, Z).  s2 : float > 0, the variance of every pixel given z."""
+    """theta, or a gradient for theta.  W : (D, Z).  s2 : float > 0, a pixel's variance given z."""
 
     W: np.ndarray
     s2: float
 
 
 class Encoder(NamedTuple):
-    """phi, or a gradient for phi.  V : (Z, D), so that mu = V (x - m).  Sigma : (Z, Z), symmetric, the same for every x."""
+    """phi, or a gradient for phi.  V : (Z, D), so that mu = V (x - m).
+
+    Sigma : (Z, Z), symmetric, the same for every x.
+    """
 
     V: np.ndarray
     Sigma: np.ndarray
@@ -55,14 +60,15 @@ def sample(dec: Decoder, n: int, rng: np.random.Generator) -> np.ndarray:
     return rng.standard_normal((n, Z)) @ dec.W.T + np.sqrt(dec.s2) * rng.standard_normal((n, D))
 
 
-# --- theta alone: log p(x) and the true posterior ---------------------------------------------------
+# --- theta alone: log p(x) and the true posterior -------------------------------------------------
 
 
 def _logdet(a: np.ndarray) -> float:
-    """log|a| of a covariance; ValueError where its determinant is not above 0 (a step too long, perhaps)."""
+    """log|a| of a covariance.  Raises ValueError where its determinant is not above 0."""
     sign, logdet = np.linalg.slogdet(a)
     if not sign > 0:
-        raise ValueError(f"a covariance must be positive definite, got determinant {sign * np.exp(logdet):g}")
+        raise ValueError("a covariance must be positive definite, got determinant "
+                         f"{sign * np.exp(logdet):g}: was a step too long?")
     return logdet
 
 
@@ -72,16 +78,17 @@ def _covariance(dec: Decoder) -> np.ndarray:
 
 
 def log_evidence(dec: Decoder, S: np.ndarray) -> float:
-    """mean_n log p(x_n) = -1/2 ( D log 2 pi + log|C| + tr(C^-1 S) ),  C = W W' + s2 I.   Nats per example.
+    """mean_n log p(x_n) = -1/2 ( D log 2 pi + log|C| + tr(C^-1 S) ),  C = W W' + s2 I.
 
-    z is integrated on paper: x ~ N(m, C).  There is no phi in it.  Source: Tipping & Bishop (1999), section 3.1.
+    Nats per example.  z is integrated on paper: x ~ N(m, C).  There is no phi in it.
+    Source: Tipping & Bishop (1999), section 3.1.
     """
     C = _covariance(dec)
     return -0.5 * (len(C) * LOG_2PI + _logdet(C) + np.trace(np.linalg.solve(C, S)))
 
 
 def log_evidence_rows(dec: Decoder, xc: np.ndarray) -> np.ndarray:
-    """log p(x_n) for each row of xc = x - m, (N, D)  ->  (N,), nats.  Their mean is `log_evidence`."""
+    """xc = x - m : (N, D)  ->  log p(x_n) of each row : (N,), nats; the mean is `log_evidence`."""
     C = _covariance(dec)
     return -0.5 * (len(C) * LOG_2PI + _logdet(C) + (xc * np.linalg.solve(C, xc.T).T).sum(axis=1))
 
@@ -98,36 +105,41 @@ def log_evidence_grad(dec: Decoder, S: np.ndarray) -> Decoder:
 
 
 def posterior(dec: Decoder) -> Encoder:
-    """p(z|x) = N(M^-1 W' (x - m), s2 M^-1),  M = W' W + s2 I : (Z, Z).  The best encoder for this decoder.
+    """p(z|x) = N(M^-1 W' (x - m), s2 M^-1),  M = W' W + s2 I : (Z, Z).
 
-    Source: Tipping & Bishop (1999), section 3.1.
+    It is the best encoder for this decoder.  Source: Tipping & Bishop (1999), section 3.1.
     """
     M_inv = np.linalg.inv(dec.W.T @ dec.W + dec.s2 * np.eye(dec.W.shape[1]))
     return Encoder(M_inv @ dec.W.T, dec.s2 * M_inv)
 
 
 def max_likelihood(S: np.ndarray, Z: int) -> Decoder:
-    """s2 = mean of the D - Z smallest eigenvalues of S,  W = U (L - s2 I)^(1/2) : (D, Z).  No other theta has a larger log p.
+    """s2 = mean of the D - Z smallest eigenvalues of S,  W = U (L - s2 I)^(1/2) : (D, Z).
 
-    U, L: the Z largest eigenvectors and eigenvalues.  Any rotation W R has the same log p; this one,
-    with W' W diagonal, has independent latents given x.  Source: Tipping & Bishop (1999), section 3.2.
+    No other theta has a larger log p.  U, L: the eigenvectors of the Z largest eigenvalues, and
+    these.  Any rotation W R has the same log p; this one, with W' W diagonal, has independent
+    latents given x.  Raises ValueError for a Z that leaves no direction over.
+    Source: Tipping & Bishop (1999), section 3.2.
     """
     if not 1 <= Z < len(S):
-        raise ValueError(f"Z must be at least 1 and below D = {len(S)}, got {Z}: with no direction left over s2 is 0 or free")
+        raise ValueError(f"Z must be at least 1 and below D = {len(S)}, got {Z}: with no direction "
+                         "left over s2 is 0 or free")
     L, U = np.linalg.eigh(S)                                    # in rising order
     s2 = L[: len(S) - Z].mean()
     return Decoder(U[:, : -Z - 1 : -1] * np.sqrt(L[: -Z - 1 : -1] - s2), s2)
 
 
-# --- theta and phi: the ELBO and the gap above it ---------------------------------------------------
+# --- theta and phi: the ELBO and the gap above it -------------------------------------------------
 
 
 def gaussian_kl(cov_q: np.ndarray, cov_p: np.ndarray, spread: np.ndarray | float = 0.0) -> float:
-    """KL(q || p) = 1/2 ( tr(P^-1 (Q + spread)) - Z + log|P| - log|Q| ),  Q, P the covariances : (Z, Z).   Nats.
+    """KL(q || p) = 1/2 ( tr(P^-1 (Q + spread)) - Z + log|P| - log|Q| ), in nats.
 
+    Q, P : (Z, Z), the covariances cov_q and cov_p.
     spread : (Z, Z), the mean over the data of (mu_q - mu_p)(mu_q - mu_p)'; 0 where the means agree.
     """
-    return 0.5 * (np.trace(np.linalg.solve(cov_p, cov_q + spread)) - len(cov_q) + _logdet(cov_p) - _logdet(cov_q))
+    trace = np.trace(np.linalg.solve(cov_p, cov_q + spread))
+    return 0.5 * (trace - len(cov_q) + _logdet(cov_p) - _logdet(cov_q))
 
 
 def _squared_error(dec: Decoder, enc: Encoder, S: np.ndarray) -> float:
@@ -137,17 +149,18 @@ def _squared_error(dec: Decoder, enc: Encoder, S: np.ndarray) -> float:
 
 
 def elbo(dec: Decoder, enc: Encoder, S: np.ndarray) -> float:
-    """E_q[log p(x|z)] - KL(q || p(z)) = -D/2 log(2 pi s2) - R/(2 s2) - KL(q || N(0, I)),  R = mean_n E_q|x_n - m - W z|^2.
+    """E_q[log p(x|z)] - KL(q || p(z)) = -D/2 log(2 pi s2) - R/(2 s2) - KL(q || N(0, I)).
 
-    Nats per example, a mean over the data.  The reconstruction is an explicit function of theta; the KL
-    to the prior has no theta in it.  Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 3.
+    R = mean_n E_q|x_n - m - W z|^2.  Nats per example, a mean over the data.  The reconstruction is
+    an explicit function of theta; the KL to the prior has no theta in it.
+    Source: Kingma & Welling (2014), arXiv:1312.6114, eq. 3.
     """
     recon = 0.5 * len(S) * (LOG_2PI + np.log(dec.s2)) + 0.5 * _squared_error(dec, enc, S) / dec.s2
     return -recon - gaussian_kl(enc.Sigma, np.eye(len(enc.Sigma)), enc.V @ S @ enc.V.T)
 
 
 def elbo_grad(dec: Decoder, enc: Encoder, S: np.ndarray) -> tuple[Decoder, Encoder]:
-    """d ELBO for theta and for phi: two sums, of what the reconstruction says and what the KL to the prior says.
+    """d ELBO for theta and for phi, each the sum of a reconstruction part and a KL part.
 
     dW     = (S V' - W (V S V' + Sigma)) / s2          (D, Z)   the reconstruction alone
     ds2    = -D/(2 s2) + R/(2 s2^2)                    float    the reconstruction alone
@@ -165,30 +178,32 @@ def elbo_grad(dec: Decoder, enc: Encoder, S: np.ndarray) -> tuple[Decoder, Encod
 
 
 def kl_to_posterior(dec: Decoder, enc: Encoder, S: np.ndarray) -> float:
-    """mean_n KL( q(z|x_n) || p(z|x_n) ), the gap log p - ELBO.   Nats per example, 0 only where q is the posterior.
+    """mean_n KL( q(z|x_n) || p(z|x_n) ), the gap log p - ELBO, in nats per example.
 
-    = 1/2 ( tr(Cz^-1 Sigma) + tr(Cz^-1 (P - V) S (P - V)') - Z + log|Cz| - log|Sigma| ),  P = M^-1 W', Cz = s2 M^-1
+    = 1/2 ( tr(Cz^-1 Sigma) + tr(Cz^-1 (P - V) S (P - V)') - Z + log|Cz| - log|Sigma| ), with
+    P = M^-1 W' and Cz = s2 M^-1.  It is 0 only where q is the posterior.
     """
     true = posterior(dec)
     return gaussian_kl(enc.Sigma, true.Sigma, (true.V - enc.V) @ S @ (true.V - enc.V).T)
 
 
 def kl_to_posterior_grad(dec: Decoder, enc: Encoder, S: np.ndarray) -> tuple[Decoder, Encoder]:
-    """d KL = d log p - d ELBO, because KL = log p - ELBO.  For phi it is -d ELBO: there is no phi in log p."""
+    """d KL = d log p - d ELBO, because KL = log p - ELBO.  For phi -d ELBO: log p has no phi."""
     (dW, ds2), (dV, dSigma) = elbo_grad(dec, enc, S)
     dW_evidence, ds2_evidence = log_evidence_grad(dec, S)
     return Decoder(dW_evidence - dW, ds2_evidence - ds2), Encoder(-dV, -dSigma)
 
 
-# --- EM: the same ELBO, climbed one coordinate at a time --------------------------------------------
+# --- EM: the same ELBO, climbed one coordinate at a time ------------------------------------------
 
 
 def m_step(enc: Encoder, S: np.ndarray) -> Decoder:
-    """W = S V' (V S V' + Sigma)^-1,  s2 = R/D at that W: the theta where d ELBO/dtheta = 0, with q held.
+    """W = S V' (V S V' + Sigma)^-1,  s2 = R/D at that W: where d ELBO/dtheta = 0, with q held.
 
     Least squares of x on z, z drawn from q.  The KL to the prior does not matter: no theta in it.
     """
-    W = np.linalg.solve(enc.V @ S @ enc.V.T + enc.Sigma, enc.V @ S).T        # S and Sigma are symmetric
+    # the transpose of the formula, because S and Sigma are symmetric
+    W = np.linalg.solve(enc.V @ S @ enc.V.T + enc.Sigma, enc.V @ S).T
     return Decoder(W, _squared_error(Decoder(W, 1.0), enc, S) / len(S))
 
 
@@ -201,7 +216,7 @@ def em_step(dec: Decoder, S: np.ndarray) -> Decoder:
     return m_step(posterior(dec), S)
 
 
-# --- a q with independent latents, as a VAE has -----------------------------------------------------
+# --- a q with independent latents, as a VAE has ---------------------------------------------------
 
 
 def fit_reverse_kl(cov: np.ndarray) -> np.ndarray:
@@ -214,17 +229,18 @@ def fit_reverse_kl(cov: np.ndarray) -> np.ndarray:
 
 
 def fit_forward_kl(cov: np.ndarray) -> np.ndarray:
-    """The diagonal Q that minimises KL( N(0, cov) || N(0, Q) ):  Q_jj = cov_jj : (Z, Z), the marginal variances.
+    """The diagonal Q that minimises KL( N(0, cov) || N(0, Q) ):  Q_jj = cov_jj : (Z, Z).
 
-    Source: Bishop (2006), section 10.1.2.
+    These are the marginal variances.  Source: Bishop (2006), section 10.1.2.
     """
     return np.diag(np.diag(cov))
 
 
 def best_diagonal(dec: Decoder) -> Encoder:
-    """The best q with diagonal Sigma: V = M^-1 W', Sigma_jj = s2 / M_jj.  Its gap is 1/2 ( sum_j log M_jj - log|M| ).
+    """The best q with diagonal Sigma: V = M^-1 W', Sigma_jj = s2 / M_jj.
 
-    The gap is 0 where M = W' W + s2 I is diagonal, as at `max_likelihood`.  Source: Lucas et al. (2019).
+    Its gap is 1/2 ( sum_j log M_jj - log|M| ), which is 0 where M = W' W + s2 I is diagonal, as at
+    `max_likelihood`.  Source: Lucas et al. (2019).
     """
     true = posterior(dec)
     return Encoder(true.V, fit_reverse_kl(true.Sigma))

@@ -222,7 +222,7 @@ class Model:
         return x
 
     def noise(self, K: int, B: int, rng: np.random.Generator) -> np.ndarray:
-        """The noise that `forward` takes : (K, B, Z), of the kind that latent and estimator want."""
+        """The noise that `forward` takes : (K, B, Z), as the latent and the estimator want it."""
         shape, antithetic = (K, B, self.z_dim), self.estimator.antithetic
         return self.latent.noise(shape, rng, self.dtype, antithetic)
 
@@ -275,7 +275,7 @@ class Model:
         """Lend every layer an empty cache and fresh buffers: a pending backward stays whole."""
         pending = [(layer, layer._cache, layer._buffers) for _, layer in self.named_layers()]
         wires, baseline = self._wires, self.baseline
-        self.baseline = copy.copy(baseline)                # it shall not learn from what it sees now
+        self.baseline = copy.copy(baseline)                # the copy alone sees what comes now
         for layer, _, _ in pending:
             layer._cache, layer._buffers = {}, {}
         try:
