@@ -66,7 +66,8 @@ def test_ten_steps_give_the_numbers_they_always_gave():
         losses.append(vae.forward(x, rng.standard_normal((2, 6, 3))).loss)
         vae.backward()
         adam.step()
-    assert losses == pytest.approx(GOLDEN, rel=1e-10)        # ten steps magnify a rounding some ten thousand times at most
+    # ten steps magnify a rounding some ten thousand times at most
+    assert losses == pytest.approx(GOLDEN, rel=1e-10)
 
 
 def test_same_seed_same_numbers():

@@ -43,7 +43,8 @@ def inputs(name, rng, dtype):
     }[name]
 
 
-SPECIAL = {"binarize_bytes", "add_bias", "scale_rows", "adam", "count_outside_unit"}      # these update in place, or return a number: tested below
+# these update in place, or return a number: tested below
+SPECIAL = {"binarize_bytes", "add_bias", "scale_rows", "adam", "count_outside_unit"}
 
 
 def kernel_names():
@@ -90,13 +91,14 @@ def test_gaussian_kernels_with_a_logvar_of_their_own_for_every_pixel_however_few
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gaussian_kernels_share_one_logvar(dtype, rng):
-    mean, x, d = rng.standard_normal((K * B, D)).astype(dtype), rng.standard_normal((B, D)).astype(dtype), rng.standard_normal(K * B).astype(dtype)
+    mean, x, d = (rng.standard_normal(shape).astype(dtype) for shape in ((K * B, D), (B, D), K * B))
     one = np.full((1, 1), -0.7, dtype)
     got, dmean, dlogvar = np.empty(K * B, dtype), np.empty_like(mean), np.empty_like(mean)
     kernels.gaussian_forward(mean, one, x, got)
     kernels.gaussian_backward(mean, one, x, d, dmean, dlogvar)
     close(got, naive.gaussian_forward(mean.astype(float), one.astype(float), x.astype(float)), dtype)
-    want_mean, want_logvar = naive.gaussian_backward(mean.astype(float), one.astype(float), x.astype(float), d.astype(float))
+    wide = (a.astype(float) for a in (mean, one, x, d))
+    want_mean, want_logvar = naive.gaussian_backward(*wide)
     close(dmean, want_mean, dtype)
     close(dlogvar, want_logvar, dtype)
 
@@ -188,7 +190,8 @@ ULPS = {"exp": (-110, 89, 1), "expm1": (-110, 89, 1.5), "log1p": (0, 1, 3), "tan
 @pytest.mark.parametrize("name", ULPS)
 def test_the_elementary_functions_are_good_to_a_few_ulp_over_their_whole_range(name):
     low, high, ulps = ULPS[name] if JIT else (*ULPS[name][:2], 4)     # without the JIT it is NumPy that is measured
-    v = np.concatenate([np.linspace(low, high, 2_000_001 if JIT else 2001), np.linspace(max(low, -1), 1, 1_000_001 if JIT else 1001)])
+    many, more = (2_000_001, 1_000_001) if JIT else (2001, 1001)
+    v = np.concatenate([np.linspace(low, high, many), np.linspace(max(low, -1), 1, more)])
     v = np.concatenate([v.astype(np.float32), TINY, TINY[:0] if name == "log1p" else -TINY])
     want = getattr(np, name)(v.astype(np.float64))
     inside = np.abs(want) <= np.finfo(np.float32).max
@@ -206,7 +209,8 @@ def test_the_elementary_functions_are_good_to_a_few_ulp_over_their_whole_range(n
     ("tanh", [np.inf, -np.inf, 0, -0.0, 1000, -1000], [1, -1, 0, 0, 1, -1])])
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_the_elementary_functions_have_exact_limits_and_pass_a_nan_on(name, values, limits, dtype):
-    np.testing.assert_array_equal(compiled(name, np.array([*values, np.nan], dtype)), np.array([*limits, np.nan], dtype))
+    found = compiled(name, np.array([*values, np.nan], dtype))
+    np.testing.assert_array_equal(found, np.array([*limits, np.nan], dtype))
 
 
 @pytest.mark.parametrize("name", ULPS)

@@ -125,7 +125,8 @@ def test_float32_trains_and_float64_checks_with_the_same_weights(rng):
 
 def test_any_layers_make_a_vae(rng):
     """Built by hand, without mlp, also with a width that no mirror image has."""
-    vae = VAE(Sequential(Dense(D, 3, rng, F8), Tanh()), Dense(3, Z, rng, F8), Dense(3, Z, rng, F8), Sequential(Dense(Z, 6, rng, F8)),
+    vae = VAE(Sequential(Dense(D, 3, rng, F8), Tanh()), Dense(3, Z, rng, F8), Dense(3, Z, rng, F8),
+              Sequential(Dense(Z, 6, rng, F8)),
               Dense(6, D, rng, F8), likelihood=BernoulliLikelihood(), rng=0)
     vae.forward(rng.random((B, D)))
     vae.backward()
@@ -134,7 +135,8 @@ def test_any_layers_make_a_vae(rng):
         minivae.save(vae, "never.npz")
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", GaussianLikelihood("per_pixel"), GaussianLikelihood(np.float32(-1.5))])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", GaussianLikelihood("per_pixel"),
+                                        GaussianLikelihood(np.float32(-1.5))])
 def test_save_and_load_give_the_same_model(likelihood, tmp_path, rng):
     vae = model(likelihood=likelihood, beta=1.7, estimator=estimators.elbo_mc, dtype=np.float32)
     minivae.save(vae, tmp_path / "model.npz")
