@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minivae
+
 os.environ["SCIPY_ARRAY_API"] = "1"     # before SciPy is imported: one of scikit-learn's checks skips without it
 
 # a shell starts its background jobs with Ctrl-C ignored; the tests of it want it as a terminal has it

@@ -74,8 +74,8 @@ def test_an_error_inside_the_pass_leaves_nothing_behind_either(monkeypatch):
 
 def test_the_stops_come_in_the_order_of_the_pass():
     t = traced(model(hidden=(5, 4)))
-    assert list(t.stops) == ["enc.0", "enc.1", "enc.2", "enc.3", "to_mu", "to_logvar", "kl", "sample", "log_q", "log_prior",
-                             "dec.0", "dec.1", "dec.2", "dec.3", "to_logits", "likelihood"]
+    assert list(t.stops) == ["enc.0", "enc.1", "enc.2", "enc.3", "to_mu", "to_logvar", "kl", "sample",
+                             "dec.0", "dec.1", "dec.2", "dec.3", "to_logits", "likelihood", "log_q", "log_prior"]
     assert t.backward_order == ["likelihood", "to_logits", "dec.3", "dec.2", "dec.1", "dec.0", "log_prior", "log_q", "sample", "kl",
                                 "to_logvar", "to_mu", "enc.3", "enc.2", "enc.1", "enc.0"]
 
@@ -255,7 +255,7 @@ def spoil(path, change):
     (lambda run: spoil(run / "config.json", lambda b: b[: len(b) // 2]), [], "config.json is damaged"),
     (lambda run: spoil(run / "model.npz", lambda b: b[: len(b) // 2]), [], "model.npz is damaged"),
     (lambda run: np.save("mine.npy", np.ones((9, 3))), [], "must have 20 pixels per row for this model"),
-    (lambda run: spoil(run / "config.json", lambda b: json.dumps({**json.loads(b), "lr": "fast"}).encode()), [], "lr is not what training writes"),
+    (lambda run: spoil(run / "config.json", lambda b: json.dumps({**json.loads(b), "lr": "fast"}).encode()), [], "lr or test_sha256 is not what training writes"),
     (lambda run: None, ["--image", "3"], "--image 3: there are 3 test images, numbered from 0"),
 ], ids=["no folder", "no config", "half a config", "half a model", "other data", "no step size", "no such image"])
 def test_a_damaged_run_gets_one_line_and_exit_code_2(here, command, damage, options, message, capsys):

@@ -1,5 +1,6 @@
 """The page: its numbers are the recorded ones, it is valid, it needs no network, and in a browser it does what it says."""
 
+import base64
 import json
 import re
 import subprocess
@@ -17,7 +18,7 @@ from minivae import VAE, estimators
 from minivae.app.cli import main
 from minivae.data import Data
 from minivae.explain import page
-from minivae.explain.page import contents, decode, render
+from minivae.explain.page import contents, render
 from minivae.explain.subject import find_subject, subject_of
 from minivae.explain.trace import trace
 from minivae.likelihoods import GaussianLikelihood
@@ -45,6 +46,11 @@ def here(tmp_path_factory):
 
 def embedded(path: Path) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.S).group(1))
+
+
+def decode(stored: dict) -> np.ndarray:
+    """An array of the page."""
+    return np.frombuffer(base64.b64decode(stored["base64"]), "<f8").reshape(stored["shape"])
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +102,17 @@ def test_every_shown_gradient_has_its_difference_within_the_error_bar(data):
             for check in figure["checks"] if figure else ():
                 assert check["verdict"] == "PASS" and abs(check["analytic"] - check["numeric"]) <= check["bar"], (node["name"], figure["symbol"])
             assert figure is None or figure["checks"], (node["name"], figure["symbol"])
+
+
+@pytest.mark.parametrize("name", ["plain", "hostile", "linear"])
+def test_every_node_is_shown_with_the_lines_of_the_two_passes_that_call_it(here, name):
+    for node in embedded(here / f"{name}.html")["nodes"]:
+        if node["name"] in ("x", "loss"):
+            continue
+        for direction in ("forward", "backward"):
+            (call,) = node["code"]["call"][direction]
+            line = (Path(minivae.__file__).parent / "vae.py").read_text().splitlines()[call["line"] - 1]
+            assert call["file"] == "minivae/vae.py" and call["text"] == line.strip()
 
 
 def test_the_draws_start_with_the_walk_and_their_gradients_follow_the_formulas(data, recorded):

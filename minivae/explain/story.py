@@ -1,4 +1,4 @@
-"""The words of the page: what happens at each kind of node, and what each estimator holds constant."""
+"""The words of the page: what happens at each node, and what each estimator holds constant."""
 
 # what the outputs of VAE.forward are
 MEANINGS = {
@@ -22,23 +22,23 @@ MEANINGS = {
 NODES = {
     "x": (
         "The image",
-        "One image of the test set. The whole pass below is of this one image, so the batch size is 1 and no "
-        "average hides anything.",
-        "The walk ends. `x` is data: nobody can change the image, so nobody asks for `dx`. Every parameter of"
-        " the encoder (phi) has its gradient now.",
+        "One image of the test set. The whole pass below is of this one image, so the batch size "
+        "is 1 and no average hides anything.",
+        "The walk ends. `x` is data: nobody can change the image, so nobody asks for `dx`. Every "
+        "parameter of the encoder (phi) has its gradient now.",
     ),
     "Dense": (
         "a Dense layer",
         "Every output is a weighted sum of all inputs, plus a bias of its own.",
-        "`dy` says by how much the loss would rise if an output rose by one. The weight from input i to "
-        "output j was multiplied by `x_i`, so its gradient is `x_i` times `dy_j`: each column of `dW` is the "
-        "input again, scaled by one `dy_j`.",
+        "`dy` says by how much the loss would rise if an output rose by one. The weight from "
+        "input i to output j was multiplied by `x_i`, so its gradient is `x_i` times `dy_j`: each "
+        "column of `dW` is the input again, scaled by one `dy_j`.",
     ),
     "ReLU": (
         "a ReLU",
         "Negative numbers become 0, the others pass.",
-        "Where the unit was shut, nothing comes back: its gradient is 0. Where it was open, the gradient "
-        "passes unchanged.",
+        "Where the unit was shut, nothing comes back: its gradient is 0. Where it was open, the "
+        "gradient passes unchanged.",
     ),
     "Tanh": (
         "a Tanh",
@@ -57,34 +57,35 @@ NODES = {
     ),
     "kl": (
         "The KL: how far q(z|x) is from the prior",
-        "The KL leaves the path here. It is integrated on paper, so it needs no sample, and it goes straight "
-        "to the loss without passing the decoder.",
-        "The KL joins here. To each `dmu` that came through z it adds beta times `mu`, which pulls the mean "
-        "to 0; to each `dlogvar` it adds beta times (e^logvar - 1) / 2, which pulls the std to 1. Only the "
-        "encoder hears of it: the decoder gets exactly 0 from the KL.",
+        "The KL leaves the path here. It is integrated on paper, so it needs no sample, and it "
+        "goes straight to the loss without passing the decoder.",
+        "The KL joins here. To each `dmu` that came through z it adds beta times `mu`, which "
+        "pulls the mean to 0; to each `dlogvar` it adds beta times (e^logvar - 1) / 2, which "
+        "pulls the std to 1. Only the encoder hears of it: the decoder gets exactly 0 from the KL.",
     ),
     "sample": (
         "The sampling node: z = mu + std * eps",
-        "A draw from q(z|x). The noise `eps` is drawn outside and comes in as data; `mu` and `std` only shift"
-        " and stretch it. That makes z a smooth function of mu and logvar, and a gradient can pass.",
-        "Here the gradient splits. Move `mu` and z moves with it, one to one: `dmu = dz`. Move `logvar` and "
-        "std = e^(logvar/2) changes by half of itself, times `eps`: `dlogvar = dz * eps * std / 2`. No "
-        "gradient goes to `eps`: noise is data, a dead end.",
+        "A draw from q(z|x). The noise `eps` is drawn outside and comes in as data; `mu` and "
+        "`std` only shift and stretch it. That makes z a smooth function of mu and logvar, and a "
+        "gradient can pass.",
+        "Here the gradient splits. Move `mu` and z moves with it, one to one: `dmu = dz`. Move "
+        "`logvar` and std = e^(logvar/2) changes by half of itself, times `eps`: `dlogvar = dz * "
+        "eps * std / 2`. No gradient goes to `eps`: noise is data, a dead end.",
     ),
     "likelihood": (
         "The likelihood: how well the decoder explains the image",
         "log p(x|z), summed over the pixels: 0 would be perfect.",
-        "The gradient of the image enters the network here, at each pixel by the difference between what the "
-        "decoder painted and what the pixel is. The sign is turned: the loss falls when log p(x|z) rises, so "
-        "`dlog_px` is -1.",
+        "The gradient of the image enters the network here, at each pixel by the difference "
+        "between what the decoder painted and what the pixel is. The sign is turned: the loss "
+        "falls when log p(x|z) rises, so `dlog_px` is -1.",
     ),
     "loss": (
         "The loss",
-        "loss = recon + beta * kl, with recon = -log p(x|z). At beta = 1 it is -ELBO: minimising it maximises"
-        " the ELBO.",
-        "The walk back begins with d(loss)/d(loss) = 1. It goes two ways: `dlog_px = -1` to the likelihood, "
-        "because recon is -log p(x|z), and `dkl = beta` to the KL, which lies behind the decoder and meets "
-        "the rest again at mu and logvar.",
+        "loss = recon + beta * kl, with recon = -log p(x|z). At beta = 1 it is -ELBO: minimising "
+        "it maximises the ELBO.",
+        "The walk back begins with d(loss)/d(loss) = 1. It goes two ways: `dlog_px = -1` to the "
+        "likelihood, because recon is -log p(x|z), and `dkl = beta` to the KL, which lies behind "
+        "the decoder and meets the rest again at mu and logvar.",
     ),
 }
 
@@ -98,41 +99,61 @@ HEADS = {
     "to_logvar": (
         "The head of logvar",
         "It reads the same h and says how wide q(z|x) is, as log sigma^2.",
-        "Its `dlogvar` is the sum of both, too. Both heads read h, so dh is the sum of what they send.",
+        "Its `dlogvar` is the sum of both, too. Both heads read h, so dh is the sum of what they "
+        "send.",
     ),
 }
 
+# added to the words of a Dense layer that passes a gradient on
 GATHERS = "Input i reached every output, so `dx_i` gathers from all of them."
-LAST_OF_THETA = ("This is the decoder's first layer: theta's gradients are final, nothing after this changes "
-                 "them. What goes on is `dz`.")
-FIRST_OF_PHI = ("This is the encoder's first layer: its input is the image, so `dx` is left out, and the walk"
-                " is over.")
+# added to the words of the first layer of the decoder, and of the encoder
+LAST_OF_THETA = (
+    "This is the decoder's first layer: theta's gradients are final, nothing after this changes "
+    "them. What goes on is `dz`."
+)
+FIRST_OF_PHI = (
+    "This is the encoder's first layer: its input is the image, so `dx` is left out, and the walk "
+    "is over."
+)
 
+# what each estimator holds constant
 ESTIMATORS = {
-    "elbo": "The standard one. The KL is integrated on paper and speaks to mu and logvar directly; the image "
-            "speaks through z. log q and the prior are not listened to, because the KL has said it already.",
-    "elbo_mc": "Nothing is held constant: the KL is taken from the sample, and phi is heard twice in log "
-               "q(z|x), once because z moved and once because the formula holds mu and logvar.",
-    "stl": "\"Sticking the landing\": in log q(z|x) mu and logvar are held constant, z is not. The cut wire has"
-           " mean 0, so the mean of the gradient stays, and at a perfect q its noise is gone.",
-    "score": "z is held constant: the path is cut, no gradient passes from the decoder to the encoder. "
-             "Instead log q(z|x) is pushed up or down by how good the sample turned out to be. True on "
-             "average, and very noisy.",
-    "score_analytic_kl": "z is held constant as in score, but the KL is integrated on paper. Only the "
-                         "reconstruction is learnt from by trial and error.",
-    "iwae": "Four draws, weighted by how well each explains the image: the gradient of the tighter bound L_4."
-            " Nothing is held constant.",
-    "iwae_stl": "As iwae, with mu and logvar held constant in log q(z|x). The cut wire does not average to 0 "
-                "here, so this one is biased.",
-    "dreg": "As iwae_stl, with the weight once more at the sampling node: that repairs the bias, and the "
-            "noise stays low.",
-    "rws": "The wake phase: z is held constant, and q is drawn towards the draws that explained the image "
-           "best. For phi it is not a gradient of the bound, but of the KL the other way round.",
-    "vimco": "z is held constant. Each draw is praised or blamed for what it added to the bound, judged "
-             "against the other three.",
+    "elbo":
+        "The standard one. The KL is integrated on paper and speaks to mu and logvar directly; "
+        "the image speaks through z. log q and the prior are not listened to, because the KL has "
+        "said it already.",
+    "elbo_mc":
+        "Nothing is held constant: the KL is taken from the sample, and phi is heard twice in log "
+        "q(z|x), once because z moved and once because the formula holds mu and logvar.",
+    "stl":
+        "\"Sticking the landing\": in log q(z|x) mu and logvar are held constant, z is not. The "
+        "cut wire has mean 0, so the mean of the gradient stays, and at a perfect q its noise is "
+        "gone.",
+    "score":
+        "z is held constant: the path is cut, no gradient passes from the decoder to the encoder. "
+        "Instead log q(z|x) is pushed up or down by how good the sample turned out to be. True on "
+        "average, and very noisy.",
+    "score_analytic_kl":
+        "z is held constant as in score, but the KL is integrated on paper. Only the "
+        "reconstruction is learnt from by trial and error.",
+    "iwae":
+        "Four draws, weighted by how well each explains the image: the gradient of the tighter "
+        "bound L_4. Nothing is held constant.",
+    "iwae_stl":
+        "As iwae, with mu and logvar held constant in log q(z|x). The cut wire does not average "
+        "to 0 here, so this one is biased.",
+    "dreg":
+        "As iwae_stl, with the weight once more at the sampling node: that repairs the bias, and "
+        "the noise stays low.",
+    "rws":
+        "The wake phase: z is held constant, and q is drawn towards the draws that explained the "
+        "image best. For phi it is not a gradient of the bound, but of the KL the other way round.",
+    "vimco":
+        "z is held constant. Each draw is praised or blamed for what it added to the bound, "
+        "judged against the other three.",
 }
 
-# what runs along each of the five
+# what runs along each of the five wires
 WIRES = {
     "decoder": "log p(x|z), to the decoder's parameters and to z",
     "latent": "log p(z) - log q(z|x), to z",

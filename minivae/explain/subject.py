@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -10,61 +11,78 @@ import numpy as np
 
 from minivae.data import Data, load_data
 from minivae.estimators import multi_sample_bound
-from minivae.saving.runs import newest_run, open_run
 from minivae.pixels import choose_treatment, scales_of
+from minivae.saving.runs import newest_run, open_run
 from minivae.training.batches import draw
 from minivae.training.loop import EVALUATION_SEED, check_data, fit
 from minivae.vae import VAE
 
-FEW = 4          # samples of z where an estimator compares several: enough to see that they differ, few enough to read
+FEW = 4          # samples where an estimator compares several: they can differ, and can all be read
 
 
 class Subject(NamedTuple):
-    """A model and one image x : (1, D) of the model's dtype, with what a reader must know of both."""
+    """A model and one test image, with what a reader must know of both."""
 
     vae: VAE
-    x: np.ndarray
-    image: int
+    x: np.ndarray                        # the image : (1, D), of the model's dtype
+    image: int                           # its number among the test images
     label: str | None
     image_shape: tuple[int, int]
-    run: str
-    note: str
-    treatment: str
-    lr: float
+    run: str                             # which run it is, in words
+    note: str                            # which data they are, in words
+    treatment: str                       # what was done to the pixels, a key of pixels.TREATMENTS
+    lr: float                            # the run's step size
 
     def noise(self, K: int) -> np.ndarray:
-        """eps : (K, 1, Z), in float64, the same at every call; a smaller K gets the first of a larger one's."""
-        return np.random.default_rng([EVALUATION_SEED, self.image, 1]).standard_normal((K, 1, self.vae.z_dim))
+        """eps : (K, 1, Z), float64, the same at every call; K = 1 gives the first of K = 4."""
+        rng = np.random.default_rng([EVALUATION_SEED, self.image, 1])
+        return rng.standard_normal((K, 1, self.vae.z_dim))
+
+    def image_in_words(self) -> str:
+        """Which test image it is, and its label where it has one."""
+        label = "" if self.label is None else f", labelled {self.label}"
+        return f"test image {self.image}{label}"
 
 
-def samples_of(estimator) -> int:
-    """K for one readable pass: a bound made of several samples gets a few, everything else one."""
+def samples_of(estimator: Callable) -> int:
+    """K for one readable pass: a few where an estimator compares its samples, elsewhere one."""
     return FEW if estimator.objective is multi_sample_bound else 1
 
 
 def find_subject(folder: str | PathLike | None, image: int) -> Subject:
-    """Test image `image` of the run in `folder`, of the newest run, or of a model trained here and now.
+    """Test image `image` of the run in `folder`; without a folder, of the newest run.
 
-    Raises ValueError, in one line, for a run that is missing or damaged and an image that there is not.
+    Where there is no run at all, a small model is trained here and now.  Raises ValueError, in one
+    line, for a run that is missing or damaged, and for an image that does not exist.
     """
     if folder is None and not any(Path("runs").glob("*/model.npz")):
-        data, run = load_data("digits"), "no run under runs/ yet: a small model, trained on the digits on the spot"
-        vae = VAE.mlp(64, [48], 6, rng=0)
-        fit(vae, data.x_train, epochs=15, batch_size=32, lr=3e-3, rng=0)
-        return subject_of(vae, data, image, run, "dynamic", 3e-3)
+        return trained_on_the_spot(image)
     run = open_run(folder or newest_run())
     data = load_data(run.config["data"], run.config["data_dir"])
-    best = ", best.npz" if run.file == "best.npz" else ""
-    name = f"{run.folder}{best}{'' if folder else ', the newest one'}"
+    which_model = ", best.npz" if run.file == "best.npz" else ""
+    newest = "" if folder else ", the newest one"
+    name = f"{run.folder}{which_model}{newest}"
     return subject_of(run.vae, data, image, name, run.config["binarize"], float(run.config["lr"]))
+
+
+def trained_on_the_spot(image: int) -> Subject:
+    """Test image `image` of the digits, with a small model trained on them in a few seconds."""
+    data, lr = load_data("digits"), 3e-3
+    vae = VAE.mlp(64, [48], 6, rng=0)
+    fit(vae, data.x_train, epochs=15, batch_size=32, lr=lr, rng=0)
+    name = "no run under runs/ yet: a small model, trained on the digits on the spot"
+    return subject_of(vae, data, image, name, "dynamic", lr)
 
 
 def subject_of(vae: VAE, data: Data, image: int, run: str, treatment: str, lr: float) -> Subject:
     """Test image `image` of `data`, its pixels treated as in training, from a seed of its own."""
-    x_test = check_data(vae, data.x_test, f"{data.name}: x_test", choose_treatment(treatment, vae.likelihood))
+    wanted = choose_treatment(treatment, vae.likelihood)
+    x_test = check_data(vae, data.x_test, f"{data.name}: x_test", wanted)
     if image >= len(x_test):
         raise ValueError(f"--image {image}: there are {len(x_test)} test images, numbered from 0")
-    scale = scales_of(data.x_train, x_test)[1]
-    x = draw(x_test, np.array([image]), scale, treatment, np.random.default_rng([EVALUATION_SEED, image]), vae.dtype)
+    _, scale = scales_of(data.x_train, x_test)
+    rng = np.random.default_rng([EVALUATION_SEED, image])
+    x = draw(x_test, np.array([image]), scale, treatment, rng, vae.dtype)
     label = None if data.y_test is None else str(data.y_test[image])
-    return Subject(vae, x, image, label, tuple(map(int, data.image_shape)), run, data.note, treatment, lr)
+    height, width = (int(side) for side in data.image_shape)
+    return Subject(vae, x, image, label, (height, width), run, data.note, treatment, lr)

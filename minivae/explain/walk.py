@@ -1,4 +1,4 @@
-"""`minivae walk`: one pass in the terminal, forward down and backward up."""
+"""`minivae walk`: one pass in the terminal, forward down and backward up, in 80 columns."""
 
 from __future__ import annotations
 
@@ -11,88 +11,144 @@ import numpy as np
 
 from minivae.estimators import ESTIMATORS
 from minivae.explain.subject import find_subject, samples_of
-from minivae.explain.trace import PHI, Check, Trace, trace
+from minivae.explain.trace import PHI, Check, Parameter, Stop, Trace, trace
 from minivae.model import choose
 
-COLUMNS, FORMULA = 80, 39                                  # the width of the walk, and where its formulas begin
-FORWARD, BACKWARD, NEITHER, OFF = "\x1b[34m", "\x1b[33m", "", "\x1b[0m"
-ALONG = {"decoder": "reconstruction", "latent": "log p(z)/q(z|x)", "score": "log q", "kl": "KL"}      # what enters on each wire
-JOINS = {"sample": "through z", "kl": "the KL joins", "log_q": "log q joins"}
+COLUMNS = 80
+FORMULA_AT = 39                                            # the column where formulas begin
+FORWARD, BACKWARD, PLAIN, RESET = "\x1b[34m", "\x1b[33m", "", "\x1b[0m"      # blue and yellow
+# what enters the backward pass on each wire
+ENTERS = {"decoder": "reconstruction", "latent": "log p(z)/q(z|x)", "score": "log q", "kl": "KL"}
+# what is said of the gradients that leave a node of the latent
+LEAVES = {"sample": "through z", "kl": "the KL joins", "log_q": "log q joins"}
+
+Lines = Iterator[tuple[str, str]]                          # of (colour, text)
 
 
 def walk(folder: str | None, image: int, estimator: str | None) -> None:
-    """Print the pass of one test image through a run's model."""
+    """Print the pass of one test image through a run's model.
+
+    Raises ValueError, in one line, for a run, an image or an estimator that cannot be had.
+    """
     subject = find_subject(folder, image)
-    chosen = choose(estimator, ESTIMATORS, "estimator") if estimator else subject.vae.estimator
+    own = subject.vae.estimator
+    chosen = choose(estimator, ESTIMATORS, "estimator") if estimator else own
     t = trace(subject.vae, subject.x, subject.noise(samples_of(chosen)), chosen, entries=1)
+    draws = "1 draw" if len(t.eps) == 1 else f"{len(t.eps)} draws"
     print(f"run       {subject.run}")
-    print(f"image     test image {image}{'' if subject.label is None else f', labelled {subject.label}'}; --image N takes another")
-    print(f"gradient  {t.estimator}, {len(t.eps)} draw{'s' * (len(t.eps) > 1)} of eps, beta {t.vae.beta:g}; or --estimator NAME")
+    print(f"image     {subject.image_in_words()}; --image N takes another")
+    print(f"gradient  {t.estimator}, {draws} of eps, beta {t.vae.beta:g}; or --estimator NAME")
     print(f"loss      {t.loss:.6f} nats; recon {t.recon:.6f}, kl {t.kl:.6f}\n")
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for tint, line in [*_forward(t), (NEITHER, ""), *_backward(t), (NEITHER, ""), *_sums(t)]:
-        print(f"{tint}{line}{OFF}" if colour and tint else line)
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    blank = (PLAIN, "")
+    for colour, line in [*_forward(t), blank, *_backward(t), blank, *_sums(t)]:
+        print(f"{colour}{line}{RESET}" if coloured and colour else line)
 
 
-def _forward(t: Trace) -> Iterator[tuple[str, str]]:
+# --- forward --------------------------------------------------------------------------------------
+
+
+def _forward(t: Trace) -> Lines:
     yield from _row(FORWARD, "FORWARD", "gives", "shape", "norm", "formula, from the top down")
     yield from _row(FORWARD, "x", "x", _shape(t.x), _norm(t.x), "the image")
     for stop in t.stops.values():
-        yield from _row(FORWARD, stop.name, stop.called, _shape(stop.output), _norm(stop.output), stop.rule.forward)
+        yield from _row(FORWARD, stop.name, stop.called, _shape(stop.output), _norm(stop.output),
+                        stop.rule.forward)
     yield from _row(FORWARD, "loss", "", "", f"{t.loss:.5g}", "nats, to be made smaller")
 
 
-def _backward(t: Trace) -> Iterator[tuple[str, str]]:
-    yield from _row(BACKWARD, "BACKWARD", "takes", "shape", "norm", "local rule, from the bottom up")
+# --- backward -------------------------------------------------------------------------------------
+
+
+def _backward(t: Trace) -> Lines:
+    yield from _row(BACKWARD, "BACKWARD", "takes", "shape", "norm",
+                    "local rule, from the bottom up")
     for name in t.backward_order:
         stop = t.stops[name]
-        if not stop.incoming.any() and not any(g.any() for g in stop.outgoing.values()) and name in ("log_q", "log_prior"):
-            yield from _row(BACKWARD, name, "d" + stop.called, _shape(stop.incoming), "0", "weight 0: not listened to")
-            continue
-        yield from _row(BACKWARD, name, "d" + stop.called, _shape(stop.incoming), _norm(stop.incoming), stop.rule.backward)
-        yield from _checked("d" + stop.called, t.checks.get((name, stop.rule.output)))
-        for symbol, gradient in stop.outgoing.items() if name in JOINS else ():
-            yield from _row(BACKWARD, "  gives", f"d{symbol}", _shape(gradient), _norm(gradient), JOINS[name])
-            yield from _checked(f"d{symbol}", t.checks.get((name, symbol)))
-        if name == "sample":
-            yield from _row(BACKWARD, "  gives", "no deps", "", "", "a dead end: noise is data")
-        for key, parameter in t.parameters_of(name).items():
-            parts = " + ".join(f"{ALONG[wire]} {_norm(part)}" for wire, part in parameter.parts.items())
-            yield from _row(BACKWARD, "  fills", f"d{key}", _shape(parameter.grad), _norm(parameter.grad), f"= {parts}")
-            yield from _checked(f"d{key}", parameter.checks)
+        if _has_weight_0(stop):
+            yield from _row(BACKWARD, name, f"d{stop.called}", _shape(stop.incoming), "0",
+                            "weight 0: not listened to")
+        else:
+            yield from _stop_backward(t, stop)
     yield from _row(BACKWARD, "x", "", "", "", "the walk ends: nobody needs dx")
 
 
-def _sums(t: Trace) -> Iterator[tuple[str, str]]:
-    """Who hears what, and how many numbers were held to differences."""
+def _has_weight_0(stop: Stop) -> bool:
+    """Whether the estimator does not listen to this node: log q or the prior, with weight 0."""
+    if stop.name not in ("log_q", "log_prior"):
+        return False
+    return not stop.incoming.any() and not any(g.any() for g in stop.outgoing.values())
+
+
+def _stop_backward(t: Trace, stop: Stop) -> Lines:
+    """What arrives at a node, what it passes on where paths meet, and the parameters it fills."""
+    arrives = f"d{stop.called}"
+    yield from _row(BACKWARD, stop.name, arrives, _shape(stop.incoming), _norm(stop.incoming),
+                    stop.rule.backward)
+    yield from _checked(arrives, t.checks.get((stop.name, stop.rule.output)))
+    if stop.name in LEAVES:
+        for symbol, grad in stop.outgoing.items():
+            yield from _row(BACKWARD, "  gives", f"d{symbol}", _shape(grad), _norm(grad),
+                            LEAVES[stop.name])
+            yield from _checked(f"d{symbol}", t.checks.get((stop.name, symbol)))
+    if stop.name == "sample":
+        yield from _row(BACKWARD, "  gives", "no deps", "", "", "a dead end: noise is data")
+    for key, parameter in t.parameters_of(stop.name).items():
+        yield from _row(BACKWARD, "  fills", f"d{key}", _shape(parameter.grad),
+                        _norm(parameter.grad), _parts(parameter))
+        yield from _checked(f"d{key}", parameter.checks)
+
+
+def _parts(parameter: Parameter) -> str:
+    """The norms of the parts of a gradient, and where each part came from."""
+    parts = [f"{ENTERS[wire]} {_norm(part)}" for wire, part in parameter.parts.items()]
+    return f"= {' + '.join(parts)}"
+
+
+def _checked(symbol: str, checks: list[Check] | None) -> Lines:
+    for check in checks or ():
+        place = f"{symbol}[{','.join(map(str, check.index))}]"
+        if check.verdict == "KINK":
+            yield PLAIN, f"  checked {place}: a ReLU stands at 0, where there is no derivative"
+        else:
+            verdict = "" if check.verdict == "PASS" else f" {check.verdict}"
+            yield PLAIN, (f"  checked {place}: analytic {check.analytic:.7g} "
+                          f"numeric {check.numeric:.7g} +-{check.bar:.0e}{verdict}")
+
+
+# --- the sums -------------------------------------------------------------------------------------
+
+
+def _sums(t: Trace) -> Lines:
+    """What each wire gives to theta and to phi, and how many gradients agree with differences."""
     phi = [p for name, p in t.params.items() if name.startswith(PHI)]
     theta = [p for name, p in t.params.items() if not name.startswith(PHI)]
     for wire in phi[0].parts:
-        to_theta, to_phi = (np.sqrt(sum((p.parts[wire] ** 2).sum() for p in group)) for group in (theta, phi))
-        yield NEITHER, f"{ALONG[wire]:16s} gives the decoder (theta) {to_theta:.5g}, the encoder (phi) {to_phi:.5g}"
-    checks = [c for found in (*t.checks.values(), *(p.checks for p in t.params.values())) for c in found]
-    held = sum(check.verdict in ("PASS", "KINK") for check in checks)
-    yield NEITHER, f"{held} of {len(checks)} gradients agree with finite differences within their error bars:"
-    yield NEITHER, "those of both ends of every node, and of every parameter"
-    yield NEITHER, "norm: root of the sum of squares; the parts of a gradient add up, their norms"
-    yield NEITHER, "need not.  checked: the largest entry, nats per unit of it."
+        yield PLAIN, (f"{ENTERS[wire]:16s} gives the decoder (theta) {_norm_of(theta, wire):.5g}, "
+                      f"the encoder (phi) {_norm_of(phi, wire):.5g}")
+    per_array = [*t.checks.values(), *(p.checks for p in t.params.values())]
+    checks = [check for checks in per_array for check in checks]
+    agree = sum(check.verdict in ("PASS", "KINK") for check in checks)
+    yield PLAIN, (f"{agree} of {len(checks)} gradients agree with finite differences "
+                  "within their error bars:")
+    yield PLAIN, "those of both ends of every node, and of every parameter"
+    yield PLAIN, "norm: root of the sum of squares; the parts of a gradient add up, their norms"
+    yield PLAIN, "need not.  checked: the largest entry, nats per unit of it."
 
 
-def _row(tint: str, name: str, symbol: str, shape: str, norm: str, formula: str) -> Iterator[tuple[str, str]]:
-    """One node; what its formula does not fit goes below it."""
-    first, *more = textwrap.wrap(formula, COLUMNS - FORMULA) or [""]
-    yield tint, f"{name:11s} {symbol:8s} {shape:>7s} {norm:>8s}  {first}".rstrip()
-    yield from ((tint, " " * FORMULA + line) for line in more)
+def _norm_of(group: list[Parameter], wire: str) -> float:
+    """The norm of one wire's part of several gradients, taken as one vector."""
+    return np.sqrt(sum((p.parts[wire] ** 2).sum() for p in group))
 
 
-def _checked(symbol: str, checks: list[Check] | None) -> Iterator[tuple[str, str]]:
-    for check in checks or ():
-        at = ",".join(map(str, check.index))
-        if check.verdict == "KINK":
-            yield NEITHER, f"  checked {symbol}[{at}]: a ReLU stands at 0, where there is no derivative"
-        else:
-            verdict = "" if check.verdict == "PASS" else f" {check.verdict}"
-            yield NEITHER, f"  checked {symbol}[{at}]: analytic {check.analytic:.7g} numeric {check.numeric:.7g} +-{check.bar:.0e}{verdict}"
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def _row(colour: str, name: str, symbol: str, shape: str, norm: str, formula: str) -> Lines:
+    """One row of the table; a formula that is too long goes on below."""
+    first, *more = textwrap.wrap(formula, COLUMNS - FORMULA_AT) or [""]
+    yield colour, f"{name:11s} {symbol:8s} {shape:>7s} {norm:>8s}  {first}".rstrip()
+    yield from ((colour, " " * FORMULA_AT + line) for line in more)
 
 
 def _shape(array: np.ndarray) -> str:

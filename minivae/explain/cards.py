@@ -1,0 +1,194 @@
+"""The cards of the page, one for each node of the walk: its words, its arrays and its code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from minivae import estimators
+from minivae.explain import story
+from minivae.explain.figures import Arrays, checks_of, figure, norm
+from minivae.explain.trace import LATENT_NODES, Parameter, Stop, Trace, source
+from minivae.vae import VAE
+
+# what a card holds besides its name and its words; the ends of the walk have little of it
+EMPTY = {"inputs": [], "output": None, "incoming": None, "local": [], "outgoing": [], "fills": [],
+         "code": None}
+
+
+def cards(t: Trace, stops: list[Stop], arrays: Arrays) -> list[dict]:
+    """A card for the image, for each of the stops, and for the loss."""
+    return [image_card(t, arrays), *(node_card(t, stop, arrays) for stop in stops), loss_card(t)]
+
+
+def image_card(t: Trace, arrays: Arrays) -> dict:
+    """Where forward begins and backward ends."""
+    title, forward, backward = story.NODES["x"]
+    return EMPTY | {
+        "name": "x", "kind": "x", "title": title, "called": "x",
+        "words": {"forward": forward, "backward": backward},
+        "formula": {"forward": "", "backward": ""},
+        "output": figure(arrays, "x", story.MEANINGS["x"], "x", t.x)}
+
+
+def loss_card(t: Trace) -> dict:
+    """Where forward ends and backward begins.
+
+    Its code is the estimator's: forward the objective, backward the weights on the wires.
+    """
+    title, forward, backward = story.NODES["loss"]
+    sum_here = f"Here loss = {t.recon:.6f} + {t.vae.beta:g} * {t.kl:.6f} = {t.loss:.6f} nats."
+    return EMPTY | {
+        "name": "loss", "kind": "loss", "title": title, "called": "loss",
+        "words": {"forward": f"{forward} {sum_here}", "backward": backward},
+        "formula": {"forward": "loss = -log_px + beta * kl",
+                    "backward": "dlog_px = -1;  dkl = beta"},
+        "code": {"forward": function_source(estimators.analytic_elbo),
+                 "backward": function_source(estimators.elbo),
+                 "call": {}}}
+
+
+def node_card(t: Trace, stop: Stop, arrays: Arrays) -> dict:
+    """What the pass did at one node, forward and backward."""
+    name, rule = stop.name, stop.rule
+    title, forward, backward = words(t, stop)
+    arrives = f"d{rule.output}"
+    what_goes_out = story.MEANINGS.get(stop.called, "the output")
+    # the first layer of the encoder gives no dx, so its rule shall not speak of one
+    rules = [rule_part for rule_part in rule.backward.split(";  ")
+             if stop.outgoing or not rule_part.startswith("dx")]
+    return {
+        "name": name, "kind": stop.kind, "title": title, "called": stop.called,
+        "words": {"forward": forward, "backward": backward},
+        "formula": {"forward": rule.forward, "backward": "; ".join(rules)},
+        "inputs": [
+            figure(arrays, symbol, meaning_of_input(t, stop, symbol), f"{name}/{symbol}", a)
+            for symbol, a in stop.inputs.items()],
+        "output": figure(arrays, rule.output, what_goes_out, f"{name}/{rule.output}", stop.output),
+        "incoming": figure(arrays, arrives, f"d(loss)/{arrives}", f"{name}/{arrives}",
+                           stop.incoming, t.checks.get((name, rule.output))),
+        "local": [
+            figure(arrays, formula, "the local derivative", f"{name}/local {i}", a)
+            for i, (formula, a) in enumerate(stop.local.items())],
+        "outgoing": [
+            figure(arrays, f"d{symbol}", f"d(loss)/d{symbol}, by this node", f"{name}/d{symbol}",
+                   a, t.checks.get((name, symbol)))
+            for symbol, a in stop.outgoing.items()],
+        "fills": [
+            filled(name, key, parameter, arrays, t.x.shape[1])
+            for key, parameter in t.parameters_of(name).items()],
+        "sums": sums(t, arrays) if name == "kl" else [],
+        "code": {"forward": stop.forward._asdict(), "backward": stop.backward._asdict(),
+                 "call": calls(name)}}
+
+
+def words(t: Trace, stop: Stop) -> tuple[str, str, str]:
+    """The title of a card, and what it says of the node forward and backward."""
+    kind = "likelihood" if stop.name == "likelihood" else stop.kind
+    title, forward, backward = story.NODES.get(kind, ("a layer of your own", "", ""))
+    head, more_forward, more_backward = story.HEADS.get(stop.name, ("", "", ""))
+    last_layer = t.vae.likelihood.head
+    side, _, number = stop.name.partition(".")
+    if number:
+        title = f"{'Encoder' if side == 'enc' else 'Decoder'}, node {int(number) + 1}: {title}"
+    elif stop.name == last_layer:
+        title = "The decoder's last layer: from g to the pixels"
+    else:
+        title = head or title
+    if stop.kind == "Dense" and stop.outgoing:
+        backward = f"{backward} {story.GATHERS}"
+    if not stop.outgoing:
+        more_backward = story.FIRST_OF_PHI
+    if stop.name == ("dec.0" if t.vae.dec.layers else last_layer):
+        more_backward = story.LAST_OF_THETA
+    if stop.kind == "ReLU":
+        n_open = int((stop.output > 0).sum())
+        more_forward = f"Here {n_open} of {stop.output.size} units are open."
+    return title, f"{forward} {more_forward}".strip(), f"{backward} {more_backward}".strip()
+
+
+def meaning_of_input(t: Trace, stop: Stop, symbol: str) -> str:
+    """What an input's symbol stands for; the x of a layer is some other node's output."""
+    if symbol != "x" or stop.name in ("enc.0", "likelihood"):
+        return story.MEANINGS.get(symbol, symbol)
+    before = node_before(t.vae, stop.name)
+    name = "x" if before == "x" else t.stops[before].called
+    if name == "y":
+        return f"the layer's input, the output of {before}"
+    return f"the layer's input; it is {name}, {story.MEANINGS[name]}"
+
+
+def node_before(vae: VAE, layer: str) -> str:
+    """The name of the node whose output a layer takes; x for the image."""
+    side, _, number = layer.partition(".")
+    n_enc, n_dec = len(vae.enc.layers), len(vae.dec.layers)
+    if number and int(number):
+        return f"{side}.{int(number) - 1}"
+    if side in ("to_mu", "to_logvar"):
+        return f"enc.{n_enc - 1}" if n_enc else "x"
+    return f"dec.{n_dec - 1}" if n_dec and side != "dec" else "sample"
+
+
+def filled(node: str, key: str, parameter: Parameter, arrays: Arrays, D: int) -> dict:
+    """A parameter's gradient: its norm, the norms of its parts, its checks, and one line to draw.
+
+    The line is the row or column with the largest norm.  A row is drawn where it runs over the
+    D pixels, because it is an image then; a column elsewhere.
+    """
+    grad = parameter.grad
+    if grad.ndim == 2 and min(grad.shape) > 1:
+        by_row = grad.shape[1] == D and grad.shape[0] != D
+        i = int(np.argmax(np.linalg.norm(grad, axis=1 if by_row else 0)))
+        line = grad[i] if by_row else grad[:, i]
+        where = (f"row {i}, from input {i} to every output" if by_row
+                 else f"column {i}, from every input to output {i}")
+        meaning = f"{where}: the one with the largest norm"
+    else:
+        line = grad.ravel()
+        meaning = (f"all {grad.size} of them" if grad.size > 1
+                   else f"d(loss)/d({key}), one number for all pixels")
+    return {"symbol": f"d{key}", "of": key, "shape": grad.shape, "meaning": meaning,
+            "norm": norm(grad),
+            "parts": {wire: norm(part) for wire, part in parameter.parts.items()},
+            "array": arrays.key(f"{node}/d{key} part", line),
+            "checks": checks_of(parameter.checks)}
+
+
+def sums(t: Trace, arrays: Arrays) -> list[dict]:
+    """What meets at mu and at logvar: the gradient through z, the KL's, and their sum."""
+    found = []
+    for symbol, head in (("mu", "to_mu"), ("logvar", "to_logvar")):
+        d = f"d{symbol}"
+        through, joined = t.stops["sample"].outgoing[symbol], t.stops["kl"].outgoing[symbol]
+        total = t.stops[head].incoming
+        found.append({"symbol": d, "parts": [
+            figure(arrays, d, "through z", f"sample/{d}", through, t.checks["sample", symbol]),
+            figure(arrays, d, "from the KL", f"kl/{d}", joined, t.checks["kl", symbol]),
+            figure(arrays, d, "their sum", f"{head}/dy", total, t.checks[head, "y"])]})
+    return found
+
+
+def calls(node: str) -> dict[str, list[dict]]:
+    """The lines of VAE.forward and of VAE.backward that call a node."""
+    if node in LATENT_NODES:
+        forward, backward = f"self.latent.{node}(", f"self.latent.{node}_backward("
+    else:
+        layer = node.partition(".")[0]                     # enc.0, enc.1, .. are called as self.enc
+        if layer not in ("enc", "to_mu", "to_logvar", "dec", "likelihood"):
+            layer = "to_out"                               # to_logits, to_mean, ..
+        forward, backward = f"self.{layer}.forward(", f"self.{layer}.backward("
+    return {"forward": lines_with(forward, "forward"), "backward": lines_with(backward, "backward")}
+
+
+def lines_with(call: str, method: str) -> list[dict]:
+    """The lines of one of VAE's methods in which the text of a call stands."""
+    shown = source(VAE, method)
+    return [{"file": shown.file, "line": number, "text": text.strip()}
+            for number, text in shown.lines if call in text]
+
+
+def function_source(function: Callable) -> dict:
+    """The installed lines of a plain function."""
+    return source(inspect.getmodule(function), function.__name__)._asdict()

@@ -1,0 +1,137 @@
+"""What one pass cannot show: many draws of the noise, every estimator, and a step of Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minivae import estimators
+from minivae.explain import story
+from minivae.explain.cards import function_source
+from minivae.explain.figures import Arrays, norm
+from minivae.explain.subject import Subject, samples_of
+from minivae.explain.trace import PHI, Parameter, Trace, record, trace
+from minivae.gradcheck import float64_twin
+from minivae.model import Result
+from minivae.optim import Adam
+from minivae.training.loop import EVALUATION_SEED, NonFiniteError
+from minivae.vae import VAE
+
+DRAWS = 300              # passes with other noise, for the means and spreads
+LATENTS = 12             # so many latents keep their draws, those with the largest KL
+
+
+def sampling(t: Trace, subject: Subject, arrays: Arrays) -> dict:
+    """The sampling node by latent, and the same gradient by two estimators over many draws."""
+    vae = float64_twin(t.vae)
+    mu, logvar = (t.stops["sample"].inputs[symbol] for symbol in ("mu", "logvar"))
+    kl_each = vae.latent.kl_each(mu, logvar)[0]
+    kept = np.sort(np.argsort(-kl_each, kind="stable")[:LATENTS])
+    eps = noise_of_draws(t, subject, 1)
+    path = gradients_of_draws(vae, t.x, estimators.elbo, eps)
+    score = gradients_of_draws(vae, t.x, estimators.score_analytic_kl, eps)
+    shown = {"mu": mu[0], "logvar": logvar[0], "kl": kl_each,
+             "draws_eps": eps[0][:, kept], "draws_dz": path["dz"][:, kept],
+             "path_mu": path["mu"][:, kept], "path_logvar": path["logvar"][:, kept],
+             "score_mu": score["mu"][:, kept], "score_logvar": score["logvar"][:, kept]}
+    keys = {name: arrays.key(f"sampling/{name}", array) for name, array in shown.items()}
+    return {"kept": kept.tolist(), "draws": DRAWS, **keys}
+
+
+def every_estimator(t: Trace, subject: Subject, arrays: Arrays) -> list[dict]:
+    """For each estimator its weights, and the gradient of mu and logvar: here and over the draws.
+
+    Those that want antithetic noise are left out: they are for binary latents.
+    """
+    return [one_estimator(estimator, t, subject, arrays)
+            for estimator in estimators.ESTIMATORS.values() if not estimator.antithetic]
+
+
+def one_estimator(estimator: Callable, t: Trace, subject: Subject, arrays: Arrays) -> dict:
+    """What the page shows of one estimator; its refusal, where it does not take this beta."""
+    name, K = estimator.__name__, samples_of(estimator)
+    about = {"name": name, "samples": K, "sentence": story.ESTIMATORS.get(name, ""),
+             "code": function_source(estimator)}
+    try:
+        one = trace(subject.vae, subject.x, subject.noise(K), estimator, entries=0)
+    except ValueError as error:                            # a bound on log p(x) knows no beta
+        return about | {"refused": str(error)}
+    many = gradients_of_draws(float64_twin(t.vae), t.x, estimator, noise_of_draws(t, subject, K))
+    phi = [p for key, p in one.params.items() if key.startswith(PHI)]
+    theta = [p for key, p in one.params.items() if not key.startswith(PHI)]
+    shown = {"dmu": one.stops["to_mu"].incoming[0],
+             "dlogvar": one.stops["to_logvar"].incoming[0],
+             "mean_mu": many["mu"].mean(axis=0),
+             "mean_logvar": many["logvar"].mean(axis=0),
+             "spread_mu": many["mu"].std(axis=0, ddof=1),
+             "spread_logvar": many["logvar"].std(axis=0, ddof=1)}
+    wires = {wire: weight.ravel().tolist() for wire, weight in one.wires._asdict().items()}
+    keys = {key: arrays.key(f"{name}/{key}", array) for key, array in shown.items()}
+    return about | {"wires": wires, "norms": {"phi": norm_of_all(phi), "theta": norm_of_all(theta)},
+                    **keys}
+
+
+def norm_of_all(parameters: list[Parameter]) -> float:
+    """The norm of several gradients, taken as one vector."""
+    return norm(np.concatenate([parameter.grad.ravel() for parameter in parameters]))
+
+
+def noise_of_draws(t: Trace, subject: Subject, K: int) -> np.ndarray:
+    """eps : (K, DRAWS, Z); the first draw is that of the pass which the page walks through."""
+    rng = np.random.default_rng([EVALUATION_SEED, subject.image, 2])
+    eps = rng.standard_normal((K, DRAWS, t.vae.z_dim))
+    eps[:, :1] = subject.noise(K)
+    return eps
+
+
+def gradients_of_draws(vae: VAE, x: np.ndarray, estimator: Callable, eps: np.ndarray
+                       ) -> dict[str, np.ndarray]:
+    """d(loss)/dz, d(loss)/dmu and d(loss)/dlogvar of one image, for each draw of the noise.
+
+    x : (1, D), eps : (K, draws, Z).  The draws go through as one batch, whose rows do not meet;
+    times its size, because its loss is a mean.  The rows of the result are the batch's (for K = 1),
+    (draws, Z) each; dz has K of them for each draw.
+    """
+    vae.estimator = estimator
+    n = eps.shape[1]
+    _, _, visits = record(vae, np.repeat(x, n, axis=0), eps)
+    nodes = {"dz": "sample", "mu": "to_mu", "logvar": "to_logvar"}
+    # what came in at each node on the way back
+    return {name: n * visits[node, "backward"][0][0] for name, node in nodes.items()}
+
+
+def one_step(t: Trace, subject: Subject, arrays: Arrays) -> dict:
+    """The same image with the same noise, before and after one step of a fresh Adam on it.
+
+    Raises NonFiniteError where the step makes the loss infinite.
+    """
+    vae = float64_twin(t.vae)
+    vae.estimator = estimators.elbo
+    params = {name: p for name, p, _ in vae.named_params()}
+    kept = {name: p.copy() for name, p in params.items()}
+    before, image = forward_and_backward(vae, t.x, t.eps)
+    Adam(vae.named_params(), subject.lr).step()
+    after, image_after = forward_and_backward(vae, t.x, t.eps)
+    if not np.isfinite(after.loss):
+        raise NonFiniteError(f"one step with the run's step size {subject.lr:g} makes the loss "
+                             "infinite")
+    moved = [{"name": name, "size": p.size, "norm": norm(kept[name]),
+              "change": norm(p - kept[name])} for name, p in params.items()]
+    return {"before": terms_of(before), "after": terms_of(after), "moved": moved,
+            "x": arrays.key("step/x", t.x),
+            "image_before": arrays.key("step/before", image),
+            "image_after": arrays.key("step/after", image_after),
+            "difference": arrays.key("step/difference", image_after - image)}
+
+
+def forward_and_backward(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Result, np.ndarray]:
+    """One pass: what forward found, and the image E[x|z] : (1, D) that the decoder painted."""
+    result, _, visits = record(vae, x, eps)
+    decoder_out = visits["likelihood", "forward"][0][0]
+    return result, vae.likelihood.mean(decoder_out)
+
+
+def terms_of(result: Result) -> dict[str, float]:
+    """The loss of one image and its two terms, in nats."""
+    return {"loss": result.loss, "recon": float(result.recon[0]), "kl": float(result.kl[0])}

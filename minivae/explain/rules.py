@@ -1,0 +1,68 @@
+"""What each kind of node computes: a table of formulas, and of local derivatives to be drawn.
+
+The formulas are what `minivae walk` and the page print.  The local derivatives are written here a
+second time, in NumPy, for the pictures alone; the pass takes nothing from this table.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Rule(NamedTuple):
+    """What a kind of node computes, in the symbols of its source."""
+
+    inputs: tuple[str, ...]
+    output: str
+    forward: str
+    backward: str
+    local: dict[str, Callable] = {}      # local derivatives: formula -> function(*inputs, output)
+
+
+RULES = {
+    "Dense": Rule(
+        ("x",), "y", "y = x W + b",
+        "dx = dy W.T;  dW = x.T dy;  db = sum dy"),
+    "ReLU": Rule(
+        ("x",), "y", "y = max(x, 0)",
+        "dx = dy * (x > 0)",
+        {"x > 0": lambda x, y: (x > 0).astype(float)}),
+    "Tanh": Rule(
+        ("x",), "y", "y = tanh(x)",
+        "dx = dy * (1 - y^2)",
+        {"1 - y^2": lambda x, y: 1 - y**2}),
+    "Sigmoid": Rule(
+        ("x",), "y", "y = 1 / (1 + e^-x)",
+        "dx = dy * y * (1 - y)",
+        {"y * (1 - y)": lambda x, y: y * (1 - y)}),
+    "Softplus": Rule(
+        ("x",), "y", "y = log(1 + e^x)",
+        "dx = dy * sigmoid(x)",
+        {"sigmoid(x)": lambda x, y: 1 / (1 + np.exp(-x))}),
+    "kl": Rule(
+        ("mu", "logvar"), "kl", "kl = 1/2 sum_j (mu_j^2 + e^logvar_j - 1 - logvar_j)",
+        "dmu = dkl * mu;  dlogvar = dkl * (e^logvar - 1) / 2",
+        {"mu": lambda mu, logvar, kl: mu,
+         "(e^logvar - 1) / 2": lambda mu, logvar, kl: np.expm1(logvar) / 2}),
+    "sample": Rule(
+        ("mu", "logvar", "eps"), "z", "z = mu + std * eps,  std = e^(logvar/2)",
+        "dmu = dz;  dlogvar = dz * eps * std / 2",
+        {"eps * std / 2":
+         lambda mu, logvar, eps, z: (eps * np.exp(logvar / 2) / 2).reshape(z.shape)}),
+    "log_q": Rule(
+        ("z", "mu", "logvar"), "log_qz", "log_qz = log N(z; mu, e^logvar)",
+        "with t = (z - mu) / e^logvar:  dz = -t;  dmu = t;  dlogvar = ((z - mu) t - 1) / 2"),
+    "log_prior": Rule(
+        ("z",), "log_pz", "log_pz = -1/2 sum_j (z_j^2 + log 2 pi)",
+        "dz = -dlog_pz * z"),
+    "BernoulliLikelihood": Rule(
+        ("logits", "x"), "log_px", "log_px = sum_i (x_i l_i - log(1 + e^l_i))",
+        "dlogits = dlog_px * (x - sigmoid(logits))",
+        {"x - sigmoid(logits)": lambda logits, x, log_px: x - 1 / (1 + np.exp(-logits))}),
+    "GaussianLikelihood": Rule(
+        ("out", "x"), "log_px", "log_px = sum_i log N(x_i; mean_i, e^logvar_i)",
+        "dmean = dlog_px * (x - mean) / e^logvar"),
+}
+# for a layer that is not ours
+UNKNOWN_LAYER = Rule(("x",), "y", "y = f(x)", "dx = backward(dy)")
