@@ -1,4 +1,4 @@
-"""What becomes of a checkpoint when the power fails, the disk is full, or a bit falls over.
+"""What becomes of a checkpoint when the power fails, the disk is full, or a bit flips.
 
 python -m benchmarks.faults    a minute and a half on a quiet machine; writes results/faults.json
 """
@@ -18,19 +18,35 @@ from pathlib import Path
 import numpy as np
 
 from minivae import VAE
-from minivae.saving.archive import ArchiveError, previous
-from minivae.saving import checkpoint
-from minivae.saving.checkpoint import CheckpointError, Progress, Saver
 from minivae.optim import Adam
+from minivae.saving import checkpoint
+from minivae.saving.archive import ArchiveError, previous
+from minivae.saving.checkpoint import CheckpointError, Progress, Saver
 
-RIGHT, REFUSED, TRACEBACK, WRONG = "loads right", "refused in one line", "traceback", "silently wrong"
+# what can come of reading a file, or of writing one; the last two must never happen
+RIGHT, REFUSED = "loads right", "refused in one line"
+TRACEBACK, WRONG = "traceback", "silently wrong"
 
 
 def training(x_dim, hidden, path):
-    """A training's state, and what saves it."""
+    """A training's state, and what saves it to `path`."""
     vae = VAE.mlp(x_dim, hidden, 2, rng=0)
     progress = Progress(vae, Adam(vae.named_params()), np.random.default_rng(0), np.arange(30))
     return progress, Saver(path, progress, {}, None)
+
+
+def outcome(path, is_sound):
+    """What reading `path` comes to; is_sound(arrays, meta) says whether they are the saved ones."""
+    try:
+        arrays, meta = checkpoint.read(path)
+    except CheckpointError as error:
+        return TRACEBACK if "\n" in str(error) else REFUSED
+    except Exception:
+        return TRACEBACK
+    return RIGHT if is_sound(arrays, meta) else WRONG
+
+
+# --- killed while saving --------------------------------------------------------------------------
 
 
 def save_forever(path):
@@ -50,100 +66,123 @@ def save_naively_forever(path):
         np.savez(path, **{name: np.full_like(a, n) for name, a in progress.arrays().items()})
 
 
-def outcome(path, sound):
-    """What reading `path` comes to; `sound` says of arrays and numbers whether they are those that were saved."""
-    try:
-        arrays, meta = checkpoint.read(path)
-    except CheckpointError as error:
-        return TRACEBACK if "\n" in str(error) else REFUSED
-    except Exception:
-        return TRACEBACK
-    return RIGHT if sound(arrays, meta) else WRONG
+# what a process does that is to be killed
+WORKERS = {"safe": save_forever, "naive": save_naively_forever}
 
 
-def one_save(arrays, meta):
-    """Whether all of it is of one and the same save of save_forever."""
+def of_one_save(arrays, meta):
+    """Whether everything in a file is of one and the same save of `save_forever`."""
     own = [a for name, a in arrays.items() if not name.startswith("training.")]
     return len(own) == 10 and all((a == meta["progress"]["epoch"]).all() for a in own)
 
 
-def kill(worker, folder, pick):
-    """Start a process that saves in a loop and kill it at some moment after its second save; the path it wrote."""
+def of_one_naive_save(path):
+    """The same for `save_naively_forever`; raises where the file cannot be read."""
+    with np.load(path) as file:
+        own = [name for name in file.files if not name.startswith("training.")]
+        return len({float(file[name].flat[0]) for name in own}) == 1
+
+
+def kill(worker, folder, rng):
+    """Start a process that saves in a loop and kill it at some moment after its second save.
+
+    Returns the path that it wrote to.
+    """
     path = folder / "model.npz"
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.faults", "--worker", worker, str(path)],
-                               env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
-    while process.poll() is None and not (path.exists() and (worker == "naive" or previous(path).exists())):
+    command = [sys.executable, "-m", "benchmarks.faults", "--worker", worker, str(path)]
+    process = subprocess.Popen(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+
+    def has_saved():
+        return path.exists() and (worker == "naive" or previous(path).exists())
+
+    while process.poll() is None and not has_saved():
         time.sleep(0.001)
-    time.sleep(pick.uniform(0, 0.1))
+    time.sleep(rng.uniform(0, 0.1))
     process.kill()
     process.wait()
     return path
 
 
 def kills(times, seed=0):
-    """SIGKILL while saving: model.npz, model.prev.npz, and what a new save leaves of the dead one's temporary file."""
-    pick, found, before, stale, lost = random.Random(seed), Counter(), Counter(), 0, 0
+    """SIGKILL while saving: outcomes for model.npz and for model.prev.npz, and two counts.
+
+    The counts: kills after which neither file could be read, and temporary files of dead processes
+    that the next save left behind.
+    """
+    rng = random.Random(seed)
+    newest, earlier, stale, lost = Counter(), Counter(), 0, 0
     for _ in range(times):
         with tempfile.TemporaryDirectory() as folder:
-            path = kill("safe", Path(folder), pick)
-            now = outcome(path, one_save)
-            found[now] += 1
-            earlier = outcome(previous(path), one_save)
-            before[earlier] += 1
-            lost += RIGHT not in (now, earlier)
+            path = kill("safe", Path(folder), rng)
+            found = outcome(path, of_one_save)
+            found_earlier = outcome(previous(path), of_one_save)
+            newest[found] += 1
+            earlier[found_earlier] += 1
+            lost += RIGHT not in (found, found_earlier)
             training(4, [], path)[1].save()
             stale += len(list(Path(folder).glob(".*")))
-    return {"SIGKILL while saving: model.npz": found, "SIGKILL while saving: model.prev.npz": before}, {"lost": lost, "stale": stale}
+    table = {"SIGKILL while saving: model.npz": newest,
+             "SIGKILL while saving: model.prev.npz": earlier}
+    return table, {"lost": lost, "stale": stale}
 
 
 def naive_kills(times, seed=0):
-    """The same for np.savez straight into the file."""
-    pick, found = random.Random(seed), Counter()
+    """The outcomes for np.savez straight into the file."""
+    rng, found = random.Random(seed), Counter()
     for _ in range(times):
         with tempfile.TemporaryDirectory() as folder:
-            path = kill("naive", Path(folder), pick)
+            path = kill("naive", Path(folder), rng)
             try:
-                with np.load(path) as file:
-                    sound = len({float(file[name].flat[0]) for name in file.files if not name.startswith("training.")}) == 1
-                found[RIGHT if sound else WRONG] += 1
+                found[RIGHT if of_one_naive_save(path) else WRONG] += 1
             except Exception:
                 found[TRACEBACK] += 1
     return found
 
 
+# --- damaged on the disk --------------------------------------------------------------------------
+
+
 def damages(every, seed=0):
-    """A small file cut short at every byte; with one bit flipped at every byte; with two flipped anywhere."""
-    pick = random.Random(seed)
+    """A small file cut short at every byte, with a bit flipped in every byte, with two flipped."""
+    rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.npz"
         _, saver = training(4, [], path)
         saver.save()
         data = path.read_bytes()
-        arrays, meta = checkpoint.read(path)
+        saved, saved_meta = checkpoint.read(path)
 
-        def sound(found, found_meta):
-            same = found.keys() == arrays.keys() and all(found[k].dtype == a.dtype and np.array_equal(found[k], a) for k, a in arrays.items())
-            return same and json.dumps(found_meta) == json.dumps(meta)
+        def same(a, b):
+            return a.dtype == b.dtype and np.array_equal(a, b)
 
-        def after(*bits):
-            spoilt = bytearray(data)
+        def is_sound(arrays, meta):
+            return (arrays.keys() == saved.keys()
+                    and all(same(arrays[name], a) for name, a in saved.items())
+                    and json.dumps(meta) == json.dumps(saved_meta))
+
+        def flipped(*bits):
+            damaged = bytearray(data)
             for bit in bits:
-                spoilt[bit // 8] ^= 1 << bit % 8
-            path.write_bytes(spoilt)
-            return outcome(path, sound)
+                damaged[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(damaged)
+            return outcome(path, is_sound)
 
         def cut(size):
             path.write_bytes(data[:size])
-            return outcome(path, sound)
+            return outcome(path, is_sound)
 
-        places = range(0, len(data), every)
-        return {"cut short at a byte": Counter(cut(size) for size in places),
-                "one bit flipped": Counter(after(8 * byte + pick.randrange(8)) for byte in places),
-                "two bits flipped": Counter(after(*pick.sample(range(8 * len(data)), 2)) for _ in places)}
+        places, all_bits = range(0, len(data), every), range(8 * len(data))
+        return {
+            "cut short at a byte": Counter(cut(size) for size in places),
+            "one bit flipped": Counter(flipped(8 * byte + rng.randrange(8)) for byte in places),
+            "two bits flipped": Counter(flipped(*rng.sample(all_bits, 2)) for _ in places)}
 
 
 def full_disk(every):
-    """A disk that is full after n bytes (a limit on the size of a file stands in for it): the old file stays whole."""
+    """A disk that is full after n bytes, for which a limit on the size of a file stands in.
+
+    The file from before must stay whole.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     found = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +195,7 @@ def full_disk(every):
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
             try:
                 saver.save()
-                old = path.read_bytes()                    # a shorter one: it just fitted
+                old = path.read_bytes()                    # a shorter one, which just fitted
                 found[RIGHT] += 1
             except ArchiveError as error:
                 found[REFUSED if "\n" not in str(error) else TRACEBACK] += 1
@@ -169,11 +208,25 @@ def full_disk(every):
     return found
 
 
+# --- the table ------------------------------------------------------------------------------------
+
+
 def measure(kill_times, naive_times, every):
-    killed, extra = kills(kill_times)
+    """{what was done: {outcome: how often}}, and the two counts of `kills`."""
+    killed, counts = kills(kill_times)
     table = {**killed, **damages(every), "disk full while saving": full_disk(every)}
     table["np.savez under SIGKILL, for comparison"] = naive_kills(naive_times)
-    return {name: dict(counts) for name, counts in table.items()}, extra
+    return {name: dict(found) for name, found in table.items()}, counts
+
+
+def show(table, counts):
+    widths = {RIGHT: 14, REFUSED: 22, TRACEBACK: 12, WRONG: 17}
+    print(f"{'':42}" + "".join(f"{kind:>{width}}" for kind, width in widths.items()))
+    for name, found in table.items():
+        cells = [f"{found.get(kind, 0):{width}}" for kind, width in widths.items()]
+        print(f"{name:42}" + "".join(cells))
+    print(f"neither model.npz nor model.prev.npz readable: {counts['lost']}; "
+          f"temporary files left after the next save: {counts['stale']}")
 
 
 def main(argv=None):
@@ -185,14 +238,13 @@ def main(argv=None):
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.worker:
-        {"safe": save_forever, "naive": save_naively_forever}[args.worker[0]](args.worker[1])
-    table, extra = measure(args.kills, args.naive_kills, args.every)
-    print(f"{'':42}{RIGHT:>14}{REFUSED:>22}{TRACEBACK:>12}{WRONG:>17}")
-    for name, counts in table.items():
-        print(f"{name:42}" + "".join(f"{counts.get(kind, 0):{width}}" for kind, width in ((RIGHT, 14), (REFUSED, 22), (TRACEBACK, 12), (WRONG, 17))))
-    print(f"neither model.npz nor model.prev.npz readable: {extra['lost']}; temporary files left after the next save: {extra['stale']}")
+        name, path = args.worker
+        WORKERS[name](path)
+    table, counts = measure(args.kills, args.naive_kills, args.every)
+    show(table, counts)
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "faults.json").write_text(json.dumps({"table": table, **extra}, indent=1) + "\n")
+    record = json.dumps({"table": table, **counts}, indent=1)
+    (args.out / "faults.json").write_text(record + "\n")
 
 
 if __name__ == "__main__":

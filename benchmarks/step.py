@@ -1,8 +1,8 @@
 """minivae beside PyTorch, JAX and the bare matrix products: python -m benchmarks.step [--quick]
 
-Every contestant runs in a process of its own; the rounds are interleaved, so that a disturbance of the
-machine meets all alike, and the medians are compared.  Writes benchmarks/results/step.json, step.png
-and scaling.png.
+Every contestant runs in a process of its own.  The rounds are interleaved, so that a slow spell of
+the machine meets all alike, and the medians are compared.  Writes benchmarks/results/step.json,
+step.png and scaling.png.
 """
 
 import argparse
@@ -16,31 +16,92 @@ from importlib import metadata
 from pathlib import Path
 from statistics import median, quantiles
 from time import perf_counter, sleep
+from typing import NamedTuple
 
 from benchmarks.workers import CONTESTANTS
 
 SMALL = {"hidden": [400], "z": 20, "activation": "relu"}            # 784-400-20
 DEEP = {"hidden": [200, 200], "z": 50, "activation": "tanh"}        # 784-200-200-50
 PEERS = [name for name in CONTESTANTS if name not in ("minivae", "products")]
-# (title, net, batch, must, aim): at least so many times faster than the fastest peer
-STEPS = [("784-400-20, batch 128", SMALL, 128, 1.2, 1.3), ("784-400-20, batch 20", SMALL, 20, 1.35, 1.5),
-         ("784-400-20, batch 512", SMALL, 512, 1.07, 1.1), ("784-200-200-50 tanh, batch 20", DEEP, 20, 1.3, 1.5),
-         ("784-200-200-50 tanh, batch 100", DEEP, 100, 1.3, 1.5)]
-FLOORS = {128: (1.2, 1.08), 512: (1.12, 1.05), 20: (1.4, 1.25)}     # batch: step / products, at most
+
+# the training steps that are timed: title -> (net, batch)
+STEPS = {
+    "784-400-20, batch 128": (SMALL, 128),
+    "784-400-20, batch 20": (SMALL, 20),
+    "784-400-20, batch 512": (SMALL, 512),
+    "784-200-200-50 tanh, batch 20": (DEEP, 20),
+    "784-200-200-50 tanh, batch 100": (DEEP, 100),
+}
+
+# what the ratio of a row is: how often our time goes into the fastest peer's, which is to be large;
+# our time over that of less work; or our number itself, which both are to be small
+SPEEDUP, OVERHEAD, VALUE = "theirs / ours", "ours / theirs", "ours"
+
+# the rows of the table: work -> (what the ratio is, what it must reach, what it should reach)
+TARGETS = {
+    "step, 784-400-20, batch 128, ms": (SPEEDUP, 1.2, 1.3),
+    "step / its matrix products, batch 128, ms": (OVERHEAD, 1.2, 1.08),
+    "step, 784-400-20, batch 20, ms": (SPEEDUP, 1.35, 1.5),
+    "step / its matrix products, batch 20, ms": (OVERHEAD, 1.4, 1.25),
+    "step, 784-400-20, batch 512, ms": (SPEEDUP, 1.07, 1.1),
+    "step / its matrix products, batch 512, ms": (OVERHEAD, 1.12, 1.05),
+    "step, 784-200-200-50 tanh, batch 20, ms": (SPEEDUP, 1.3, 1.5),
+    "step, 784-200-200-50 tanh, batch 100, ms": (SPEEDUP, 1.3, 1.5),
+    "epoch by fit / its bare steps, ms": (OVERHEAD, 1.15, 1.05),
+    "log p(x) by importance sampling, ms": (SPEEDUP, 1.2, 1.4),
+    "start to first step, not cached, s": (VALUE, 10.0, 5.0),
+    "start to first step, cached, s": (VALUE, 1.0, 0.6),
+    "peak memory while training, MB": (VALUE, 400, 320),
+}
+
+
+class Measured(NamedTuple):
+    """Our number, the number that it is compared with, and whose that is.
+
+    ratio is given where it is not that of the two numbers, as for a median of ratios.
+    """
+
+    ours: float
+    against: str
+    theirs: float
+    ratio: float | None = None
+
+
+def row(work, measured):
+    """One row of the table, as it stands in step.json."""
+    what, must, aim = TARGETS[work]
+    ours, against, theirs, ratio = measured
+    if ratio is None:
+        ratio = {SPEEDUP: theirs / ours, OVERHEAD: ours / theirs, VALUE: ours}[what]
+    reached = ratio >= must if what == SPEEDUP else ratio <= must
+    return {"work": work, "ours": ours, "against": against, "theirs": theirs, "ratio": ratio,
+            "must": must, "aim": aim, "reached": bool(reached)}
+
+
+# --- the contestants ------------------------------------------------------------------------------
+
+
+def start_worker(name, env=None):
+    """A new process of benchmarks.workers."""
+    command = [sys.executable, "-m", "benchmarks.workers", name]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True, env=env)
 
 
 class Contestant:
     """A worker process that answers one question at a time."""
 
     def __init__(self, name):
-        self.process = subprocess.Popen([sys.executable, "-m", "benchmarks.workers", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, text=True)
+        self.process = start_worker(name)
 
     def ask(self, **question):
+        """The answer of the worker, {"missing": why} where it has none."""
         print(json.dumps(question), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
-        sleep(0.05)                                                 # its threads go to sleep before the next one's turn
-        return json.loads(answer) if answer else {"missing": f"the process ended ({self.process.poll()})"}
+        sleep(0.05)                              # its threads sleep before the next one's turn
+        if not answer:
+            return {"missing": f"the process ended ({self.process.poll()})"}
+        return json.loads(answer)
 
     def close(self):
         self.process.stdin.close()
@@ -48,39 +109,173 @@ class Contestant:
 
 
 def side_by_side(team, rounds, percentile, questions):
-    """{title: {name: ms}}: in every round each question goes to each contestant in turn; who cannot take part is left out.
+    """{title: {name: ms}}, the given percentile of the times; 50 is the median.
 
-    So a slow spell of the machine meets all alike.  Percentile 50 is the median.
+    In every round each question goes to each contestant in turn, so a slow spell of the machine
+    meets all alike.  Who cannot take part is left out.
     """
-    times, out = {title: {name: [] for name in team} for title in questions}, set()
+    times = {title: {name: [] for name in team} for title in questions}
+    left_out = set()
     for _ in range(rounds):
         for title, question in questions.items():
-            for name in [name for name in team if name not in out]:
+            for name in [name for name in team if name not in left_out]:
                 answer = team[name].ask(**question)
                 if "missing" in answer:
-                    out.add(name)
+                    left_out.add(name)
                 else:
                     times[title][name] += answer["ms"]
-    at = lambda ms: quantiles(ms, n=100, method="inclusive")[percentile - 1] if len(ms) > 1 else ms[0]
-    return {title: {name: at(ms) for name, ms in found.items() if ms} for title, found in times.items()}
+
+    def summary(ms):
+        return quantiles(ms, n=100, method="inclusive")[percentile - 1] if len(ms) > 1 else ms[0]
+
+    return {title: {name: summary(ms) for name, ms in found.items() if ms}
+            for title, found in times.items()}
 
 
-def fresh(name, question, env=None):
-    """(seconds from the start of a new process to its answer, its peak RSS in MB); None when it cannot."""
+def in_new_process(name, question, env=None):
+    """(seconds from the start of a process to its answer, its peak memory in MB); None for none."""
     start = perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.workers", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True, env={**os.environ, **(env or {})})
+    process = start_worker(name, {**os.environ, **(env or {})})
     print(json.dumps(question), file=process.stdin, flush=True)
     answer = process.stdout.readline()
-    seconds = perf_counter() - start                                # what the process needs to end is not counted
+    seconds = perf_counter() - start             # what the process needs to end is not counted
     process.communicate()
     found = json.loads(answer) if answer else {"missing": "no answer"}
     return None if "missing" in found else (seconds, found["rss"])
 
 
-def machine():
+def fastest_peer(numbers):
+    """The name and the number of the peer whose number is smallest."""
+    peers = {name: numbers[name] for name in PEERS if name in numbers}
+    if not peers:
+        return "no peer installed", float("nan")
+    return min(peers.items(), key=lambda item: item[1])
+
+
+def against_fastest_peer(numbers):
+    """Our number beside that of the best peer."""
+    return Measured(numbers["minivae"], *fastest_peer(numbers))
+
+
+# --- the measurements -----------------------------------------------------------------------------
+
+
+def measure(peers, quick, rows=60_000, percentile=50, log=print):
+    """All rows of the table, the times of every contestant, and the scaling curves."""
+    team = {name: Contestant(name) for name in ["minivae", "products", *peers]}
     try:
-        cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
+        times = time_steps(team, quick, percentile)
+        for title, found in times.items():
+            log(title, {name: round(ms, 3) for name, ms in found.items()})
+        measured = compare_steps(times)
+        measured |= compare_epoch(team["minivae"], quick, rows)
+        measured |= compare_log_px(team, quick, percentile)
+        scaling = time_per_image(team, quick, percentile)
+        for batch, found in scaling.items():
+            log("batch", batch, {name: round(us, 1) for name, us in found.items()})
+    finally:
+        for contestant in team.values():
+            contestant.close()
+    measured |= compare_starts(peers, quick)
+    measured |= compare_memory(peers, rows)
+    return [row(work, measured[work]) for work in TARGETS], times, scaling
+
+
+def time_steps(team, quick, percentile):
+    """{title: {name: ms per step}}."""
+    rounds, n = (3, 5) if quick else (15, 20)
+    questions = {title: dict(task="steps", net=net, batch=batch, n=n)
+                 for title, (net, batch) in STEPS.items()}
+    return side_by_side(team, rounds, percentile, questions)
+
+
+def compare_steps(times):
+    """A step beside the fastest peer's, and a step of the small net beside its matrix products."""
+    measured = {}
+    for title, (net, batch) in STEPS.items():
+        found = times[title]
+        measured[f"step, {title}, ms"] = against_fastest_peer(found)
+        if net is SMALL:
+            measured[f"step / its matrix products, batch {batch}, ms"] = Measured(
+                found["minivae"], "products", found["products"])
+    return measured
+
+
+def compare_epoch(ours, quick, rows):
+    """An epoch of fit beside as many bare steps.
+
+    Each epoch stands between two stretches of bare steps, and all times are sums: the machine's
+    pace drifts, and its hiccups then count on both sides.
+    """
+    question, steps = dict(net=SMALL, batch=128), -(-rows // 128)
+
+    def bare_steps():
+        return sum(ours.ask(task="steps", n=steps, **question)["ms"])
+
+    bare, epochs, ratios = [bare_steps()], [], []
+    for _ in range(1 if quick else 9):
+        epochs.append(ours.ask(task="epoch", rows=rows, **question)["ms"][0])
+        bare.append(bare_steps())
+        ratios.append(2 * epochs[-1] / (bare[-2] + bare[-1]))
+    return {"epoch by fit / its bare steps, ms":
+            Measured(median(epochs), "bare steps", median(bare), median(ratios))}
+
+
+def compare_log_px(team, quick, percentile):
+    """log p(x) of a few images, beside eager PyTorch, the only peer for which it is written."""
+    beside = {name: team[name] for name in ("minivae", "PyTorch eager") if name in team}
+    images, samples = (5, 200) if quick else (200, 5000)
+    question = dict(task="log_px", net=DEEP, rows=images, samples=samples)
+    found = side_by_side(beside, 1 if quick else 3, percentile, {"log p(x)": question})
+    return {"log p(x) by importance sampling, ms": against_fastest_peer(found["log p(x)"])}
+
+
+def time_per_image(team, quick, percentile):
+    """{batch: {name: us per image}} of a step of the small net."""
+    # compiled PyTorch would compile anew for every size
+    runners = {name: one for name, one in team.items() if name != "PyTorch compiled"}
+    sizes = (1, 16, 256) if quick else [2**k for k in range(13)]
+    n = 3 if quick else 6
+    questions = {batch: dict(task="steps", net=SMALL, batch=batch, n=n, warm=5) for batch in sizes}
+    found = side_by_side(runners, 2 if quick else 6, percentile, questions)
+    return {batch: {name: 1e3 * ms / batch for name, ms in times.items()}
+            for batch, times in found.items()}
+
+
+def compare_starts(peers, quick):
+    """Seconds from the start of a process to its first step, kernels not compiled and cached."""
+    question = {"task": "steps", "net": SMALL, "batch": 128, "rows": 512,
+                "n": -2, "warm": 0}              # one step and out: a worker takes n + 3
+    names = ["minivae", *(name for name in peers if name in ("PyTorch eager", "JAX jit"))]
+    with tempfile.TemporaryDirectory() as cache:
+        env = {"NUMBA_CACHE_DIR": cache}
+        not_cached, _ = in_new_process("minivae", question, env)
+        runs = {name: [in_new_process(name, question, env) for _ in range(1 if quick else 3)]
+                for name in names}
+    seconds = {name: median(s for s, _ in found)
+               for name, found in runs.items() if None not in found}
+    peer = fastest_peer(seconds)
+    return {"start to first step, not cached, s": Measured(not_cached, *peer),
+            "start to first step, cached, s": Measured(seconds["minivae"], *peer)}
+
+
+def compare_memory(peers, rows):
+    """The peak memory of a process that trains for an epoch, in MB, beside one peer's."""
+    beside = [name for name in peers if name in ("PyTorch eager", "JAX jit")][:1]
+    question = {"task": "epoch", "net": SMALL, "batch": 128, "rows": rows}
+    found = {name: in_new_process(name, question) for name in ["minivae", *beside]}
+    megabytes = {name: answer[1] for name, answer in found.items() if answer is not None}
+    return {"peak memory while training, MB": against_fastest_peer(megabytes)}
+
+
+# --- the record -----------------------------------------------------------------------------------
+
+
+def machine():
+    """What ran the measurements: the processor, and the versions of the packages."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor()
     versions = {}
@@ -89,110 +284,51 @@ def machine():
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version(), **versions,
-            "OPENBLAS_CORETYPE": os.environ.get("OPENBLAS_CORETYPE", "OpenBLAS's choice"), "load before": os.getloadavg()[0]}
-
-
-def row(work, ours, against, other, must, aim, ratio, at_most=False):
-    ok = ratio <= must if at_most else ratio >= must
-    return {"work": work, "ours": ours, "against": against, "theirs": other, "ratio": ratio, "must": must, "aim": aim, "reached": bool(ok)}
-
-
-def fastest(times):
-    peers = {name: times[name] for name in PEERS if name in times}
-    return min(peers.items(), key=lambda item: item[1]) if peers else ("no peer installed", float("nan"))
-
-
-def measure(peers, quick, rows=60_000, percentile=50, log=print):
-    """All rows of the table, the times of every contestant, and the scaling curves."""
-    table = []
-    rounds, n = (3, 5) if quick else (15, 20)
-    team = {name: Contestant(name) for name in ["minivae", "products", *peers]}
-    try:
-        every = side_by_side(team, rounds, percentile, {title: dict(task="steps", net=net, batch=batch, n=n) for title, net, batch, *_ in STEPS})
-        for title, net, batch, must, aim in STEPS:
-            times = every[title]
-            log(title, {name: round(ms, 3) for name, ms in times.items()})
-            name, theirs = fastest(times)
-            table.append(row(f"step, {title}, ms", times["minivae"], name, theirs, must, aim, theirs / times["minivae"]))
-            if net is SMALL:
-                table.append(row(f"step / its matrix products, batch {batch}, ms", times["minivae"], "products", times["products"],
-                                 *FLOORS[batch], times["minivae"] / times["products"], at_most=True))
-        # each epoch between two bare stretches of as many steps, all summed: the machine's pace drifts, and its hiccups count on both sides
-        ours, question, steps = team["minivae"], dict(net=SMALL, batch=128), -(-rows // 128)
-        stretch = lambda: sum(ours.ask(task="steps", n=steps, **question)["ms"])
-        bare, epochs, ratios = [stretch()], [], []
-        for _ in range(1 if quick else 9):
-            epochs.append(ours.ask(task="epoch", rows=rows, **question)["ms"][0])
-            bare.append(stretch())
-            ratios.append(2 * epochs[-1] / (bare[-2] + bare[-1]))
-        table.append(row("epoch by fit / its bare steps, ms", median(epochs), "bare steps", median(bare), 1.15, 1.05, median(ratios), at_most=True))
-        torch = [name for name in peers if name == "PyTorch eager"]
-        question = dict(task="log_px", net=DEEP, rows=5 if quick else 200, samples=200 if quick else 5000)
-        found = side_by_side({name: team[name] for name in ["minivae", *torch]}, 1 if quick else 3, percentile, {"log p(x)": question})["log p(x)"]
-        name, theirs = fastest(found)
-        table.append(row("log p(x) by importance sampling, ms", found["minivae"], name, theirs, 1.2, 1.4, theirs / found["minivae"]))
-        runners = {name: one for name, one in team.items() if name != "PyTorch compiled"}         # it would compile anew for every size
-        sizes = (1, 16, 256) if quick else [2**k for k in range(13)]
-        found = side_by_side(runners, 2 if quick else 6, percentile,
-                             {batch: dict(task="steps", net=SMALL, batch=batch, n=3 if quick else 6, warm=5) for batch in sizes})
-        scaling = {batch: {name: 1e3 * ms / batch for name, ms in times.items()} for batch, times in found.items()}       # us per image
-        for batch, times in scaling.items():
-            log("batch", batch, {name: round(us, 1) for name, us in times.items()})
-    finally:
-        for contestant in team.values():
-            contestant.close()
-    return table + startup_and_memory(peers, quick, rows), every, scaling
-
-
-def startup_and_memory(peers, quick, rows):
-    table, beside = [], [name for name in peers if name in ("PyTorch eager", "JAX jit")]
-    first = {"task": "steps", "net": SMALL, "batch": 128, "rows": 512, "n": -2, "warm": 0}     # one step and out
-    with tempfile.TemporaryDirectory() as cache:
-        env = {"NUMBA_CACHE_DIR": cache}
-        cold = fresh("minivae", first, env)
-        runs = {name: [fresh(name, first, env) for _ in range(1 if quick else 3)] for name in ["minivae", *beside]}
-    starts = {name: median(s for s, _ in found) for name, found in runs.items() if None not in found}
-    name, theirs = fastest(starts)
-    table.append(row("start to first step, not cached, s", cold[0], name, theirs, 10.0, 5.0, cold[0], at_most=True))
-    table.append(row("start to first step, cached, s", starts["minivae"], name, theirs, 1.0, 0.6, starts["minivae"], at_most=True))
-    training = {"task": "epoch", "net": SMALL, "batch": 128, "rows": rows}
-    sizes = {name: found[1] for name in ["minivae", *beside[:1]] if (found := fresh(name, training)) is not None}
-    name, theirs = fastest(sizes)
-    table.append(row("peak memory while training, MB", sizes["minivae"], name, theirs, 400, 320, sizes["minivae"], at_most=True))
-    return table
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)),
+            "python": platform.python_version(), **versions,
+            "OPENBLAS_CORETYPE": os.environ.get("OPENBLAS_CORETYPE", "OpenBLAS's choice"),
+            "load before": os.getloadavg()[0]}
 
 
 def show(table):
-    print(f"\n{'work':48}{'minivae':>9}  {'against':22}{'theirs':>9}{'ratio':>8}{'must':>7}{'aim':>6}")
+    print(f"\n{'work':48}{'minivae':>9}  {'against':22}{'theirs':>9}{'ratio':>8}{'must':>7}"
+          f"{'aim':>6}")
     for r in table:
-        print(f"{r['work']:48}{r['ours']:9.3f}  {r['against']:22}{r['theirs']:9.3f}{r['ratio']:8.2f}{r['must']:7.4g}{r['aim']:6.4g}"
-              f"{'' if r['reached'] else '   short'}")
+        short = "" if r["reached"] else "   short"
+        print(f"{r['work']:48}{r['ours']:9.3f}  {r['against']:22}{r['theirs']:9.3f}"
+              f"{r['ratio']:8.2f}{r['must']:7.4g}{r['aim']:6.4g}{short}")
 
 
-def draw(every, scaling, folder):
+def draw(times, scaling, folder):
+    """Write step.png, a bar for each contestant and step, and scaling.png, time against batch."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    color = dict(zip(CONTESTANTS, ["#d1495b", "#bbbbbb", "#9ecae1", "#6baed6", "#2171b5", "#66a182"]))
-    fig, axes = plt.subplots(1, len(every), figsize=(3.2 * len(every), 3.4), layout="constrained")
-    for ax, (title, times) in zip(axes, every.items()):
-        bars = ax.barh(list(times), list(times.values()), color=[color[name] for name in times])
+    colors = ["#d1495b", "#bbbbbb", "#9ecae1", "#6baed6", "#2171b5", "#66a182"]
+    color = dict(zip(CONTESTANTS, colors))
+    width = 3.2 * len(times)
+    fig, axes = plt.subplots(1, len(times), figsize=(width, 3.4), layout="constrained")
+    for ax, (title, found) in zip(axes, times.items()):
+        bars = ax.barh(list(found), list(found.values()), color=[color[name] for name in found])
         ax.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
-        ax.set(title=title.replace(", ", "\n"), xlabel="ms per training step", xlim=(0, 1.2 * max(times.values())))
+        ax.set(title=title.replace(", ", "\n"), xlabel="ms per training step",
+               xlim=(0, 1.2 * max(found.values())))
         ax.invert_yaxis()
         ax.tick_params(axis="y", labelleft=ax is axes[0])
         ax.spines[["top", "right"]].set_visible(False)
     fig.savefig(folder / "step.png", dpi=110)
+
     fig, ax = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
     for name in color:
         points = [(batch, us[name]) for batch, us in scaling.items() if name in us]
         if points:
-            ax.loglog(*zip(*points), "--" if name == "products" else "o-", color=color[name], markersize=4,
-                      label="matrix products alone" if name == "products" else name)
-    ax.set(xlabel="batch size", ylabel="microseconds per image", title="A training step of 784-400-20")
+            style = "--" if name == "products" else "o-"
+            label = "matrix products alone" if name == "products" else name
+            ax.loglog(*zip(*points), style, color=color[name], markersize=4, label=label)
+    ax.set(xlabel="batch size", ylabel="microseconds per image",
+           title="A training step of 784-400-20")
     ax.legend(frameon=False)
     fig.savefig(folder / "scaling.png", dpi=110)
     plt.close("all")
@@ -203,20 +339,24 @@ def main(argv=None):
     parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a record")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
     parser.add_argument("--rows", type=int, default=60_000, help="images of an epoch")
-    parser.add_argument("--percentile", type=int, default=50, help="of the times; below 50 where the machine is shared with others")
+    parser.add_argument("--percentile", type=int, default=50,
+                        help="of the times; below 50 where the machine is shared with others")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args(argv)
     about = machine()
-    peers = [name for name in PEERS if not args.ours and about["jax" if "JAX" in name else "torch"] != "not installed"]
+    installed = [name for name in PEERS
+                 if about["jax" if "JAX" in name else "torch"] != "not installed"]
+    peers = [] if args.ours else installed
     print(*(f"{key}: {value}" for key, value in about.items()), sep="   ")
     for name in set(PEERS) - set(peers):
         print(f"{name} is left out: {'--ours' if args.ours else 'not installed'}")
-    table, every, scaling = measure(peers, args.quick, args.rows, args.percentile)
+    table, times, scaling = measure(peers, args.quick, args.rows, args.percentile)
     show(table)
     args.out.mkdir(parents=True, exist_ok=True)
-    record = {"machine": about, "percentile": args.percentile, "table": table, "ms per step": every, "us per image": scaling}
+    record = {"machine": about, "percentile": args.percentile, "table": table,
+              "ms per step": times, "us per image": scaling}
     (args.out / "step.json").write_text(json.dumps(record, indent=1) + "\n")
-    draw(every, scaling, args.out)
+    draw(times, scaling, args.out)
     print(f"wrote step.json, step.png and scaling.png in {args.out}")
 
 

@@ -1,7 +1,8 @@
 """One contestant in a process of its own, so that no two thread pools share one.
 
-python -m benchmarks.workers NAME reads JSON lines {"task", ...} and answers each with one line of JSON.
-A step is forward, backward, Adam and the noise; float32; the same rows in the same order for everyone.
+python -m benchmarks.workers NAME reads questions, one line of JSON each, and answers each with one
+line of JSON.  See the class Worker for the questions.  A step is forward, backward, Adam and the
+noise, in float32; everyone takes the same rows in the same order.
 """
 
 import functools
@@ -27,16 +28,22 @@ def images(n, grey=False):
 
 
 def batches_of(B, n=16384):
-    """Many batches: trained on one alone, dead units' moments fall to subnormal numbers, which are slow."""
+    """Many batches of B rows.
+
+    Trained on one batch alone, the moments of dead units fall to subnormal numbers, which are slow.
+    """
     X = images(n)
     return [X[i : i + B] for i in range(0, len(X) - B + 1, B)]
 
 
 def widths(net):
+    """The widths of the encoder's layers, from the pixels to the latents."""
     return [D, *net["hidden"], net["z"]]
 
 
 class Ours:
+    """minivae: the layers, the kernels and Adam as `fit` uses them."""
+
     def __init__(self, net):
         from minivae import VAE
         from minivae.optim import Adam
@@ -46,10 +53,12 @@ class Ours:
 
     def stepper(self, batches):
         batches = itertools.cycle(batches)
+
         def step():
             self.vae.forward(next(batches))      # draws its own noise
             self.vae.backward()
             self.adam.step()
+
         return step
 
     def epoch(self, X, batch):
@@ -77,38 +86,50 @@ class Floor:
 
         B, rng, products = len(batches[0]), np.random.default_rng(0), []
         new = lambda *shape: rng.standard_normal(shape, np.float32)
-        for i, (a, b) in enumerate(self.shapes):
-            x, W, dy = new(B, a), new(a, b), new(B, b)
-            products += [(np.matmul, x, W, new(B, b)), (np.matmul, x.T, dy, new(a, b))] + ([(times_transpose, dy, W, new(B, a))] if i else [])
+        for i, (n_in, n_out) in enumerate(self.shapes):
+            x, W, dy = new(B, n_in), new(n_in, n_out), new(B, n_out)
+            products.append((np.matmul, x, W, new(B, n_out)))          # y = x W
+            products.append((np.matmul, x.T, dy, new(n_in, n_out)))    # dW = x.T dy
+            if i:                                # nobody needs the first layer's dx
+                products.append((times_transpose, dy, W, new(B, n_in)))        # dx = dy W.T
+
         def step():
             for product, a, b, out in products:
                 product(a, b, out)
+
         return step
 
 
 class Torch:
-    """PyTorch: variant "eager", "fused" (eager with fused Adam) or "compile" (compiled, fused Adam)."""
+    """PyTorch: variant "eager", "fused" (eager, fused Adam) or "compile" (compiled, fused Adam)."""
 
     def __init__(self, net, variant):
         import torch
         from torch import nn
 
-        self.torch, self.F = torch, nn.functional
+        self.torch = torch
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.manual_seed(0)
         act = {"relu": nn.ReLU, "tanh": nn.Tanh}[net["activation"]]
-        stack = lambda w: [part for a, b in zip(w[:-1], w[1:]) for part in (nn.Linear(a, b), act())]
-        enc = widths(net)[:-1]
-        model = nn.Module()
-        model.enc, model.to_mu, model.to_logvar = nn.Sequential(*stack(enc)), nn.Linear(enc[-1], net["z"]), nn.Linear(enc[-1], net["z"])
-        model.dec = nn.Sequential(*stack([net["z"], *reversed(enc[1:])]), nn.Linear(enc[1], D))
-        self.model = model
+
+        def stack(sizes):
+            pairs = zip(sizes[:-1], sizes[1:])
+            return [part for a, b in pairs for part in (nn.Linear(a, b), act())]
+
+        enc, z_dim = widths(net)[:-1], net["z"]
+        self.model = model = nn.Module()
+        model.enc = nn.Sequential(*stack(enc))
+        model.to_mu = nn.Linear(enc[-1], z_dim)
+        model.to_logvar = nn.Linear(enc[-1], z_dim)
+        model.dec = nn.Sequential(*stack([z_dim, *reversed(enc[1:])]), nn.Linear(enc[1], D))
+
+        cross_entropy = self.cross_entropy = nn.functional.binary_cross_entropy_with_logits
 
         def loss(x):
             h = model.enc(x)
             mu, logvar = model.to_mu(h), model.to_logvar(h)
             z = mu + torch.exp(0.5 * logvar) * torch.randn_like(mu)
-            recon = self.F.binary_cross_entropy_with_logits(model.dec(z), x, reduction="sum")
+            recon = cross_entropy(model.dec(z), x, reduction="sum")
             return (recon + 0.5 * (mu.square() + logvar.exp() - 1 - logvar).sum()) / len(x)
 
         self.loss = torch.compile(loss, dynamic=False) if variant == "compile" else loss
@@ -116,10 +137,12 @@ class Torch:
 
     def stepper(self, batches):
         batches = itertools.cycle([self.torch.from_numpy(x) for x in batches])
+
         def step():
             self.adam.zero_grad(set_to_none=True)
             self.loss(next(batches)).backward()
             self.adam.step()
+
         return step
 
     def epoch(self, X, batch):
@@ -128,29 +151,39 @@ class Torch:
             self.stepper([self.torch.bernoulli(X[rows].float() / 255).numpy()])()
 
     def log_px(self, x, samples):
-        torch, m, found = self.torch, self.model, []
+        torch, model, found = self.torch, self.model, []
         with torch.inference_mode():
             for row in torch.from_numpy(x):
-                h = m.enc(row[None])
-                mu, logvar = m.to_mu(h), m.to_logvar(h)
+                h = model.enc(row[None])
+                mu, logvar = model.to_mu(h), model.to_logvar(h)
                 eps = torch.randn(samples, mu.shape[1])
                 z = mu + torch.exp(0.5 * logvar) * eps
-                log_px_z = -self.F.binary_cross_entropy_with_logits(m.dec(z), row.expand(samples, -1), reduction="none").sum(1)
+                target = row.expand(samples, -1)
+                log_px_z = -self.cross_entropy(model.dec(z), target, reduction="none").sum(1)
                 logw = log_px_z + 0.5 * (eps.square() - z.square() + logvar).sum(1)
                 found.append(torch.logsumexp(logw, 0).item() - np.log(samples))
         return np.array(found)
 
 
 class Jax:
+    """JAX: the loss, its gradient and Adam compiled as one function by jax.jit."""
+
     def __init__(self, net):
         import jax
         import jax.numpy as jnp
 
         act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[net["activation"]]
         enc, z_dim, rng = widths(net)[:-1], net["z"], np.random.default_rng(0)
-        dense = lambda a, b: (jnp.asarray(rng.uniform(-1, 1, (a, b)) * np.sqrt(6 / (a + b)), jnp.float32), jnp.zeros(b))
-        stack = lambda w: [dense(a, b) for a, b in zip(w[:-1], w[1:])]
-        params = {"enc": stack(enc), "mu": dense(enc[-1], z_dim), "logvar": dense(enc[-1], z_dim), "dec": stack([z_dim, *reversed(enc)])}
+
+        def dense(n_in, n_out):
+            W = rng.uniform(-1, 1, (n_in, n_out)) * np.sqrt(6 / (n_in + n_out))
+            return jnp.asarray(W, jnp.float32), jnp.zeros(n_out)
+
+        def stack(sizes):
+            return [dense(n_in, n_out) for n_in, n_out in zip(sizes[:-1], sizes[1:])]
+
+        params = {"enc": stack(enc), "mu": dense(enc[-1], z_dim), "logvar": dense(enc[-1], z_dim),
+                  "dec": stack([z_dim, *reversed(enc)])}
         tree = jax.tree_util.tree_map
 
         def loss(params, key, x):
@@ -174,61 +207,96 @@ class Jax:
             m = tree(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
             v = tree(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
             rate, unbias = 1e-3 / (1 - 0.9**t), 1 / jnp.sqrt(1 - 0.999**t)
-            params = tree(lambda p, m, v: p - rate * m / (jnp.sqrt(v) * unbias + 1e-8), params, m, v)
+            moved = lambda p, m, v: p - rate * m / (jnp.sqrt(v) * unbias + 1e-8)
+            params = tree(moved, params, m, v)
             return (params, m, v, t, key), value
 
         self.jnp, self.update = jnp, jax.jit(update, donate_argnums=0)
-        self.state = (params, tree(jnp.zeros_like, params), tree(jnp.zeros_like, params), jnp.float32(0), jax.random.key(0))
+        m, v = tree(jnp.zeros_like, params), tree(jnp.zeros_like, params)
+        self.state = params, m, v, jnp.float32(0), jax.random.key(0)
 
     def stepper(self, batches):
         batches = itertools.cycle([self.jnp.asarray(x) for x in batches])
+
         def step():
             self.state, value = self.update(self.state, next(batches))
             value.block_until_ready()
             self.state[0]["enc"][0][0].block_until_ready()
+
         return step
 
 
 CONTESTANTS = {
-    "minivae": Ours, "products": Floor, "PyTorch eager": lambda net: Torch(net, "eager"), "PyTorch fused Adam": lambda net: Torch(net, "fused"),
-    "PyTorch compiled": lambda net: Torch(net, "compile"), "JAX jit": Jax}
+    "minivae": Ours,
+    "products": Floor,
+    "PyTorch eager": lambda net: Torch(net, "eager"),
+    "PyTorch fused Adam": lambda net: Torch(net, "fused"),
+    "PyTorch compiled": lambda net: Torch(net, "compile"),
+    "JAX jit": Jax,
+}
+
+
+class Worker:
+    """Answers questions for one contestant; what it has built for a net or a batch size it keeps.
+
+    A question names a task and a net.  The answer holds the milliseconds, and the process's peak
+    memory in MB; or {"missing": why} where the contestant's library is not installed.
+
+        {"task": "steps", "net", "batch", "n", "rows": 16384, "warm": 20}   n training steps
+        {"task": "epoch", "net", "batch", "rows"}                           one epoch
+        {"task": "log_px", "net", "rows", "samples"}                        log p(x) of some images
+    """
+
+    def __init__(self, name):
+        self.make = CONTESTANTS[name]
+        self.contestants, self.steps = {}, {}
+
+    def answer(self, question):
+        tasks = {"steps": self.time_steps, "epoch": self.time_epoch, "log_px": self.time_log_px}
+        net = json.dumps(question["net"])
+        try:
+            if net not in self.contestants:
+                self.contestants[net] = self.make(question["net"])
+            ms = tasks[question["task"]](net, question)
+        except ImportError as error:
+            return {"missing": str(error)}
+        return {"ms": ms, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+    def time_steps(self, net, question):
+        """The milliseconds of each of n steps."""
+        batch = question["batch"]
+        if (net, batch) not in self.steps:
+            batches = batches_of(batch, question.get("rows", 16384))
+            step = self.contestants[net].stepper(batches)
+            for _ in range(question.get("warm", 20)):
+                step()
+            self.steps[net, batch] = step
+        step, times = self.steps[net, batch], []
+        for _ in range(question["n"] + 3):
+            start = perf_counter()
+            step()
+            times.append(1e3 * (perf_counter() - start))
+        return times[3:]                         # the first ones wake the cores and the caches
+
+    def time_epoch(self, net, question):
+        X = images(question["rows"], grey=True)
+        start = perf_counter()
+        self.contestants[net].epoch(X, question["batch"])
+        return [1e3 * (perf_counter() - start)]
+
+    def time_log_px(self, net, question):
+        x = images(4096)[: question["rows"]]
+        self.contestants[net].log_px(x[:2], 200)             # compiles what is to be compiled
+        start = perf_counter()
+        self.contestants[net].log_px(x, question["samples"])
+        return [1e3 * (perf_counter() - start)]
 
 
 def main(name):
-    built = {}
-    out, sys.stdout = sys.stdout, sys.stderr     # nobody else may write into the answers
+    answers, sys.stdout = sys.stdout, sys.stderr     # nobody else may write into the answers
+    worker = Worker(name)
     for line in sys.stdin:
-        ask = json.loads(line)
-        try:
-            key = json.dumps(ask["net"])
-            one = built[key] = built.get(key) or CONTESTANTS[name](ask["net"])
-            answer = {}
-            if ask["task"] == "steps":
-                step = built.setdefault((key, ask["batch"]), None) or one.stepper(batches_of(ask["batch"], ask.get("rows", 16384)))
-                for _ in range(0 if built[key, ask["batch"]] else ask.get("warm", 20)):
-                    step()
-                built[key, ask["batch"]] = step
-                times = []
-                for _ in range(ask["n"] + 3):    # the first ones wake the cores and the caches
-                    start = perf_counter()
-                    step()
-                    times.append(1e3 * (perf_counter() - start))
-                answer["ms"] = times[3:]
-            elif ask["task"] == "epoch":
-                X = images(ask["rows"], grey=True)
-                start = perf_counter()
-                one.epoch(X, ask["batch"])
-                answer["ms"] = [1e3 * (perf_counter() - start)]
-            elif ask["task"] == "log_px":
-                x = images(4096)[: ask["rows"]]
-                one.log_px(x[:2], 200)
-                start = perf_counter()
-                one.log_px(x, ask["samples"])
-                answer["ms"] = [1e3 * (perf_counter() - start)]
-            answer["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        except ImportError as error:
-            answer = {"missing": str(error)}
-        print(json.dumps(answer), file=out, flush=True)
+        print(json.dumps(worker.answer(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
