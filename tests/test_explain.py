@@ -35,7 +35,9 @@ def model(activation="tanh", hidden=(5,), beta=1.0, seed=0, **settings):
 
 def traced(vae, estimator=estimators.elbo, entries=3, seed=2):
     rng = np.random.default_rng(seed)
-    return trace(vae, (rng.random((1, 6)) < 0.5).astype(float), rng.standard_normal((samples_of(estimator), 1, 3)), estimator, entries)
+    x = (rng.random((1, 6)) < 0.5).astype(float)
+    eps = rng.standard_normal((samples_of(estimator), 1, 3))
+    return trace(vae, x, eps, estimator, entries)
 
 
 # --- the pass ---------------------------------------------------------------------------------------
@@ -76,8 +78,8 @@ def test_the_stops_come_in_the_order_of_the_pass():
     t = traced(model(hidden=(5, 4)))
     assert list(t.stops) == ["enc.0", "enc.1", "enc.2", "enc.3", "to_mu", "to_logvar", "kl", "sample",
                              "dec.0", "dec.1", "dec.2", "dec.3", "to_logits", "likelihood", "log_q", "log_prior"]
-    assert t.backward_order == ["likelihood", "to_logits", "dec.3", "dec.2", "dec.1", "dec.0", "log_prior", "log_q", "sample", "kl",
-                                "to_logvar", "to_mu", "enc.3", "enc.2", "enc.1", "enc.0"]
+    assert t.backward_order == ["likelihood", "to_logits", "dec.3", "dec.2", "dec.1", "dec.0", "log_prior", "log_q",
+                                "sample", "kl", "to_logvar", "to_mu", "enc.3", "enc.2", "enc.1", "enc.0"]
 
 
 def test_the_gradient_splits_at_the_sampling_node_and_the_kl_joins():
@@ -102,7 +104,8 @@ def test_the_local_derivative_times_what_arrives_is_what_is_passed_on(activation
     for name in ("enc.1", "dec.1"):
         stop = t.stops[name]
         (local,) = stop.local.values()
-        np.testing.assert_allclose(stop.outgoing["x"], stop.incoming * local, rtol=1e-12, atol=1e-15)      # roundings of one product
+        # roundings of one product
+        np.testing.assert_allclose(stop.outgoing["x"], stop.incoming * local, rtol=1e-12, atol=1e-15)
     likelihood = t.stops["likelihood"]
     np.testing.assert_allclose(likelihood.outgoing["logits"], -likelihood.local["x - sigmoid(logits)"], rtol=1e-12)
 
@@ -111,7 +114,8 @@ def test_the_local_derivative_times_what_arrives_is_what_is_passed_on(activation
 def test_the_parts_along_the_wires_add_up_and_the_kl_gives_theta_exactly_nothing(estimator):
     t = traced(model(), estimator, entries=0)
     for name, p in t.params.items():
-        np.testing.assert_allclose(sum(p.parts.values()), p.grad, rtol=0, atol=1e-12 * max(1, np.abs(p.grad).max()))   # sums in another order
+        atol = 1e-12 * max(1, np.abs(p.grad).max())        # sums in another order
+        np.testing.assert_allclose(sum(p.parts.values()), p.grad, rtol=0, atol=atol)
         if name.startswith(("dec", "to_logits")):
             assert not any(part.any() for wire, part in p.parts.items() if wire != "decoder"), name
 
@@ -126,13 +130,15 @@ def test_every_gradient_of_the_pass_agrees_with_its_differences(estimator, activ
     checks = {**t.checks, **{(name, ""): p.checks for name, p in t.params.items()}}
     for place, found in checks.items():
         assert found and all(check.verdict == "PASS" for check in found), (place, found)
-    assert len(checks) > 30 and {("sample", "z"), ("sample", "logvar"), ("kl", "mu"), ("to_mu", "y"), ("enc.0", "y")} <= set(checks)
+    assert len(checks) > 30
+    assert {("sample", "z"), ("sample", "logvar"), ("kl", "mu"), ("to_mu", "y"), ("enc.0", "y")} <= set(checks)
 
 
 def test_a_gaussian_likelihood_no_hidden_layer_and_another_beta_agree_too():
     for likelihood in ("gaussian", "bernoulli"):
         t = traced(model(hidden=(), beta=0.3, likelihood=likelihood))
-        assert all(c.verdict == "PASS" for found in (*t.checks.values(), *(p.checks for p in t.params.values())) for c in found)
+        checks = [*t.checks.values(), *(p.checks for p in t.params.values())]
+        assert all(check.verdict == "PASS" for found in checks for check in found)
 
 
 @pytest.mark.parametrize("method, wrong, seen_at, not_at", [
@@ -144,7 +150,8 @@ def test_a_wrong_node_fails_where_it_is_wrong(monkeypatch, method, wrong, seen_a
     right = getattr(GaussianLatent, method)
     monkeypatch.setattr(GaussianLatent, method, lambda self, d: wrong(*right(self, d)))
     t = traced(model())
-    assert {check.verdict for check in t.checks[seen_at]} == {"FAIL"} and {check.verdict for check in t.checks[not_at]} == {"PASS"}
+    assert {check.verdict for check in t.checks[seen_at]} == {"FAIL"}
+    assert {check.verdict for check in t.checks[not_at]} == {"PASS"}
     assert any(check.verdict == "FAIL" for check in t.params["enc.0.W"].checks)      # and everything above it is spoilt
 
 
@@ -203,7 +210,8 @@ def test_the_walk_fits_80_columns_and_is_plain_when_piped(here, estimator, capsy
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80 and "\x1b" not in out
     K = FEW if estimator.objective is estimators.multi_sample_bound else 1
-    for words in ("FORWARD", "BACKWARD", "a dead end: noise is data", "the walk ends: nobody needs dx", f"gradient  {estimator.__name__}, {K} draw"):
+    for words in ("FORWARD", "BACKWARD", "a dead end: noise is data", "the walk ends: nobody needs dx",
+                  f"gradient  {estimator.__name__}, {K} draw"):
         assert words in out, words
     agree, of = map(int, out.split(" gradients agree")[0].split("\n")[-1].split(" of "))
     assert agree == of >= out.count("\n  checked ") > 20 and "FAIL" not in out
@@ -216,7 +224,8 @@ def test_the_walk_prints_the_numbers_of_the_trace(here, capsys):
     t = trace(s.vae, s.x, s.noise(1), estimators.elbo, entries=1)
     assert f"loss      {t.loss:.6f} nats; recon {t.recon:.6f}, kl {t.kl:.6f}" in out
     (check,) = t.checks["sample", "logvar"]
-    assert f"checked dlogvar[{check.index[0]},{check.index[1]}]: analytic {check.analytic:.7g} numeric {check.numeric:.7g}" in out
+    row, column = check.index
+    assert f"checked dlogvar[{row},{column}]: analytic {check.analytic:.7g} numeric {check.numeric:.7g}" in out
     assert "KL               gives the decoder (theta) 0, the encoder (phi) " in out
 
 
@@ -229,7 +238,7 @@ def test_without_a_name_the_newest_run_is_walked_with_its_own_estimator_and_said
 
 def test_without_any_run_a_small_model_is_trained_on_the_spot(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    if not JIT:                                            # half a minute in plain Python: the words, then, without the training
+    if not JIT:                                            # it takes half a minute in plain Python: only the words
         monkeypatch.setattr(subject, "fit", lambda *data, **settings: None)
     assert main(["walk"]) == 0
     assert "no run under runs/ yet: a small model, trained on the digits on the spot" in capsys.readouterr().out
@@ -248,21 +257,30 @@ def spoil(path, change):
     path.write_bytes(change(path.read_bytes()))
 
 
+def half(content):
+    return content[: len(content) // 2]
+
+
+def with_lr_in_words(config):
+    return json.dumps({**json.loads(config), "lr": "fast"}).encode()
+
+
 @pytest.mark.parametrize("command", ["walk", "explain"])
 @pytest.mark.parametrize("damage, options, message", [
     (lambda run: shutil.rmtree(run), [], "there is no run folder runs/mine"),
     (lambda run: (run / "config.json").unlink(), [], "config.json does not exist"),
-    (lambda run: spoil(run / "config.json", lambda b: b[: len(b) // 2]), [], "config.json is damaged"),
-    (lambda run: spoil(run / "model.npz", lambda b: b[: len(b) // 2]), [], "model.npz is damaged"),
+    (lambda run: spoil(run / "config.json", half), [], "config.json is damaged"),
+    (lambda run: spoil(run / "model.npz", half), [], "model.npz is damaged"),
     (lambda run: np.save("mine.npy", np.ones((9, 3))), [], "must have 20 pixels per row for this model"),
-    (lambda run: spoil(run / "config.json", lambda b: json.dumps({**json.loads(b), "lr": "fast"}).encode()), [], "lr or test_sha256 is not what training writes"),
+    (lambda run: spoil(run / "config.json", with_lr_in_words), [], "lr or test_sha256 is not what training writes"),
     (lambda run: None, ["--image", "3"], "--image 3: there are 3 test images, numbered from 0"),
 ], ids=["no folder", "no config", "half a config", "half a model", "other data", "no step size", "no such image"])
 def test_a_damaged_run_gets_one_line_and_exit_code_2(here, command, damage, options, message, capsys):
     damage(Path("runs/mine"))
     assert main([command, "runs/mine", *options]) == 2
     printed = capsys.readouterr()
-    assert message in printed.err and printed.err.startswith("minivae: ") and printed.err.count("\n") == 1 and printed.out == ""
+    assert message in printed.err and printed.err.startswith("minivae: ")
+    assert printed.err.count("\n") == 1 and printed.out == ""
     assert not Path("explain.html").exists()
 
 
@@ -270,12 +288,13 @@ def test_a_damaged_run_gets_one_line_and_exit_code_2(here, command, damage, opti
 def test_a_discrete_latent_is_not_drawn_and_that_is_said_in_one_line(here, command, capsys):
     small_run("coins", latent_kind="bernoulli", estimator="disarm", samples=2)
     assert main([command, "coins"]) == 2
-    assert capsys.readouterr().err == "minivae: only the Gaussian VAE is drawn: this model's latent is a BernoulliLatent\n"
+    message = "only the Gaussian VAE is drawn: this model's latent is a BernoulliLatent"
+    assert capsys.readouterr().err == f"minivae: {message}\n"
 
 
 def test_a_wrong_estimator_gets_one_line(here, capsys):
-    for name, message in (("reinforce", "unknown estimator 'reinforce'; choose from elbo"), ("iwae", "wants beta = 1, got 2"),
-                          ("disarm", "disarm wants binary latents")):
+    for name, message in (("reinforce", "unknown estimator 'reinforce'; choose from elbo"),
+                          ("iwae", "wants beta = 1, got 2"), ("disarm", "disarm wants binary latents")):
         assert main(["walk", "runs/mine-2", "--estimator", name]) == 2
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1

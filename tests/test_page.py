@@ -1,4 +1,4 @@
-"""The page: its numbers are the recorded ones, it is valid, it needs no network, and in a browser it does what it says."""
+"""The page: it has the recorded numbers, is valid, needs no network, and does in a browser what it says."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ HOSTILE = "<img src=x onerror=alert(1)> & \"'</script>"     # a run's name may b
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
-    """A folder with a run on 5x4 pixels, one whose beta is 2, one with a hostile name, one with a NaN, and the page of each."""
+    """A folder with runs on 5x4 pixels, and the page of each: plain; beta 2 and a hostile name; one with a NaN."""
     with folder_of_images(tmp_path_factory, "page") as here:
         small_run("plain")
         small_run(HOSTILE.replace("/", ""), beta=2.0, likelihood="gaussian")
@@ -37,7 +37,8 @@ def here(tmp_path_factory):
         minivae.save(vae, "broken/model.npz")
         found = [main(["explain", run, "--image", "1", "--out", f"{name}.html"])
                  for run, name in (("plain", "plain"), (HOSTILE.replace("/", ""), "hostile"), ("broken", "broken"))]
-    linear, x = VAE.mlp(20, [], 2, likelihood=GaussianLikelihood("per_pixel"), rng=0), np.random.default_rng(1).random((5, 20), dtype=np.float32)
+    linear = VAE.mlp(20, [], 2, likelihood=GaussianLikelihood("per_pixel"), rng=0)
+    x = np.random.default_rng(1).random((5, 20), dtype=np.float32)
     subject = subject_of(linear, Data("own", x, x, (5, 4), None, "no file"), 0, "a linear one", "none", 1e-3)
     (here / "linear.html").write_text(render(contents(subject)))
     assert found == [0, 0, 3]
@@ -45,7 +46,8 @@ def here(tmp_path_factory):
 
 
 def embedded(path: Path) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.S).group(1))
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.S)
+    return json.loads(found.group(1))
 
 
 def decode(stored: dict) -> np.ndarray:
@@ -75,23 +77,27 @@ def test_the_numbers_in_the_page_are_the_recorded_ones_to_the_bit(data, recorded
         if node["name"] in ("x", "loss"):
             continue
         stop = t.stops[node["name"]]
-        for figures, arrays in ((node["inputs"], stop.inputs), (node["outgoing"], {f"d{k}": a for k, a in stop.outgoing.items()}),
-                                ([node["output"]], {stop.rule.output: stop.output}), ([node["incoming"]], {f"d{stop.rule.output}": stop.incoming}),
+        for figures, arrays in ((node["inputs"], stop.inputs),
+                                (node["outgoing"], {f"d{k}": a for k, a in stop.outgoing.items()}),
+                                ([node["output"]], {stop.rule.output: stop.output}),
+                                ([node["incoming"]], {f"d{stop.rule.output}": stop.incoming}),
                                 (node["local"], stop.local)):
             assert {figure["symbol"] for figure in figures} == set(arrays)
             for figure in figures:
-                assert np.array_equal(decode(data["arrays"][figure["array"]]), arrays[figure["symbol"]]), (node["name"], figure["symbol"])
+                shown = decode(data["arrays"][figure["array"]])
+                assert np.array_equal(shown, arrays[figure["symbol"]]), (node["name"], figure["symbol"])
                 seen += 1
         for filled in node["fills"]:
             p = t.params[f"{node['name']}.{filled['of']}"]
-            assert filled["norm"] == np.linalg.norm(p.grad) and filled["parts"] == {wire: np.linalg.norm(a) for wire, a in p.parts.items()}
+            assert filled["norm"] == np.linalg.norm(p.grad)
+            assert filled["parts"] == {wire: np.linalg.norm(a) for wire, a in p.parts.items()}
             assert [check["numeric"] for check in filled["checks"]] == [check.numeric for check in p.checks]
     assert seen > 40 and data["about"]["loss"] == t.loss
 
 
 def test_a_fresh_process_that_repeats_the_pass_writes_the_same_page(here):
-    done = subprocess.run([sys.executable, "-m", "minivae", "explain", "plain", "--image", "1", "--out", "again.html"], cwd=here,
-                          capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "minivae", "explain", "plain", "--image", "1", "--out", "again.html"]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stderr == "" and "wrote     again.html" in done.stdout
     assert (here / "again.html").read_bytes() == (here / "plain.html").read_bytes()
 
@@ -99,9 +105,13 @@ def test_a_fresh_process_that_repeats_the_pass_writes_the_same_page(here):
 def test_every_shown_gradient_has_its_difference_within_the_error_bar(data):
     for node in data["nodes"]:
         for figure in [node["incoming"], *node["outgoing"], *node["fills"]]:
-            for check in figure["checks"] if figure else ():
-                assert check["verdict"] == "PASS" and abs(check["analytic"] - check["numeric"]) <= check["bar"], (node["name"], figure["symbol"])
-            assert figure is None or figure["checks"], (node["name"], figure["symbol"])
+            if figure is None:
+                continue
+            where = node["name"], figure["symbol"]
+            for check in figure["checks"]:
+                assert check["verdict"] == "PASS", where
+                assert abs(check["analytic"] - check["numeric"]) <= check["bar"], where
+            assert figure["checks"], where
 
 
 @pytest.mark.parametrize("name", ["plain", "hostile", "linear"])
@@ -122,7 +132,8 @@ def test_the_draws_start_with_the_walk_and_their_gradients_follow_the_formulas(d
     np.testing.assert_allclose(s["draws_dz"][0], sample.incoming[0][kept], rtol=1e-12)
     np.testing.assert_allclose(s["path_mu"], s["draws_dz"] + s["mu"][kept], rtol=1e-10, atol=1e-12)
     std, kl_part = np.exp(s["logvar"] / 2)[kept], np.expm1(s["logvar"][kept]) / 2
-    np.testing.assert_allclose(s["path_logvar"], s["draws_dz"] * s["draws_eps"] * std / 2 + kl_part, rtol=1e-10, atol=1e-12)
+    through_z = s["draws_dz"] * s["draws_eps"] * std / 2
+    np.testing.assert_allclose(s["path_logvar"], through_z + kl_part, rtol=1e-10, atol=1e-12)
     weight = (s["score_mu"] - s["mu"][kept]) * std / s["draws_eps"]         # -log p(x|z), the same for every latent
     np.testing.assert_allclose(weight, weight[:, :1] * np.ones(len(kept)), rtol=1e-8)
 
@@ -130,22 +141,27 @@ def test_the_draws_start_with_the_walk_and_their_gradients_follow_the_formulas(d
 def test_every_estimator_is_there_with_the_wires_of_its_own_pass(data, here, monkeypatch):
     monkeypatch.chdir(here)
     s = find_subject("plain", 1)
-    assert [e["name"] for e in data["estimators"]] == [name for name, e in estimators.ESTIMATORS.items() if not e.antithetic]
+    wanted = [name for name, e in estimators.ESTIMATORS.items() if not e.antithetic]
+    assert [e["name"] for e in data["estimators"]] == wanted
     for e in data["estimators"]:
         t = trace(s.vae, s.x, s.noise(e["samples"]), estimators.ESTIMATORS[e["name"]], entries=0)
         assert e["wires"] == {wire: np.ravel(weight).tolist() for wire, weight in t.wires._asdict().items()}
         assert np.array_equal(decode(data["arrays"][e["dmu"]]), t.stops["to_mu"].incoming[0]) and e["sentence"]
     refused = {e["name"]: e["refused"] for e in embedded(here / "hostile.html")["estimators"] if "refused" in e}
-    assert set(refused) == {"iwae", "iwae_stl", "dreg", "rws", "vimco"} and all("wants beta = 1" in words for words in refused.values())
+    assert set(refused) == {"iwae", "iwae_stl", "dreg", "rws", "vimco"}
+    assert all("wants beta = 1" in words for words in refused.values())
 
 
 @pytest.mark.parametrize("name", ["plain", "hostile", "broken", "linear"])
 def test_the_page_is_valid_html_without_any_reference_to_elsewhere(here, name):
     text = (here / f"{name}.html").read_text()
-    document = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)               # raises at the first fault
-    assert "http" not in text and "//" not in re.sub(r'"base64":"[^"]*"|(?m:^//.*$)|"text":"[^"]*"', "", text.split('id="data">')[0])
+    parser = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False)              # raises at the first fault
+    document = parser.parse(text)
+    without_comments = re.sub(r'"base64":"[^"]*"|(?m:^//.*$)|"text":"[^"]*"', "", text.split('id="data">')[0])
+    assert "http" not in text and "//" not in without_comments
     assert not [e for e in document.iter() if e.tag in ("link", "img", "iframe", "object") or e.get("src")]
-    assert all(e.get("href", "#").startswith("#") for e in document.iter()) and "@import" not in text and "url(" not in text
+    assert all(e.get("href", "#").startswith("#") for e in document.iter())
+    assert "@import" not in text and "url(" not in text
 
 
 def test_a_name_cannot_leave_the_data(here):
@@ -160,11 +176,11 @@ def test_the_data_of_a_page_may_hold_no_number_that_json_lacks():
 
 
 def test_a_model_with_a_nan_gets_a_page_that_says_so_and_exit_code_3(here, capsys, monkeypatch):
-    assert embedded(here / "broken.html")["error"] == "the parameter to_mu.W is not finite, so neither is anything after it"
+    message = "the parameter to_mu.W is not finite, so neither is anything after it"
+    assert embedded(here / "broken.html")["error"] == message
     monkeypatch.chdir(here)
     assert main(["explain", "broken", "--out", "b.html"]) == 3
-    err = capsys.readouterr().err
-    assert err == "minivae: the parameter to_mu.W is not finite, so neither is anything after it; the page says so\n"
+    assert capsys.readouterr().err == f"minivae: {message}; the page says so\n"
 
 
 def test_the_page_of_an_mnist_model_stays_below_a_megabyte_and_a_half(rng, monkeypatch):
@@ -231,7 +247,8 @@ def test_each_backward_card_shows_both_values_of_its_gradient(plain, data):
         for check in (node["incoming"]["checks"][0], *(f["checks"][0] for f in node["fills"])):
             for kind, words in (("analytic", "by hand"), ("numeric", "by differences")):
                 digits = str(float(f"{check[kind]:.9g}")).removesuffix(".0")
-                assert f"{digits}{words}" in shown or abs(check[kind]) < 1e-3, (name, digits)      # tiny ones have an exponent
+                tiny = abs(check[kind]) < 1e-3             # shown with an exponent
+                assert f"{digits}{words}" in shown or tiny, (name, digits)
         assert f"backward, {node['code']['backward']['file']}:{node['code']['backward']['line']}" in shown
         assert plain.run("return document.querySelectorAll('#card .formula .sym').length") > 0
 
@@ -243,9 +260,10 @@ def test_buttons_nodes_chips_and_the_time_line_work_too(plain, data):
     assert plain.text("#card h3").startswith("The sampling node") and plain.text(".badge").startswith("Forward")
     plain.click("[data-chip='eps']")
     lit = plain.run("return [...document.querySelectorAll('#card .lit')].map(e => e.tagName + e.dataset.s)")
-    assert {"SPANeps", "FIGUREeps"} == set(lit) and lit.count("SPANeps") > 3        # in the formula, the code and the caption; and the picture
+    # in the formula, the code and the caption; and the picture
+    assert {"SPANeps", "FIGUREeps"} == set(lit) and lit.count("SPANeps") > 3
     plain.type("#time", "ArrowRight")
-    assert "step 8 of" in plain.text(".badge")                          # one step, not two: the slider keeps its own keys
+    assert "step 8 of" in plain.text(".badge")             # one step, not two: the slider keeps its own keys
     plain.click("#play")
     assert plain.text("#play") == "Pause"
     plain.click("#play")
@@ -255,7 +273,8 @@ def test_buttons_nodes_chips_and_the_time_line_work_too(plain, data):
 
 
 def values(browser) -> dict[str, float]:
-    return {name: float(browser.run(f"return document.getElementById('out-{name}').dataset.value")) for name in ("std", "z", "dmu", "dlogvar")}
+    script = "return document.getElementById('out-' + arguments[0]).dataset.value"
+    return {name: float(browser.run(script, name)) for name in ("std", "z", "dmu", "dlogvar")}
 
 
 def test_the_page_recomputes_the_sampling_node_as_python_does(plain, data, recorded):
@@ -277,7 +296,8 @@ def test_the_page_recomputes_the_sampling_node_as_python_does(plain, data, recor
             assert how != ["End"] or eps == 3.0
             assert ("by hand" in plain.text("#draw-note")) is (how != "recorded")
     plain.click("#same-eps")
-    assert values(plain)["z"] == sample.output[0, j] and values(plain)["dlogvar"] == pytest.approx(sample.outgoing["logvar"][0, j], rel=1e-12)
+    assert values(plain)["z"] == sample.output[0, j]
+    assert values(plain)["dlogvar"] == pytest.approx(sample.outgoing["logvar"][0, j], rel=1e-12)
     assert plain.complaints() == []
 
 
@@ -289,13 +309,16 @@ def test_new_eps_shows_recorded_draws_with_their_own_gradients(plain, data):
         plain.click("#new-eps")
         eps, dz = s["draws_eps"][draw, 0], s["draws_dz"][draw, 0]
         found = values(plain)
-        assert found["z"] == pytest.approx(s["mu"][j] + np.exp(s["logvar"] / 2)[j] * eps, rel=1e-9) and found["dmu"] == dz
-        assert found["dlogvar"] + np.expm1(s["logvar"][j]) / 2 == pytest.approx(s["path_logvar"][draw, 0], rel=1e-9)      # plus the KL's part
+        assert found["z"] == pytest.approx(s["mu"][j] + np.exp(s["logvar"] / 2)[j] * eps, rel=1e-9)
+        assert found["dmu"] == dz
+        kl_part = np.expm1(s["logvar"][j]) / 2
+        assert found["dlogvar"] + kl_part == pytest.approx(s["path_logvar"][draw, 0], rel=1e-9)
         assert f"Draw {draw + 1} of" in plain.text("#draw-note")
     score = s["score_mu"][:, 0]
     cells = plain.run("return [...document.querySelectorAll('#spread td')].map(e => e.textContent)")
     assert cells[4] == "score function"
-    assert float(cells[7].replace("−", "-")) == pytest.approx(score.std(ddof=1), rel=5e-3)          # shown to 3 digits: off by 5 in the next
+    # shown to 3 digits: off by 5 in the next
+    assert float(cells[7].replace("−", "-")) == pytest.approx(score.std(ddof=1), rel=5e-3)
 
 
 def test_the_switch_lights_the_open_wires_and_greys_the_cut_ones(plain, data):
@@ -326,16 +349,19 @@ def test_every_picture_has_its_words_and_every_control_its_name(plain, data):
                             ".filter(e => !(e.getAttribute('aria-label') && e.getAttribute('role'))).length")
         assert unnamed == 0
         plain.type("body", "ArrowRight")
-    nameless = plain.run("return [...document.querySelectorAll('button, input')].filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() "
-                         "|| e.labels?.length)).map(e => e.outerHTML)")
+    nameless = plain.run("return [...document.querySelectorAll('button, input')]"
+                         ".filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length))"
+                         ".map(e => e.outerHTML)")
     assert nameless == []
 
 
 def test_a_broken_model_shows_a_card_and_a_hostile_name_is_only_text(chromium, here):
     chromium.open(here / "broken.html")
-    assert "This pass cannot be drawn" in chromium.text("[role=alert]") and "to_mu.W is not finite" in chromium.text("[role=alert]")
+    alert = chromium.text("[role=alert]")
+    assert "This pass cannot be drawn" in alert and "to_mu.W is not finite" in alert
     assert chromium.complaints() == []
     chromium.open(here / "hostile.html")
-    assert HOSTILE.replace("/", "") in chromium.text("#about") and chromium.run("return document.querySelectorAll('#about img').length") == 0
+    assert HOSTILE.replace("/", "") in chromium.text("#about")
+    assert chromium.run("return document.querySelectorAll('#about img').length") == 0
     struck = chromium.run("return [...document.querySelectorAll('[name=estimator]:disabled')].map(e => e.value)")
     assert struck == ["iwae", "iwae_stl", "dreg", "rws", "vimco"] and chromium.complaints() == []
