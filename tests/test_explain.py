@@ -241,7 +241,9 @@ def test_without_any_run_a_small_model_is_trained_on_the_spot(tmp_path, monkeypa
     if not JIT:                                            # it takes half a minute in plain Python: only the words
         monkeypatch.setattr(subject, "fit", lambda *data, **settings: None)
     assert main(["walk"]) == 0
-    assert "no run under runs/ yet: a small model, trained on the digits on the spot" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no run under runs/ yet: a small model, trained on the digits just now" in out
+    assert max(map(len, out.splitlines())) <= 80
     assert not list(tmp_path.iterdir())
 
 

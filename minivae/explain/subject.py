@@ -70,7 +70,7 @@ def trained_on_the_spot(image: int) -> Subject:
     data, lr = load_data("digits"), 3e-3
     vae = VAE.mlp(64, [48], 6, rng=0)
     fit(vae, data.x_train, epochs=15, batch_size=32, lr=lr, rng=0)
-    name = "no run under runs/ yet: a small model, trained on the digits on the spot"
+    name = "no run under runs/ yet: a small model, trained on the digits just now"
     return subject_of(vae, data, image, name, "dynamic", lr)
 
 
