@@ -7,10 +7,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from minivae.pixels import choose_treatment
-from minivae.training.batches import draw
-from minivae.training.loop import check_data, fit
 from minivae.optim import Adam
+from minivae.pixels import choose_treatment
+from minivae.training.batches import check_data, draw
+from minivae.training.loop import fit
 from minivae.vae import VAE
 
 DRAWS = 10                      # of pixels and z for each image that is scored
@@ -20,8 +20,8 @@ ROWS = 50                       # images scored in one forward pass
 class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Variational autoencoder of dense layers, trained by `minivae.fit`.
 
-    X is always (N, D), a row of floats for each image; a float32 X gives a float32 model, all others
-    float64.  Bytes are not divided by 255 here.
+    X is always (N, D), a row of floats for each image; a float32 X gives a float32 model, all
+    others float64.  Bytes are not divided by 255 here.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         D, and the names of the columns where X had any.
     """
 
-    def __init__(self, z_dim=8, hidden=(200,), *, likelihood="bernoulli", activation="relu", beta=1.0, samples=1,
-                 epochs=20, batch_size=128, lr=1e-3, random_state=None):
+    def __init__(self, z_dim=8, hidden=(200,), *, likelihood="bernoulli", activation="relu",
+                 beta=1.0, samples=1, epochs=20, batch_size=128, lr=1e-3, random_state=None):
         self.z_dim = z_dim
         self.hidden = hidden
         self.likelihood = likelihood
@@ -67,13 +67,25 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.random_state = random_state
 
     def fit(self, X, y=None):
-        """Train a new model on X (N, D); y is not looked at."""
+        """Train a new model on X (N, D), and return self.  y is ignored.
+
+        Raises
+        ------
+        ValueError
+            For a setting out of range, or an X that cannot be trained on.
+        NonFiniteError
+            When the loss turns NaN or infinite, see `minivae.fit`.
+        """
         X = self._rows(X, reset=True)
         self._begin(X)
         return self._train(X, self.epochs)
 
     def partial_fit(self, X, y=None):
-        """One more epoch, over X (N, D), of the model that stands, Adam's moments included; a new model where there is none."""
+        """Train the present model for one more epoch, over X (N, D), and return self.
+
+        Adam goes on where it stood, moments included.  Without a model, a new one is made.  y is
+        ignored.  Raises as `fit`.
+        """
         fresh = not hasattr(self, "vae_")
         X = self._rows(X, reset=fresh)
         if fresh:
@@ -81,25 +93,41 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self._train(X, 1)
 
     def transform(self, X):
-        """X (N, D)  ->  the posterior means mu : (N, Z)."""
-        return self._fitted().encode(self._rows(X))[0]
+        """X (N, D)  ->  the posterior means mu : (N, Z).
+
+        Raises NotFittedError before `fit`, ValueError for an X that does not fit the model.
+        """
+        mu, _ = self._fitted().encode(self._rows(X))
+        return mu
 
     def inverse_transform(self, X):
-        """z (N, Z)  ->  E[x|z] : (N, D)."""
+        """z (N, Z)  ->  E[x|z] : (N, D).
+
+        Raises NotFittedError before `fit`, ValueError for a z of another width.
+        """
         return self._fitted().decode(check_array(X, dtype=[np.float64, np.float32]))
 
     def reconstruct(self, X):
-        """X (N, D)  ->  E[x|z = mu(x)] : (N, D), through the posterior mean, without noise."""
+        """X (N, D)  ->  E[x|z = mu(x)] : (N, D), through the posterior mean, without noise.
+
+        Raises as `transform`.
+        """
         return self._fitted().reconstruct(self._rows(X))
 
     def sample(self, n_samples=1, random_state=None):
-        """New images (n_samples, D): E[x|z] with z from the prior; left out, the estimator's own random_state decides them."""
-        return self._fitted().sample(n_samples, _generator(self.random_state if random_state is None else random_state))
+        """New images (n_samples, D): E[x|z] with z from the prior.
+
+        random_state decides them; left out, the estimator's own does.  Raises NotFittedError
+        before `fit`.
+        """
+        state = self.random_state if random_state is None else random_state
+        return self._fitted().sample(n_samples, _generator(state))
 
     def score_samples(self, X):
         """X (N, D)  ->  the ELBO of each image at beta = 1 : (N,), nats, a mean over DRAWS draws.
 
-        The noise of an image is seeded by its own pixels: the same image has the same score, in any company.
+        The noise of an image is seeded by its own pixels, so its score does not depend on the
+        images beside it.  Raises as `transform`.
         """
         vae, X = self._fitted(), self._rows(X).astype(self.vae_.dtype, copy=False)
         treatment = choose_treatment(None, vae.likelihood)
@@ -107,15 +135,17 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         elbo = np.empty(len(X))
         with vae.undisturbed():
             for first in range(0, len(X), ROWS):
-                index = range(first, min(first + ROWS, len(X)))
-                rngs = [np.random.default_rng(np.frombuffer(hashlib.sha256(X[n].tobytes()).digest(), np.uint32)) for n in index]
-                x = np.concatenate([draw(X, np.full(DRAWS, n), 1.0, treatment, rng, vae.dtype) for n, rng in zip(index, rngs)])
-                eps = np.concatenate([rng.standard_normal((DRAWS, vae.z_dim), vae.dtype) for rng in rngs])
-                elbo[index] = vae.forward(x, eps).elbo.reshape(-1, DRAWS).mean(axis=1, dtype=np.float64)
+                few = slice(first, first + ROWS)
+                x, eps = _draws(vae, X[few], treatment)
+                elbo_each = vae.forward(x, eps).elbo.reshape(-1, DRAWS)
+                elbo[few] = elbo_each.mean(axis=1, dtype=np.float64)
         return elbo
 
     def score(self, X, y=None):
-        """The mean ELBO of X (N, D) in nats per image: the higher the better."""
+        """The mean ELBO of X (N, D) in nats per image: the higher the better.
+
+        y is ignored.  Raises as `transform`.
+        """
         return float(self.score_samples(X).mean())
 
     def __sklearn_tags__(self):
@@ -127,10 +157,13 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Of the model only the parameters: its gradients and work buffers are made anew."""
         state = super().__getstate__().copy()
         if "vae_" in state:
-            state["vae_"] = state["vae_"].dtype, {name: param for name, param, _ in state["vae_"].named_params()}
+            vae = state["vae_"]
+            params = {name: param for name, param, _ in vae.named_params()}
+            state["vae_"] = vae.dtype, params
         return state
 
     def __setstate__(self, state):
+        """Build the model again, and give it its parameters."""
         super().__setstate__(state)
         if "vae_" in state:
             dtype, params = state["vae_"]
@@ -151,25 +184,40 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self.vae_
 
     def _begin(self, X):
+        """Make a new model and a new Adam, from the settings as they are now."""
         self._rng = _generator(self.random_state)
-        self._settings = dict(hidden=self.hidden, z_dim=self.z_dim, likelihood=self.likelihood, activation=self.activation, beta=self.beta)
+        self._settings = {"hidden": self.hidden, "z_dim": self.z_dim,
+                          "likelihood": self.likelihood, "activation": self.activation,
+                          "beta": self.beta}
         self._build(X.dtype, self._rng)
         self._adam = Adam(self.vae_.named_params(), self.lr).state()
         self.n_iter_, self.history_ = 0, []
 
     def _build(self, dtype, rng):
-        """A model of the settings of `_begin`, which set_params may have changed since."""
+        """A model of the settings that `_begin` kept: set_params may have changed them since."""
         self.vae_ = VAE.mlp(self.n_features_in_, **self._settings, rng=rng, dtype=dtype)
 
     def _train(self, X, epochs):
         adam = Adam(self.vae_.named_params(), self.lr)
         adam.restore(self._adam)
-        rows = fit(self.vae_, X, epochs=epochs, batch_size=self.batch_size, lr=self.lr, samples=self.samples, rng=self._rng, adam=adam)
+        rows = fit(self.vae_, X, epochs=epochs, batch_size=self.batch_size, lr=self.lr,
+                   samples=self.samples, rng=self._rng, adam=adam)
         self.history_ += [row | {"epoch": self.n_iter_ + row["epoch"]} for row in rows]
         self._adam, self.n_iter_ = adam.state(), len(self.history_)
         return self
 
 
+def _draws(vae, X, treatment):
+    """X (B, D)  ->  x (B * DRAWS, D) and eps (B * DRAWS, Z): the draws of an image are neighbours."""
+    x, eps = [], []
+    for n, pixels in enumerate(X):
+        seed = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint32)
+        rng = np.random.default_rng(seed)
+        x.append(draw(X, np.full(DRAWS, n), 1.0, treatment, rng, vae.dtype))
+        eps.append(rng.standard_normal((DRAWS, vae.z_dim), vae.dtype))
+    return np.concatenate(x), np.concatenate(eps)
+
+
 def _generator(random_state) -> np.random.Generator:
-    """What scikit-learn calls a random state, as the Generator that this package works with."""
+    """A NumPy Generator from what scikit-learn calls a random state."""
     return np.random.default_rng(check_random_state(random_state).randint(2**31, size=4))

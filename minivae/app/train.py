@@ -77,7 +77,7 @@ class Run:
             "latent": {"name": settings.latent_kind, **named}}, rng)
         self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
         self.history: list[dict] = []
-        self.seldom, self.drawn = checkpoint.Seldom(), 0
+        self.seldom, self.drawn = checkpoint.Throttle(), 0
         # some refuse a beta, a single sample or a latent: say so now
         self.vae.try_estimator(settings.samples, 0.0 if settings.warmup else settings.beta)
         for X, name in ((data.x_train, "x_train"), (data.x_test, "x_test")):

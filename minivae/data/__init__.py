@@ -1,4 +1,7 @@
-"""Data: digits, the MNIST family, and the user's own arrays, all as rows of pixels."""
+"""Data: digits, the MNIST family, and the user's own arrays, all as rows of pixels.
+
+This folder imports pixels.py and nothing else of the package: reading data needs no model.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ SPLIT_SEED = 1797               # which rows are held out never depends on the t
 
 
 class Data(NamedTuple):
-    """Rows of pixels, (N, D), their picture's shape (H, W), test labels where known, and a word on the source."""
+    """Training and test images, (N, D) each, and what there is to say of them."""
 
     name: str
     x_train: np.ndarray
     x_test: np.ndarray
-    image_shape: tuple[int, int]
-    y_test: np.ndarray | None
-    note: str
+    image_shape: tuple[int, int]            # (H, W), with H * W = D
+    y_test: np.ndarray | None               # (N,) labels of x_test, where they are known
+    note: str                               # where they come from, in a line
 
 
 def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None = None) -> Data:
@@ -32,13 +35,13 @@ def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None
     Parameters
     ----------
     source : "digits", "mnist", "fashion-mnist", "kmnist", or a path
-        digits: scikit-learn's 1,797 real 8x8 digits, offline.  mnist and its two relatives: their IDX
-        files, gzipped or not, downloaded where they are not found.  A path: a .npy, or a .npz with
-        x_train (and x_test), else its only array, of shape (N, D), (N, H, W) or (N, H, W, 1).  A tenth
-        is held out where no test images are given.
+        digits: scikit-learn's 1,797 real 8x8 digits, offline.  mnist and its two relatives: their
+        IDX files, gzipped or not, downloaded where they are not found.  A path: a .npy, or a .npz
+        with x_train (and x_test), else its only array, of shape (N, D), (N, H, W) or (N, H, W, 1).
+        A tenth is held out where no test images are given.
     data_dir : path, optional
-        Where mnist/ is, or fashion-mnist/ or kmnist/; then the environment variable MINIVAE_DATA and the
-        cache folder are looked at.
+        The folder that holds mnist/, fashion-mnist/ or kmnist/.  Where they are not there, the
+        folder that the environment variable MINIVAE_DATA names is tried, then the cache folder.
 
     Raises
     ------
@@ -51,32 +54,35 @@ def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None
         return _published(source, data_dir)
     path = Path(source)
     if not path.exists():
-        known = "" if path.suffix in (".npy", ".npz") else f"; the names I know are digits, {', '.join(PUBLISHED)}"
-        raise ValueError(f"--data {source}: no such file{known}")
-    x_train, x_test = read_arrays(path)
-    return _from_arrays(path, x_train, x_test)
+        known = f"; the names I know are digits, {', '.join(PUBLISHED)}"
+        hint = "" if path.suffix in (".npy", ".npz") else known
+        raise ValueError(f"--data {source}: no such file{hint}")
+    return _from_file(path, hold_out=True)
 
 
 def load_images(source: str | PathLike, data_dir: str | PathLike | None = None) -> Data:
-    """As load_data, for a model trained elsewhere: of a file without x_test every image is one to test, in its order, and one is enough."""
-    path = Path(source)
-    if source == "digits" or source in PUBLISHED or not path.exists():
+    """As load_data, for a model that was trained elsewhere.
+
+    Of a file without x_test all images are test images, in their order; one is enough.
+
+    Raises
+    ------
+    ValueError
+        As load_data.
+    """
+    if source == "digits" or source in PUBLISHED or not Path(source).exists():
         return load_data(source, data_dir)
-    x_train, x_test = read_arrays(path)
-    if x_test is not None:
-        return _from_arrays(path, x_train, x_test)
-    data = _from_arrays(path, x_train, x_train)
-    return data._replace(note=data.note.replace("split as given", "all rows"))
+    return _from_file(Path(source), hold_out=False)
 
 
 def flat_shape(D: int) -> tuple[int, int]:
-    """(H, W) of images that came as rows of D pixels: a square, or one row high."""
+    """(H, W) of images that came as rows of D pixels: a square, or else one row high."""
     side = round(D**0.5)
     return (side, side) if side**2 == D else (1, D)
 
 
 def _digits() -> Data:
-    from sklearn.datasets import load_digits           # heavy, so imported when wanted
+    from sklearn.datasets import load_digits           # slow to import
 
     bunch = load_digits()
     order = np.random.default_rng(SPLIT_SEED).permutation(len(bunch.data))
@@ -87,37 +93,59 @@ def _digits() -> Data:
 
 def _published(name: str, data_dir: str | PathLike | None) -> Data:
     x_train, x_test, y_test, note = read_published(name, data_dir)
-    return Data(name, x_train.reshape(len(x_train), -1), x_test.reshape(len(x_test), -1), x_train.shape[1:], y_test,
+    image_shape = x_train.shape[1:]
+    x_train, x_test = x_train.reshape(len(x_train), -1), x_test.reshape(len(x_test), -1)
+    return Data(name, x_train, x_test, image_shape, y_test,
                 f"{note}, bytes 0..255 divided by 255")
 
 
-def _from_arrays(path: Path, x_train: np.ndarray, x_test: np.ndarray | None) -> Data:
+def _from_file(path: Path, hold_out: bool) -> Data:
+    """The arrays of a file.  Where it has no x_test, hold out a tenth, or test on all."""
+    x_train, x_test = read_arrays(path)
     x_train, image_shape = _as_rows(x_train, f"{path}: x_train")
-    if x_test is None:
-        if len(x_train) < 2:
-            raise ValueError(f"{path} has {len(x_train)} image: at least 2 are needed, one to train on and one to test")
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(x_train))
-        held = max(1, len(x_train) // 10)
-        x_train, x_test = x_train[order[held:]], x_train[order[:held]]
-        split = f"{held} of {held + len(x_train)} rows held out"
-    else:
+    if x_test is not None:
         x_test, test_shape = _as_rows(x_test, f"{path}: x_test")
         if test_shape != image_shape:
-            raise ValueError(f"{path}: x_train has images of {image_shape}, x_test of {test_shape}")
+            raise ValueError(f"{path}: x_train has images of {image_shape}, "
+                             f"x_test of {test_shape}")
         split = "split as given"
-    if x_train.dtype == np.uint8:
-        treatment = "bytes 0..255 divided by 255" if max(x_train.max(), x_test.max()) > 1 else "binary bytes"
+    elif hold_out:
+        x_train, x_test = _hold_out(x_train, path)
+        split = f"{len(x_test)} of {len(x_train) + len(x_test)} rows held out"
     else:
-        treatment = "binary" if x_train.dtype == bool else "floats as they are"
-    return Data(path.stem, x_train, x_test, image_shape, None, f"{path}, {treatment}, {split}")
+        x_test, split = x_train, "all rows"
+    note = f"{path}, {_pixels_in_words(x_train, x_test)}, {split}"
+    return Data(path.stem, x_train, x_test, image_shape, None, note)
+
+
+def _hold_out(x: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """x : (N, D)  ->  nine tenths to train on and one to test, always the same rows."""
+    if len(x) < 2:
+        raise ValueError(f"{path} has {len(x)} image: at least 2 are needed, one to train on and "
+                         "one to test")
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(x))
+    held = max(1, len(x) // 10)
+    return x[order[held:]], x[order[:held]]
+
+
+def _pixels_in_words(x_train: np.ndarray, x_test: np.ndarray) -> str:
+    """How the numbers of a file become pixels."""
+    if x_train.dtype == bool:
+        return "binary"
+    if x_train.dtype != np.uint8:
+        return "floats as they are"
+    if max(x_train.max(), x_test.max()) > 1:
+        return "bytes 0..255 divided by 255"
+    return "binary bytes"
 
 
 def _as_rows(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """(N, D), (N, H, W) or (N, H, W, 1)  ->  (N, D) and (H, W); a flat D that is no square is one row high."""
+    """x : (N, D), (N, H, W) or (N, H, W, 1)  ->  checked pixels (N, D), and (H, W)."""
     if x.ndim == 4 and x.shape[3] == 1:
         x = x[..., 0]
     if x.ndim not in (2, 3):
-        raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got {x.shape}: reshape it, and turn colours into grey")
+        raise ValueError(f"{name} must have shape (N, D), (N, H, W) or (N, H, W, 1), got "
+                         f"{x.shape}: reshape it, and turn colours into grey")
     if 0 in x.shape:
         raise ValueError(f"{name} is empty: shape {x.shape}")
     image_shape = x.shape[1:] if x.ndim == 3 else flat_shape(x.shape[1])

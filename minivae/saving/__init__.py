@@ -1,1 +1,4 @@
-"""Files: an archive of arrays, a saved model, a checkpoint, and what a folder of a run holds."""
+"""Files: archive.py writes one whole, model_file.py holds a model, checkpoint.py a training.
+
+runs.py finds and opens the folder that `minivae train` leaves.
+"""

@@ -1,7 +1,7 @@
-"""Stop and go on: all that the next batch depends on, as one object and as one file.
+"""Stop and resume: all that the next batch depends on, as one object and as one file.
 
-A training that was stopped after any batch and resumed ends with the parameters, bit for bit, of one
-that never stopped: on the same machine, with the same versions and as many threads.
+A training that was stopped after any batch and then resumed ends with the same parameters, bit for
+bit, as one that never stopped: on the same machine, with the same versions and number of threads.
 """
 
 import json
@@ -13,74 +13,117 @@ from time import perf_counter
 
 import numpy as np
 
-from minivae.saving import archive
 from minivae.optim import Adam
-from minivae.saving.model_file import describe
+from minivae.saving import archive
+from minivae.saving.model_file import TRAINING, describe
 from minivae.vae import VAE
 
-SAVE_EVERY = 60.0               # seconds, within an epoch
-SHARE = 0.005                   # of the time, at most, goes into saving between the first save and the last,
-LONGEST = 600.0                 # but a disk that was slow once may not put it off for hours: seconds
+SAVE_EVERY = 60.0               # seconds: within an epoch, saves are at least as far apart
+SHARE = 1 / 200                 # the part of the time that saving may take
+LONGEST_WAIT = 600.0            # seconds: however slow a save was, the next one waits no longer
 
 
 class CheckpointError(archive.ArchiveError):
-    """A checkpoint that is damaged, or that cannot be gone on from; the message is one line."""
+    """A checkpoint is damaged, or does not fit the training.  The message is one line."""
 
 
 class Progress:
-    """Where a training stands.  Data and settings stay; this moves.
+    """Where a training stands: everything that moves.  Data and settings stay.
 
-    epoch counts from 1 and is the one under way; first is the place in `order`, the shuffled rows, of
-    its next batch; totals are its sums of loss, recon and kl so far.
+    Parameters
+    ----------
+    vae : VAE
+    adam : Adam
+    rng : numpy.random.Generator, all randomness of training
+    rows : (N,) array of int
+        The rows of the data that are trained on.
+
+    Attributes
+    ----------
+    order : (N,) array of int
+        The rows, shuffled for this epoch.
+    epoch, first : int
+        The epoch under way, counted from 1, and the place in `order` where its next batch begins.
+    totals : (3,) array
+        The sums of loss, recon and kl over this epoch's images so far, in nats.
+    history : list of dict, a row for each epoch that is over
+    best_elbo, best_epoch : float, int
+        The best ELBO on the images held out, in nats per image, and its epoch; 0 before the first.
+    best : dict of arrays or None
+        The parameters of that epoch, until `Saver` has written them.
     """
 
     def __init__(self, vae: VAE, adam: Adam, rng: np.random.Generator, rows: np.ndarray):
-        self.vae, self.adam, self.rng, self.order = vae, adam, rng, rows.copy()
-        self.epoch, self.first, self.totals = 1, 0, np.zeros(3)
-        self.history, self.seconds = [], 0.0
-        self.best_elbo, self.best_epoch, self.best = -np.inf, 0, None      # best: the parameters, until they are on disk
+        self.vae, self.adam, self.rng = vae, adam, rng
+        self.order = rows.copy()
+        self.epoch, self.first = 1, 0
+        self.totals = np.zeros(3)
+        self.history = []
+        self.best_elbo, self.best_epoch, self.best = -np.inf, 0, None
+        self._started, self._seconds_before = perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The time that training took so far, without the pauses between stop and resume."""
+        return self._seconds_before + perf_counter() - self._started
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The model's own arrays, and with a prefix those of the training."""
-        own = {"order": self.order, "totals": self.totals} | {f"adam.{name}": a for name, a in self.adam.state().items()}
-        return self.vae.state() | {archive.TRAINING + name: a for name, a in own.items()}
+        """The model's arrays, and those of the training, whose names begin with "training."."""
+        moving = {"order": self.order, "totals": self.totals}
+        moving |= {f"adam.{name}": a for name, a in self.adam.state().items()}
+        return self.vae.state() | {TRAINING + name: a for name, a in moving.items()}
 
     def numbers(self) -> dict:
-        """The rest, ready for JSON."""
-        return {"epoch": self.epoch, "first": self.first, "seconds": self.seconds, "history": self.history, "best_elbo": self.best_elbo,
+        """What is not an array, ready for JSON."""
+        return {"epoch": self.epoch, "first": self.first, "seconds": self.seconds,
+                "history": self.history, "best_elbo": self.best_elbo,
                 "best_epoch": self.best_epoch, "rng": _as_lists(self.rng.bit_generator.state)}
 
     def restore(self, arrays: dict[str, np.ndarray], numbers: dict) -> None:
-        """Go on from what `arrays` and `numbers` returned."""
+        """Go on from what `arrays` and `numbers` gave."""
         self.rng.bit_generator.state = numbers["rng"]
-        for name in ("epoch", "first", "seconds", "history", "best_elbo", "best_epoch"):
+        for name in ("epoch", "first", "history", "best_elbo", "best_epoch"):
             setattr(self, name, numbers[name])
+        self._started, self._seconds_before = perf_counter(), numbers["seconds"]
         self.vae.restore(arrays)
-        own = {name.removeprefix(archive.TRAINING): a for name, a in arrays.items() if name.startswith(archive.TRAINING)}
-        self.order, self.totals = own["order"], own["totals"]
-        self.adam.restore({name.removeprefix("adam."): a for name, a in own.items() if name.startswith("adam.")})
+        moving = _with_prefix(TRAINING, arrays)
+        self.order, self.totals = moving["order"], moving["totals"]
+        self.adam.restore(_with_prefix("adam.", moving))
+
+
+def _with_prefix(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those whose name begins with `prefix`, under the rest of their name."""
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
 def _as_lists(state):
-    """The state of any of NumPy's bit generators for JSON: some hold arrays, which their setters take as lists too."""
+    """The state of a NumPy bit generator, ready for JSON: its arrays become lists.
+
+    NumPy takes these lists back, too.
+    """
     if isinstance(state, dict):
         return {name: _as_lists(part) for name, part in state.items()}
     return state.tolist() if isinstance(state, np.ndarray | np.generic) else state
 
 
-class Seldom:
-    """Times a costly thing, and says when it may be done again: it is to cost less than SHARE of the time."""
+class Throttle:
+    """Keeps a slow action rare: it may take no more than SHARE of the time."""
 
     def __init__(self):
-        self.last, self.cost = perf_counter(), 0.0
+        self.last, self.cost = perf_counter(), 0.0         # when the last one ended; its seconds
 
     def due(self, every: float = 0.0) -> bool:
-        """Whether `every` seconds, and two hundred times what the last one took (at most LONGEST), have passed since it."""
-        return perf_counter() - self.last >= max(every, min(self.cost / SHARE, LONGEST))
+        """Whether the action may be done again.
+
+        Two waits must be over since the last one ended: `every` seconds, and 1 / SHARE times the
+        seconds that it took, but no more than LONGEST_WAIT.
+        """
+        wait = min(self.cost / SHARE, LONGEST_WAIT)
+        return perf_counter() - self.last >= max(every, wait)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Around the costly thing."""
+        """Put `with throttle.timed():` around the action, so that its time is known."""
         begin = perf_counter()
         yield
         self.last = perf_counter()
@@ -88,76 +131,148 @@ class Seldom:
 
 
 class Saver:
-    """Writes the checkpoint, and best.npz beside it; without a path it does nothing."""
+    """Writes the checkpoint of `progress`, and best.npz beside it.  Without a path it does nothing.
 
-    def __init__(self, path: str | PathLike | None, progress: Progress, settings: dict, note: dict | None):
-        self.path, self.progress, self.settings, self.note = None if path is None else Path(path), progress, settings, note
-        self.start = perf_counter() - progress.seconds
-        self.seldom = Seldom()
-        if path is not None:                               # what will not do is to be said now and not after an epoch
+    Parameters
+    ----------
+    path : path or None
+    progress : Progress
+    settings : dict
+        What must be the same for the training to be resumed; ready for JSON.
+    note : dict or None
+        Kept in the checkpoint for whoever reads it; ready for JSON.
+
+    Raises
+    ------
+    ValueError
+        At once, and not after an epoch: for a model that a file cannot describe, and an
+        ArchiveError where the folder is missing.
+    """
+
+    def __init__(self, path: str | PathLike | None, progress: Progress, settings: dict,
+                 note: dict | None):
+        self.path = None if path is None else Path(path)
+        self.progress, self.settings, self.note = progress, settings, note
+        self.throttle = Throttle()
+        if self.path is not None:
             archive.check_folder(self.path)
             describe(progress.vae)
 
     def due(self, every: float = 0.0) -> bool:
-        """Whether it is time to save: see Seldom."""
-        return self.path is not None and self.seldom.due(every)
+        """Whether it is time to save, see `Throttle.due`."""
+        return self.path is not None and self.throttle.due(every)
 
     def save(self) -> None:
-        """Write now.  The best model goes first: it may be newer than the checkpoint, never older."""
+        """Write now.  Raises ArchiveError where the files cannot be written."""
         if self.path is None:
             return
-        p = self.progress
-        with self.seldom.timed():
-            p.seconds = perf_counter() - self.start
+        with self.throttle.timed():
+            # the best model first: best.npz may be newer than the checkpoint, but never older
             self.save_best()
-            meta = {"config": describe(p.vae), "settings": self.settings, "progress": p.numbers(), "note": self.note}
-            archive.write(self.path, p.arrays(), meta, keep_previous=True)
+            meta = {"config": describe(self.progress.vae), "settings": self.settings,
+                    "progress": self.progress.numbers(), "note": self.note}
+            archive.write(self.path, self.progress.arrays(), meta, keep_previous=True)
 
     def save_best(self) -> None:
         """Write best.npz where there is a better model than the one in it."""
-        if self.path is not None and self.progress.best is not None:
-            archive.write(self.path.with_name("best.npz"), self.progress.best, {"config": describe(self.progress.vae)})
-            self.progress.best = None
+        if self.path is None or self.progress.best is None:
+            return
+        meta = {"config": describe(self.progress.vae)}
+        archive.write(self.path.with_name("best.npz"), self.progress.best, meta)
+        self.progress.best = None
 
 
 def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
-    """A checkpoint's arrays, and its config, settings, progress and note.  Raises CheckpointError for any other file."""
+    """A checkpoint's arrays, and a dict of its config, settings, progress and note.
+
+    Raises
+    ------
+    CheckpointError
+        For a file that is missing or damaged, or that holds a model alone.
+    """
     try:
         arrays, meta = archive.read(path)
     except archive.ArchiveError as error:
         raise CheckpointError(str(error)) from None
-    parts = [meta.get(name) for name in ("config", "settings", "progress")] if isinstance(meta, dict) else []
-    if not parts or not all(isinstance(part, dict) for part in parts) or not isinstance(meta["progress"].get("history"), list):
-        raise CheckpointError(f"{path} holds a model and not where its training stood: it can be loaded, but not resumed")
+    if not _describes_a_training(meta):
+        raise CheckpointError(f"{path} holds a model and not where its training stood: "
+                              "it can be loaded, but not resumed")
     return arrays, meta
 
 
+def _describes_a_training(meta) -> bool:
+    """Whether what came from a file has the parts that a checkpoint has."""
+    if not isinstance(meta, dict):
+        return False
+    if not all(isinstance(meta.get(name), dict) for name in ("config", "settings", "progress")):
+        return False
+    return isinstance(meta["progress"].get("history"), list)
+
+
 def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: int) -> None:
-    """Bring `progress`, its model and its rng to where the checkpoint stands; data and settings must be those of before."""
+    """Bring `progress`, with its model, Adam and rng, to where the checkpoint stands.
+
+    Parameters
+    ----------
+    path : path
+    progress : Progress of a training that has not begun
+    settings : dict
+        What must be the same as before; X and X_test are digests of the data.
+    epochs : int
+        How many epochs are wanted in all.
+
+    Raises
+    ------
+    CheckpointError
+        For a checkpoint that is missing or damaged, or of another model, other settings, other data
+        or more epochs than are wanted.
+    """
     arrays, meta = read(path)
     try:
         check_same_data(path, meta, settings["X"], settings["X_test"])
-        was, now = meta["config"] | meta["settings"], json.loads(json.dumps(describe(progress.vae) | settings))
-        for name, value in now.items():
-            if was[name] != value:
-                raise CheckpointError(f"{path} was trained with {name} {was[name]}, not {value}: to resume, only epochs may be changed")
-        trained = len(meta["progress"]["history"])
-        if epochs < trained:
-            raise CheckpointError(f"{path} has trained {trained} epochs already: epochs may be raised, not lowered to {epochs}")
+        _check_same_settings(path, meta, describe(progress.vae) | settings)
+        _check_epochs(path, meta, epochs)
         archive.check_fit(path, progress.arrays(), arrays)
-        order, first = arrays[archive.TRAINING + "order"], meta["progress"]["first"]
-        if meta["progress"]["epoch"] != trained + 1 or not 0 <= first <= len(order) or (np.sort(order) != np.sort(progress.order)).any():
-            raise ValueError("its numbers contradict each other")
+        _check_position(path, meta, arrays[TRAINING + "order"], progress.order)
         progress.restore(arrays, meta["progress"])
-    except CheckpointError:
-        raise
+    except archive.ArchiveError as error:
+        raise CheckpointError(str(error)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} describes no training that this version knows: {error}") from error
+        raise CheckpointError(f"{path} describes no training that this version knows: "
+                              f"{error}") from error
 
 
 def check_same_data(path: str | PathLike, meta: dict, X: str, X_test: str | None) -> None:
-    """Raise CheckpointError unless these are the digests of the data that the run was trained and tested on."""
-    for name, now in (("X", X), ("X_test", X_test)):
+    """Raise CheckpointError unless a checkpoint's data had these digests.
+
+    path and meta : the checkpoint, and the dict that `read` gave.
+    """
+    for name, now, images in (("X", X, "training images"), ("X_test", X_test, "test images")):
         if meta["settings"].get(name) != now:
-            kind = "test images" if name == "X_test" else "training images"
-            raise CheckpointError(f"{path} was trained on other data: the {kind} are not those of before, and must be to resume")
+            raise CheckpointError(f"{path} was trained on other data: the {images} are not those "
+                                  "of before, and must be to resume")
+
+
+def _check_same_settings(path: str | PathLike, meta: dict, wanted: dict) -> None:
+    before = meta["config"] | meta["settings"]
+    for name, now in json.loads(json.dumps(wanted)).items():
+        if before[name] != now:
+            raise CheckpointError(f"{path} was trained with {name} {before[name]}, not {now}: "
+                                  "to resume, only epochs may be changed")
+
+
+def _check_epochs(path: str | PathLike, meta: dict, epochs: int) -> None:
+    trained = len(meta["progress"]["history"])
+    if epochs < trained:
+        raise CheckpointError(f"{path} has trained {trained} epochs already: epochs may be "
+                              f"raised, not lowered to {epochs}")
+
+
+def _check_position(path: str | PathLike, meta: dict, order: np.ndarray, rows: np.ndarray) -> None:
+    """Raise CheckpointError for a batch that cannot be: kernels would read past the data's end."""
+    epoch, first = meta["progress"]["epoch"], meta["progress"]["first"]
+    right_epoch = epoch == len(meta["progress"]["history"]) + 1
+    same_rows = np.array_equal(np.sort(order), np.sort(rows))
+    if not (right_epoch and same_rows and 0 <= first <= len(order)):
+        raise CheckpointError(f"{path} describes no training that this version knows: "
+                              "its numbers contradict each other")

@@ -1,7 +1,7 @@
 """A model as a file, and back: `minivae.save(model, path)` and `minivae.load(path)`.
 
 A file holds the numbers (`Model.state`) and a description (`describe`) from which `build` makes the
-same model again.
+same model again.  A checkpoint holds a model's file and more, so `load` reads it too.
 """
 
 from os import PathLike
@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from minivae import baselines
-from minivae.discrete import (BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent)
+from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
 from minivae.estimators import ESTIMATORS
 from minivae.latents import GaussianLatent
 from minivae.likelihoods import GaussianLikelihood
 from minivae.model import LIKELIHOODS, Model, choose
 from minivae.saving import archive
 from minivae.vae import VAE
+
+TRAINING = "training."          # the names of a checkpoint's own arrays begin with this
 
 # which model has which latent
 LATENTS = {GaussianLatent: VAE, BernoulliLatent: DiscreteVAE, ConcreteLatent: DiscreteVAE,
@@ -31,7 +33,7 @@ def build(config: dict, rng=None) -> Model:
     config : dict
         x_dim, hidden, z_dim, activation, beta, dtype; likelihood, estimator, baseline and latent by
         name, the last two with their settings: {"name": "concrete", "temperature": 0.5}; and
-        logvar, what a Gaussian likelihood is told of its variance.
+        logvar, the first argument of a GaussianLikelihood, None for another.
     rng : None, int or numpy.random.Generator, for the weights and the noise
 
     Raises
@@ -41,8 +43,9 @@ def build(config: dict, rng=None) -> Model:
     """
     config = dict(config)
     dtype = np.dtype(config.pop("dtype"))
-    logvar, kind = config.pop("logvar"), choose(config.pop("likelihood"), LIKELIHOODS, "likelihood")
-    likelihood = kind(logvar, dtype) if kind is GaussianLikelihood else kind()
+    logvar = config.pop("logvar")
+    node = choose(config.pop("likelihood"), LIKELIHOODS, "likelihood")
+    likelihood = node(logvar, dtype) if node is GaussianLikelihood else node()
     estimator = choose(config.pop("estimator"), ESTIMATORS, "estimator")
     baseline = baselines.make(x_dim=config["x_dim"], dtype=dtype, rng=rng, **config.pop("baseline"))
     settings = dict(config.pop("latent"))
@@ -61,11 +64,12 @@ def describe(model: Model) -> dict:
         For a model that `build` could not make again.
     """
     if not hasattr(model, "config"):
-        raise ValueError("save knows the models that VAE.mlp builds; this one was put together by "
+        raise ValueError("only a model that mlp built can be saved, this one was put together by "
                          "hand: keep its numbers with model.state() and model.restore(state)")
+    is_gaussian = isinstance(model.likelihood, GaussianLikelihood)
     return model.config | {
         "likelihood": _name_in(LIKELIHOODS, type(model.likelihood)),
-        "logvar": getattr(model.likelihood, "logvar", None),
+        "logvar": model.likelihood.logvar if is_gaussian else None,
         "latent": {"name": model.latent.name, **model.latent.settings},
         "estimator": _name_in(ESTIMATORS, model.estimator),
         "baseline": {"name": model.baseline.name, **model.baseline.settings},
@@ -83,34 +87,39 @@ def _name_in(table: dict, thing) -> str:
 def save(model: Model, path: str | PathLike) -> None:
     """Write a model made by `mlp` to the file `path`, whole or not at all.
 
+    Parameters
+    ----------
+    model : VAE or DiscreteVAE
+    path : path of the file, e.g. "model.npz"
+
     Raises
     ------
     ValueError
-        For a model that `load` could not build again (see `describe`), or an ArchiveError where the
-        file cannot be written.
+        For a model that `load` could not build again, see `describe`.
+    ArchiveError
+        A ValueError of one line, where the file cannot be written.
     """
     archive.write(path, model.state(), {"config": describe(model)})
 
 
 def load(path: str | PathLike, rng=None) -> Model:
-    """The VAE or DiscreteVAE in a file of `save` or of training, or in a folder of `minivae train`.
-
-    Of a folder the best model is taken (best.npz) where training was told to stop early, else the
-    last (model.npz).
+    """The VAE or DiscreteVAE in a file of `save` or `fit`, or in a folder of `minivae train`.
 
     Parameters
     ----------
     path : file or folder
+        Of a folder, best.npz is read where there is one, because training with patience writes its
+        best model there; else model.npz, the last model.
     rng : None, int or numpy.random.Generator, for the noise that `forward` draws
 
     Raises
     ------
     ArchiveError
-        A ValueError of one line, for a file that is missing, damaged or none of ours.
+        A ValueError of one line, for a file that is missing, damaged or not written by minivae.
     """
     path = model_of(path)
     arrays, meta = archive.read(path)
-    arrays = {name: a for name, a in arrays.items() if not name.startswith(archive.TRAINING)}
+    arrays = {name: a for name, a in arrays.items() if not name.startswith(TRAINING)}
     try:
         config = meta["config"]
         _check_size([config["x_dim"], *config["hidden"], config["z_dim"]], arrays)
@@ -118,14 +127,13 @@ def load(path: str | PathLike, rng=None) -> Model:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise archive.ArchiveError(f"{path} describes no model that this version knows: "
                                    f"{error}") from error
-    state = model.state()
-    archive.fill(path, state, arrays)
-    model.restore(state)
+    archive.check_fit(path, model.state(), arrays)
+    model.restore(arrays)
     return model
 
 
 def model_of(path: str | PathLike) -> Path:
-    """The model's file: `path` itself, or of a run's folder best.npz, else model.npz."""
+    """The file to read: `path` itself; of a folder best.npz, or model.npz where there is none."""
     path = Path(path)
     if not path.is_dir():
         return path
@@ -135,7 +143,7 @@ def model_of(path: str | PathLike) -> Path:
 def _check_size(widths: list[int], arrays: dict[str, np.ndarray]) -> None:
     """Raise ValueError where a description asks for larger matrices than the file holds.
 
-    It is asked before any matrix is made: a damaged description could ask for any amount of memory.
+    Call it before any matrix is made: a damaged description could ask for any amount of memory.
     """
     largest = max((a.size for a in arrays.values()), default=0)
     for n_in, n_out in zip(widths[:-1], widths[1:]):

@@ -1,4 +1,7 @@
-"""The folder of a run, as `minivae train` leaves it: found, and opened."""
+"""The folder that `minivae train` leaves: find the newest one, and open one.
+
+Every command opens a run here, so all of them see the same model: best.npz where there is one.
+"""
 
 import json
 from os import PathLike
@@ -12,22 +15,25 @@ from minivae.saving.model_file import load, model_of
 
 
 class TrainedRun(NamedTuple):
-    """What `minivae train` left: the folder, its config.json, the model, and the model's file."""
+    """A run as it was found on the disk."""
 
     folder: Path
-    config: dict
+    config: dict                # what config.json says
     vae: Model
-    file: str
+    file: str                   # the model's file: "best.npz" or "model.npz"
 
     def print_head(self, newest: bool) -> None:
-        """Say which run it is, and which of its models."""
+        """Say which run this is, and which of its models."""
         print(f"run       {self.folder}{', the newest one' if newest else ''}")
         if self.file == "best.npz":
             print("model     best.npz, the best one on the images held out to stop by")
 
 
 def newest_run(runs: Path = Path("runs")) -> Path:
-    """The run folder whose model was written last.  Raises ValueError where there is none."""
+    """The folder under `runs` whose model.npz was written last.
+
+    Raises ValueError where there is none.
+    """
     models = sorted(runs.glob("*/model.npz"), key=lambda path: path.stat().st_mtime_ns)
     if not models:
         raise ValueError(f"there is no run under {runs.absolute()} yet: train one with "
@@ -51,22 +57,37 @@ def open_run(folder: str | PathLike) -> TrainedRun:
     return TrainedRun(folder, config, load(file), file.name)
 
 
+# what commands need of config.json, and whether a value is one that training writes
+IS_SOUND = {
+    "data": lambda name: isinstance(name, str),
+    "data_dir": lambda folder: isinstance(folder, str | None),
+    "test_sha256": lambda digest: isinstance(digest, str),
+    "binarize": lambda treatment: treatment in TREATMENTS,
+    "lr": lambda lr: isinstance(lr, int | float) and lr > 0,
+    "image_shape": lambda shape: [type(side) for side in shape] == [int, int],
+}
+
+
 def read_config(folder: Path) -> dict:
-    """config.json of a run.  Raises ArchiveError, in one line, where it is missing or damaged."""
+    """What config.json of a run says.
+
+    Raises
+    ------
+    ArchiveError
+        In one line, where the file is missing or damaged.
+    """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_bytes())
-        lr = config["lr"]
-        sound = (isinstance(config["data"], str) and isinstance(config["data_dir"], str | None)
-                 and isinstance(config["test_sha256"], str) and config["binarize"] in TREATMENTS
-                 and isinstance(lr, int | float) and lr > 0
-                 and [type(side) for side in config["image_shape"]] == [int, int])
+        wrong = [name for name, is_sound in IS_SOUND.items() if not is_sound(config[name])]
     except FileNotFoundError:
         raise ArchiveError(f"{path} does not exist: wanted a folder that `minivae train` "
                            "wrote") from None
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArchiveError(f"{path} is damaged: {type(error).__name__} {error}") from None
-    if not sound:
-        raise ArchiveError(f"{path} is damaged: data, data_dir, image_shape, binarize, lr or "
-                           "test_sha256 is not what training writes")
+    if wrong:
+        verb = "is" if len(wrong) == 1 else "are"
+        raise ArchiveError(f"{path} is damaged: {', '.join(wrong)} {verb} not what training writes")
     return config

@@ -1,1 +1,4 @@
-"""Training: the optimiser, the minibatches, the loop and its checkpoints."""
+"""Training: batches.py draws a batch, loop.py trains, evaluation.py and metrics.py judge.
+
+Adam is in optim.py, and saving is in saving/.
+"""

@@ -1,31 +1,84 @@
-"""From stored pixels to the batch that the model sees; what a pixel is stands in pixels.py."""
+"""Which stored pixels a model can be trained on, and how a batch is drawn from them.
+
+What a pixel is stands in pixels.py.
+"""
 
 import numpy as np
 
 from minivae import kernels
+from minivae.likelihoods import BernoulliLikelihood
+from minivae.model import Model
+from minivae.pixels import check_pixels
 
-def draw(X: np.ndarray, index: np.ndarray, scale: float, treatment: str, rng: np.random.Generator, dtype) -> np.ndarray:
-    """The rows `index` of X as pixels in [0, 1], a new array of dtype.
 
-    dynamic: each pixel is 1 with probability its intensity, drawn afresh at every call, because
-    a Bernoulli likelihood is one of binary pixels [1]_.  threshold: 1 where the intensity >= 0.5.
+def check_data(vae: Model, X: np.ndarray, name: str, treatment: str) -> np.ndarray:
+    """X : (N, D) as bool, uint8, float32 or float64 pixels that this model can be trained on.
+
+    name stands in the message for X; treatment is a key of pixels.TREATMENTS.
+
+    Raises
+    ------
+    ValueError
+        In one line, for data that are no images, of another width, or that the likelihood or the
+        treatment does not take.
+    """
+    X = check_pixels(X, name)
+    if X.shape[1] != vae.x_dim:
+        raise ValueError(f"{name} must have {vae.x_dim} pixels per row for this model, "
+                         f"got shape {X.shape}")
+    if X.dtype.kind == "f":
+        try:
+            vae.likelihood.check(X)
+            # only an intensity in [0, 1] can be made black or white
+            if treatment != "none":
+                BernoulliLikelihood().check(X)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return X
+
+
+def draw(X: np.ndarray, index: np.ndarray, scale: float, treatment: str, rng: np.random.Generator,
+         dtype: np.dtype) -> np.ndarray:
+    """The rows `index` of X as pixels in [0, 1] : (len(index), D), a new array of dtype.
+
+    Parameters
+    ----------
+    X : (N, D) array, as `check_data` returns it
+    index : array of int
+    scale : float
+        What X is divided by, see `pixels.scale_of`.
+    treatment : "dynamic" | "threshold" | "none"
+        dynamic: each pixel is 1 with probability its intensity, drawn anew at every call, because
+        a Bernoulli likelihood is one of binary pixels [1]_.  threshold: 1 where the intensity is
+        at least 0.5.
+    rng : numpy.random.Generator
+    dtype : numpy.dtype, float32 or float64
 
     References
     ----------
     .. [1] Salakhutdinov & Murray (2008), "On the quantitative analysis of deep belief networks".
     """
-    if X.dtype == np.uint8 and scale == 255 and treatment == "dynamic":
-        x = np.empty((len(index), X.shape[1]), dtype)
-        words = rng.integers(0, 2**64, -(-x.size // 4), np.uint64)     # 16 bits for a pixel; rng.bytes is eight times slower
-        bits = words.view(np.uint16)[: x.size].reshape(x.shape)
-        kernels.binarize_bytes(X, index, bits, x)          # x = (bits / 65536 < X[index] / 255), to within 1/131072
-        return x
+    if treatment == "dynamic" and X.dtype == np.uint8 and scale == 255:
+        return _draw_from_bytes(X, index, rng, dtype)
     x = X[index].astype(dtype)
     if scale != 1:
         x *= dtype.type(1 / scale)
-    if treatment == "dynamic" and X.dtype.kind == "f":     # whole numbers on scale 1 are binary already
+    # bool, and whole numbers on scale 1, are binary already
+    if treatment == "dynamic" and X.dtype.kind == "f":
         u = rng.random(x.shape, dtype)
         kernels.binarize(x, u, x)                          # x = (u < x)
-    elif treatment == "threshold":
+    if treatment == "threshold":
         x = (x >= 0.5).astype(dtype)
+    return x
+
+
+def _draw_from_bytes(X: np.ndarray, index: np.ndarray, rng: np.random.Generator,
+                     dtype: np.dtype) -> np.ndarray:
+    """Dynamic binarisation of bytes 0..255, from 16 random bits for each pixel."""
+    x = np.empty((len(index), X.shape[1]), dtype)
+    # four pixels share a word of 64 bits; rng.bytes would take eight times as long
+    words = rng.integers(0, 2**64, -(-x.size // 4), np.uint64)
+    bits = words.view(np.uint16)[: x.size].reshape(x.shape)
+    # x = (bits / 65536 < X[index] / 255), to within 1/131072
+    kernels.binarize_bytes(X, index, bits, x)
     return x

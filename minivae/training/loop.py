@@ -1,34 +1,26 @@
-"""fit: the training loop.  evaluate: the ELBO on data that the model has not seen."""
+"""fit: the training loop.  Draw a batch, forward, backward, step: see `_one_epoch`."""
 
 import sys
 from collections.abc import Callable
 from math import ceil
 from os import PathLike
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from minivae import estimators
-from minivae.saving.archive import digest
-from minivae.likelihoods import BernoulliLikelihood
-from minivae.pixels import check_pixels, choose_treatment, scale_of, scales_of
-from minivae.training.batches import draw
-from minivae.saving.checkpoint import SAVE_EVERY, Progress, Saver, restore
+from minivae.model import Model
 from minivae.optim import Adam
-from minivae.vae import VAE
-
-EVALUATION_SEED = 20131220      # binarises the test images and draws their eps: the same for every run
-EVALUATION_ROWS = 500           # images per forward pass
-
-
-class NonFiniteError(FloatingPointError):
-    """A NaN or an infinity came up in training."""
+from minivae.pixels import choose_treatment, scales_of
+from minivae.saving.archive import digest
+from minivae.saving.checkpoint import SAVE_EVERY, Progress, Saver, restore
+from minivae.training.batches import check_data, draw
+from minivae.training.evaluation import EVALUATION_SEED, evaluate
+from minivae.training.finite import NonFiniteError, first_non_finite, non_finite_param
 
 
 class Settings(NamedTuple):
-    """What a training keeps to from its first batch to its last, also across a stop."""
+    """What stays the same from a training's first batch to its last, also across a stop."""
 
     batch_size: int
     lr: float
@@ -39,25 +31,40 @@ class Settings(NamedTuple):
     patience: int | None
 
     def schedule(self, beta: float, passed: float) -> tuple[float, float]:
-        """beta and lr after `passed` epochs, a fraction: beta min(1, passed / warmup), lr decay^passed.
+        """beta and lr after `passed` epochs, a fraction, of a model whose own beta is given.
 
-        The KL is switched on slowly so that latents say something before it can silence them
-        (Bowman et al. 2016, arXiv:1511.06349, section 3.1).  lr falls by one factor per epoch, because
-        such a fall does not depend on how many epochs are to come: they can be added later.
+        beta * min(1, passed / warmup):  the KL is switched on slowly, so that the latents say
+        something before it can silence them (Bowman et al. 2016, arXiv:1511.06349, section 3.1).
+        lr * decay^passed:  one factor per epoch.  Such a fall does not depend on how many epochs
+        are to come, so more can be added later.
         """
-        return beta * min(1.0, passed / self.warmup) if self.warmup else beta, self.lr * self.decay**passed
+        if self.warmup:
+            beta *= min(1.0, passed / self.warmup)
+        return beta, self.lr * self.decay**passed
 
 
-def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: int = 20, batch_size: int = 128, lr: float = 1e-3,
-        samples: int = 1, binarize: str | None = None, warmup: float = 0, decay: float = 1.0, patience: int | None = None, rng=None,
-        callback: Callable[[dict], None] | None = None, checkpoint: str | PathLike | None = None, resume: str | PathLike | None = None,
-        stop: Callable[[], bool] | None = None, note: dict | None = None, adam: Adam | None = None,
-        progress: bool = False) -> list[dict]:
+class Images(NamedTuple):
+    """The checked data of a training, and what each array is divided by."""
+
+    X: np.ndarray               # (N, D)
+    scale: float
+    X_test: np.ndarray | None   # (N_test, D)
+    scale_test: float
+    rows: np.ndarray            # of X: those that are trained on
+    held: np.ndarray | None     # of X: those held out, where there is patience
+
+
+def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: int = 20,
+        batch_size: int = 128, lr: float = 1e-3, samples: int = 1, binarize: str | None = None,
+        warmup: float = 0, decay: float = 1.0, patience: int | None = None, rng=None,
+        callback: Callable[[dict], None] | None = None, checkpoint: str | PathLike | None = None,
+        resume: str | PathLike | None = None, stop: Callable[[], bool] | None = None,
+        note: dict | None = None, adam: Adam | None = None, progress: bool = False) -> list[dict]:
     """Train `vae` in place: Adam on minibatches of X, reshuffled at every epoch.
 
     Parameters
     ----------
-    vae : VAE
+    vae : VAE or DiscreteVAE
     X, X_test : (N, D) arrays
         bool, uint8 (0..255 is divided by 255 as each batch is drawn) or float.
     epochs, batch_size : int
@@ -70,35 +77,36 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
     warmup : float
         Epochs in which beta rises from 0 to the model's own, a little at every batch.
     decay : float in (0, 1]
-        What an epoch leaves of lr, a little less at every batch; 1 keeps it.
+        The factor by which lr falls in an epoch, a little at every batch; 1 keeps it.
     patience : int
-        Stop early, after so many epochs without a better ELBO (beta = 1) on a tenth of X, which is then
-        held out of training; the best model goes into best.npz beside the checkpoint.  Epochs of warm-up
-        do not count.
+        Stop early, after so many epochs without a better ELBO (beta = 1) on a tenth of X, which is
+        held out of training.  The best model goes into best.npz beside the checkpoint.  Epochs of
+        warm-up do not count.
     rng : None, int or numpy.random.Generator
         All randomness of training: shuffling, binarisation, eps.  Same seed, same numbers.
-    callback : function of one row of the history, called after each epoch
+    callback : function of one row of the history
+        Called after each epoch.
     checkpoint : path
-        Where to save what resuming needs: at the end, when stopped, and in between as often as costs
-        less than a hundredth of the time.  `VAE.load` reads it too.
+        Where to save what resuming needs: when stopped, at the end, and in between, where it takes
+        at most a two-hundredth of the time.  `minivae.load` reads the file too.
     resume : path
-        A checkpoint to go on from, with the same data and settings (epochs may be raised) and a model
-        built alike; what `rng` was given does not matter then.
+        A checkpoint to go on from, with the same data and settings (epochs may be raised) and a
+        model built alike.  The rng goes on where it stood, too.
     stop : function without arguments
         Asked after every batch; where it says True, fit saves and returns.
-    note : dict
-        Ready for JSON: kept in the checkpoint for whoever reads it.
-    progress : bool
-        Show a bar on stderr while an epoch runs.
+    note : dict, ready for JSON
+        Kept in the checkpoint for whoever reads it.
     adam : Adam
         The optimiser of an earlier call, to go on where it stands; left out, a new one.
+    progress : bool
+        Show a bar on stderr while an epoch runs.
 
     Returns
     -------
     list of dict
         One row per epoch, from the first: epoch, loss, recon, kl (training means, nats per image),
-        test_elbo (NaN without X_test), held_elbo (where there is patience), beta and lr (as they stand at
-        the epoch's end) and seconds (of training, since the start).
+        test_elbo (NaN without X_test), held_elbo (only with patience), beta and lr (at the epoch's
+        end) and seconds (of training, since the start).
 
     Raises
     ------
@@ -106,128 +114,179 @@ def fit(vae: VAE, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: in
         For data that cannot be trained on, or a setting out of range.
     CheckpointError
         A ValueError, for a file that cannot be resumed from with these data and settings.
+    ArchiveError
+        A ValueError, where the checkpoint cannot be written.
     NonFiniteError
-        When the loss turns NaN or infinite; it names the first layer that did, and the model is
-        left with the parameters of the last epoch that was whole.
+        When the loss turns NaN or infinite.  It names the first layer that did, and the model is
+        left with the parameters of the last epoch that ended well.
     """
     check_settings(epochs, batch_size, samples, lr, warmup, decay, patience)
     treatment = choose_treatment(binarize, vae.likelihood)
-    X = check_data(vae, X, "X", treatment)
-    X_test = None if X_test is None else check_data(vae, X_test, "X_test", treatment)
-    scale, scale_test = scales_of(X, X if X_test is None else X_test)
+    settings = Settings(int(batch_size), float(lr), int(samples), treatment, float(warmup),
+                        float(decay), None if patience is None else int(patience))
+    images = _check_images(vae, X, X_test, settings)
     rng = np.random.default_rng(rng)
-    settings = Settings(int(batch_size), float(lr), int(samples), treatment, float(warmup), float(decay), patience and int(patience))
-    rows, held = _hold_out(len(X)) if patience else (np.arange(len(X)), None)
-    vae.try_estimator(samples, settings.schedule(vae.beta, 0.0)[0])
+    first_beta, _ = settings.schedule(vae.beta, passed=0.0)
+    vae.try_estimator(samples, first_beta)
 
-    run = Progress(vae, adam or Adam(vae.named_params(), lr), rng, rows)
-    fixed = {} if checkpoint is None and resume is None else _identity(settings, rng, X, X_test)
+    start = Progress(vae, adam or Adam(vae.named_params(), lr), rng, images.rows)
+    must_stay = {}
+    if checkpoint is not None or resume is not None:
+        must_stay = _what_must_stay(settings, rng, images)
     if resume is not None:
-        restore(resume, run, fixed, epochs)
-    saver = Saver(checkpoint, run, fixed, note)
-    good, since = vae.state(), f"the end of epoch {run.epoch - 1}" if run.first == 0 else "the batch where it was resumed"
+        restore(resume, start, must_stay, epochs)
+    saver = Saver(checkpoint, start, must_stay, note)
+    return _train(start, images, settings, epochs, saver, callback, stop, show_bar=progress)
 
-    while not _is_over(run, epochs, settings):
+
+def _train(progress: Progress, images: Images, settings: Settings, epochs: int, saver: Saver,
+           callback, stop, show_bar: bool) -> list[dict]:
+    """Epoch after epoch, from where `progress` stands.  Returns the history."""
+    vae = progress.vae
+    # what the model goes back to when a number is no longer finite
+    good, good_since = vae.state(), f"the end of epoch {progress.epoch - 1}"
+    if progress.first > 0:
+        good_since = "the batch where it was resumed"
+
+    while not _is_over(progress, epochs, settings):
         try:
-            whole = _one_epoch(run, X, scale, settings, saver, stop, f"epoch {run.epoch}" if progress else None)
-            if (name := non_finite_param(vae)) is not None:
-                raise NonFiniteError(f"last batch: first in {name}")
-            if not whole:
-                saver.save()
-                return run.history
-            test_elbo = float("nan") if X_test is None else evaluate(vae, X_test, binarize=treatment, scale=scale_test)["elbo"]
-            judged = {} if held is None else {"held_elbo": evaluate(vae, X[held], binarize=treatment, scale=scale)["elbo"]}
+            stopped = _one_epoch(progress, images, settings, saver, stop, show_bar)
+            _check_params(vae)
+            judged = {} if stopped else _judge(vae, images, settings)
         except NonFiniteError as error:
             saver.save_best()
             vae.restore(good)
-            advice = f"Try a smaller lr than {lr:g}" if run.adam.t else "No step was taken yet: look at the data and the model"
-            raise NonFiniteError(f"training turned non-finite in epoch {run.epoch}, {error}. The model is back at {since}. {advice}") from None
-        good, since = vae.state(), f"the end of epoch {run.epoch}"
-        if judged and judged["held_elbo"] > run.best_elbo:
-            run.best_elbo, run.best_epoch, run.best = judged["held_elbo"], run.epoch, good
-        loss, recon, kl = (run.totals / len(rows)).tolist()
-        beta, lr_now = settings.schedule(vae.beta, run.epoch)
-        run.history.append({"epoch": run.epoch, "loss": loss, "recon": recon, "kl": kl, "test_elbo": test_elbo, **judged,
-                            "beta": beta, "lr": lr_now, "seconds": perf_counter() - saver.start})
-        run.epoch, run.first = run.epoch + 1, 0
-        if callback:
-            callback(run.history[-1])
-        if saver.due() or _is_over(run, epochs, settings):
+            raise NonFiniteError(
+                f"training turned non-finite in epoch {progress.epoch}, {error}. "
+                f"The model is back at {good_since}. {_advice(progress, settings)}") from None
+        if stopped:
             saver.save()
-    return run.history
+            return progress.history
+        good, good_since = vae.state(), f"the end of epoch {progress.epoch}"
+        if "held_elbo" in judged and judged["held_elbo"] > progress.best_elbo:
+            progress.best_elbo, progress.best_epoch = judged["held_elbo"], progress.epoch
+            progress.best = good
+        progress.history.append(_row(progress, settings, judged))
+        progress.epoch, progress.first = progress.epoch + 1, 0
+        if callback:
+            callback(progress.history[-1])
+        if saver.due() or _is_over(progress, epochs, settings):
+            saver.save()
+    return progress.history
 
 
-def _one_epoch(run: Progress, X, scale: float, s: Settings, saver: Saver, stop, bar: str | None) -> bool:
-    """Every row once, in a new order, or what is left of an epoch; False where `stop` broke it off."""
-    vae, rng = run.vae, run.rng
-    if run.first == 0:                                     # sorted, so that an epoch's order depends on rng alone
-        run.order, run.totals = rng.permutation(np.sort(run.order)), np.zeros(3)
-    n = len(run.order)
-    firsts = range(run.first, n, s.batch_size)
-    for first in tqdm(firsts, bar, leave=False, unit=" batches", file=sys.stderr, disable=bar is None):
-        x = draw(X, run.order[first : first + s.batch_size], scale, s.binarize, rng, vae.dtype)
-        noise = vae.noise(s.samples, len(x), rng)
-        beta, run.adam.lr = s.schedule(vae.beta, run.epoch - 1 + first / n)
+def _one_epoch(progress: Progress, images: Images, settings: Settings, saver: Saver, stop,
+               show_bar: bool) -> bool:
+    """Every row once, in a new order, or what is left of an epoch.  True where `stop` ended it."""
+    vae, adam, rng = progress.vae, progress.adam, progress.rng
+    if progress.first == 0:
+        # sorted first: the new order depends on rng alone, and not on the old order
+        progress.order = rng.permutation(np.sort(progress.order))
+        progress.totals = np.zeros(3)
+    n, B = len(progress.order), settings.batch_size
+    bar = tqdm(range(progress.first, n, B), f"epoch {progress.epoch}", leave=False,
+               unit=" batches", file=sys.stderr, disable=not show_bar)
+    for first in bar:
+        index = progress.order[first : first + B]
+        beta, adam.lr = settings.schedule(vae.beta, progress.epoch - 1 + first / n)
+
+        x = draw(images.X, index, images.scale, settings.binarize, rng, vae.dtype)     # (B, D)
+        eps = vae.noise(settings.samples, len(x), rng)                                 # (K, B, Z)
         with vae.at_beta(beta):
-            result = vae.forward(x, noise)
+            result = vae.forward(x, eps)
         if not np.isfinite(result.loss):
-            raise NonFiniteError(f"batch {first // s.batch_size + 1}: first in {first_non_finite(vae)}")
-        vae.backward()
-        run.adam.step()
+            raise NonFiniteError(f"batch {first // B + 1}: first in {first_non_finite(vae)}")
+        vae.backward()                      # every layer's grads
+        adam.step()                         # every parameter, by its grads
         vae.baseline.update()
-        run.totals += [result.loss * len(x), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]
-        run.first = first + len(x)
+
+        progress.totals += [result.loss * len(x), result.recon.sum(dtype=float),
+                            result.kl.sum(dtype=float)]
+        progress.first = first + len(x)
         if saver.due(SAVE_EVERY) and non_finite_param(vae) is None:
             saver.save()
         if stop is not None and stop():
-            return False
-    return True
+            return True
+    return False
+
+
+def _check_images(vae: Model, X: np.ndarray, X_test: np.ndarray | None, settings: Settings
+                  ) -> Images:
+    """The data as a training needs them.  Raises ValueError for what cannot be trained on."""
+    X = check_data(vae, X, "X", settings.binarize)
+    if X_test is not None:
+        X_test = check_data(vae, X_test, "X_test", settings.binarize)
+    scale, scale_test = scales_of(X, X if X_test is None else X_test)
+    rows, held = np.arange(len(X)), None
+    if settings.patience is not None:
+        rows, held = _hold_out(len(X))
+    return Images(X, scale, X_test, scale_test, rows, held)
 
 
 def _hold_out(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of n rows are trained on, and which tenth is held out to judge by; it never depends on the seed."""
+    """Which of n rows are trained on, and which tenth is held out; the seed has no part in it."""
     if n < 10:
-        raise ValueError(f"patience holds out a tenth of the training images: it wants at least 10, got {n}")
+        raise ValueError("patience holds out a tenth of the training images: it wants at least "
+                         f"10, got {n}")
     order = np.random.default_rng(EVALUATION_SEED).permutation(n)
     return np.sort(order[n // 10 :]), np.sort(order[: n // 10])
 
 
-def _is_over(run: Progress, epochs: int, s: Settings) -> bool:
-    """Whether all epochs are done, or `patience` of them, not counting the warm-up's, have brought no better model."""
-    done = run.epoch - 1
-    return done >= epochs or (s.patience is not None and done - max(run.best_epoch, ceil(s.warmup)) >= s.patience)
+def _is_over(progress: Progress, epochs: int, settings: Settings) -> bool:
+    """Whether all epochs are done, or `patience` of them have brought no better model."""
+    done = progress.epoch - 1
+    if settings.patience is None:
+        return done >= epochs
+    waiting_since = max(progress.best_epoch, ceil(settings.warmup))
+    return done >= epochs or done - waiting_since >= settings.patience
 
 
-def _identity(settings: Settings, rng: np.random.Generator, X: np.ndarray, X_test: np.ndarray | None) -> dict:
-    """What must be the same, beside the model, for a training to go on: settings, kind of rng, data."""
-    return settings._asdict() | {"rng": type(rng.bit_generator).__name__, "X": digest(X), "X_test": None if X_test is None else digest(X_test)}
+def _judge(vae: Model, images: Images, settings: Settings) -> dict[str, float]:
+    """The ELBO of the test images, and of those held out, in nats per image."""
+    test_elbo, binarize = float("nan"), settings.binarize
+    if images.X_test is not None:
+        test = evaluate(vae, images.X_test, binarize=binarize, scale=images.scale_test)
+        test_elbo = test["elbo"]
+    if images.held is None:
+        return {"test_elbo": test_elbo}
+    held = evaluate(vae, images.X[images.held], binarize=binarize, scale=images.scale)
+    return {"test_elbo": test_elbo, "held_elbo": held["elbo"]}
 
 
-def evaluate(vae: VAE, X: np.ndarray, *, binarize: str | None = None, scale: float | None = None) -> dict[str, float]:
-    """Mean elbo, recon and kl of X in nats per image, with beta = 1, K = 1 and the analytic KL.
-
-    The images are binarised once and eps is drawn once, from a seed of their own, so that two
-    models are judged on the same numbers.  `scale` says what to divide uint8 by, when X alone cannot.
-    """
-    treatment = choose_treatment(binarize, vae.likelihood)
-    X = check_data(vae, X, "X", treatment)
-    scale = scale or scale_of(X)
-    rng = np.random.default_rng(EVALUATION_SEED)
-    totals = np.zeros(3)
-    with vae.undisturbed(), vae.judged_by(estimators.elbo, beta=1.0):
-        for first in range(0, len(X), EVALUATION_ROWS):
-            x = draw(X, np.arange(first, min(first + EVALUATION_ROWS, len(X))), scale, treatment, rng, vae.dtype)
-            result = vae.forward(x, vae.noise(1, len(x), rng))
-            if not np.isfinite(result.loss):
-                raise NonFiniteError(f"judging test row {first} on: first in {first_non_finite(vae)}")
-            totals += [result.elbo.sum(dtype=float), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]
-    return dict(zip(("elbo", "recon", "kl"), (totals / len(X)).tolist()))
+def _row(progress: Progress, settings: Settings, judged: dict[str, float]) -> dict:
+    """The epoch's row of the history."""
+    loss, recon, kl = (progress.totals / len(progress.order)).tolist()
+    beta, lr = settings.schedule(progress.vae.beta, progress.epoch)
+    return {"epoch": progress.epoch, "loss": loss, "recon": recon, "kl": kl, **judged,
+            "beta": beta, "lr": lr, "seconds": progress.seconds}
 
 
-def check_settings(epochs: int, batch_size: int, samples: int, lr: float, warmup: float = 0, decay: float = 1.0,
-                   patience: int | None = None) -> None:
-    """Raise ValueError for a number that no training can have."""
-    for name, value in {"epochs": epochs, "batch_size": batch_size, "samples": samples, "patience": patience}.items():
+def _check_params(vae: Model) -> None:
+    """Raise NonFiniteError for what an epoch's last step did: no forward has seen it yet."""
+    name = non_finite_param(vae)
+    if name is not None:
+        raise NonFiniteError(f"last batch: first in {name}")
+
+
+def _advice(progress: Progress, settings: Settings) -> str:
+    """What to try after a NonFiniteError."""
+    if progress.adam.t == 0:
+        return "No step was taken yet: look at the data and the model"
+    return f"Try a smaller lr than {settings.lr:g}"
+
+
+def _what_must_stay(settings: Settings, rng: np.random.Generator, images: Images) -> dict:
+    """What must be as before, beside the model, to resume: settings, kind of rng, data."""
+    test = None if images.X_test is None else digest(images.X_test)
+    return {**settings._asdict(), "rng": type(rng.bit_generator).__name__,
+            "X": digest(images.X), "X_test": test}
+
+
+def check_settings(epochs: int, batch_size: int, samples: int, lr: float, warmup: float = 0,
+                   decay: float = 1.0, patience: int | None = None) -> None:
+    """Raise ValueError for a setting out of range.  They are explained at `fit`."""
+    counts = {"epochs": epochs, "batch_size": batch_size, "samples": samples, "patience": patience}
+    for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     if not (np.isfinite(lr) and lr > 0):
@@ -235,39 +294,5 @@ def check_settings(epochs: int, batch_size: int, samples: int, lr: float, warmup
     if not (np.isfinite(warmup) and warmup >= 0):
         raise ValueError(f"warmup must be a number of epochs >= 0, got {warmup}")
     if not 0 < decay <= 1:
-        raise ValueError(f"decay must be a number > 0 and at most 1, what an epoch leaves of lr, got {decay}")
-
-
-def check_data(vae: VAE, X: np.ndarray, name: str, treatment: str) -> np.ndarray:
-    """X as pixels that this model can be trained on, or a ValueError in one line."""
-    X = check_pixels(X, name)
-    if X.shape[1] != vae.x_dim:
-        raise ValueError(f"{name} must have {vae.x_dim} pixels per row for this model, got shape {X.shape}")
-    if X.dtype.kind == "f":
-        try:
-            vae.likelihood.check(X)
-            if treatment != "none":
-                BernoulliLikelihood().check(X)             # only an intensity in [0, 1] can be made black or white
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return X
-
-
-def non_finite_param(vae: VAE) -> str | None:
-    """The first parameter, in forward order, that is not finite."""
-    for name, param, _ in vae.named_params():
-        if not np.isfinite(param).all():
-            return f"the parameter {name}"
-    return None
-
-
-def first_non_finite(vae: VAE) -> str:
-    """The first layer, in forward order, with a parameter or an output that is not finite."""
-    for name, layer in vae.named_layers():
-        for key, param in layer.params.items():
-            if not np.isfinite(param).all():
-                return f"{name}, whose parameter {key} is no longer finite"
-        for key in ("y", "z"):
-            if not np.isfinite(layer._buffers.get(key, 0.0)).all():
-                return f"the output of {name}"
-    return "the loss itself"
+        raise ValueError(f"decay must be a number > 0 and at most 1, got {decay}: lr is multiplied "
+                         "by it in each epoch")

@@ -1,4 +1,7 @@
-"""What a trained model is worth: log p(x) by importance sampling, the ELBO below it, and what each latent says."""
+"""What a trained model is worth: log p(x) by importance sampling, its ELBO, and each latent's part.
+
+The ELBO lies below log p(x) by KL(q || true posterior), the gap.
+"""
 
 import sys
 from typing import NamedTuple
@@ -7,71 +10,115 @@ import numpy as np
 from tqdm import tqdm
 
 from minivae import estimators
-from minivae.vae import VAE
+from minivae.model import Model
 
-IMAGES, DRAWS = 10, 100          # one forward pass: enough rows for the BLAS, few enough to stay in cache
-ACTIVE = 0.01                    # Burda et al. (2016), section 5.2
-
-
-class Report(NamedTuple):
-    """What `measure` found, in nats: elbo, recon, kl, log_px, log_px_error (N,); kl_per_dim, mu_variance (Z,)."""
-
-    elbo: np.ndarray
-    recon: np.ndarray
-    kl: np.ndarray
-    log_px: np.ndarray
-    log_px_error: np.ndarray
-    kl_per_dim: np.ndarray
-    mu_variance: np.ndarray
+# images and draws of one forward pass: enough rows for the BLAS, few enough to stay in cache
+IMAGES, DRAWS = 10, 100
+ACTIVE = 0.01                   # Burda et al. (2016), section 5.2
 
 
-def log_px(vae: VAE, x: np.ndarray, samples: int = 5000, rng=None) -> tuple[np.ndarray, np.ndarray]:
-    """log p(x) and its standard error, (N,) each, in nats, from `samples` draws of q(z|x) per image.
+class Measured(NamedTuple):
+    """What `measure` found, in nats: a number for each of N images, or for each of Z latents."""
 
-    log p(x) ~ log mean_k w_k,  w_k = p(x, z_k) / q(z_k|x).  The mean of w has no bias; its logarithm
-    lies below log p(x) on average.  Standard error: std(w) / (mean(w) sqrt(samples)).
-    The sums are streamed, relative to the largest log w so far, so memory does not grow with `samples`.
-    Source: Burda et al. (2016), arXiv:1509.00519, section 5; Rezende et al. (2014), appendix E.
+    elbo: np.ndarray            # (N,)
+    recon: np.ndarray           # (N,)
+    kl: np.ndarray              # (N,)
+    log_px: np.ndarray          # (N,)
+    log_px_error: np.ndarray    # (N,)  standard error of log_px
+    kl_per_dim: np.ndarray      # (Z,)  mean over the images
+    mu_variance: np.ndarray     # (Z,)  variance over the images, no nats
+
+
+class RunningLogMean:
+    """log mean_k w_k of weights that come in parts, given as log w, and its standard error.
+
+    The sums are kept divided by e^top, where top is the largest log w so far: nothing overflows,
+    and memory does not grow with the number of weights.  B is the number of images.
     """
-    return _from_draws(vae, vae.pixels(x), samples, rng)[:2]
+
+    def __init__(self, B: int):
+        self.count = 0
+        self.top = np.full(B, -np.inf)
+        self.sum_w = np.zeros(B)            # sum_k w_k / e^top
+        self.sum_w2 = np.zeros(B)           # sum_k (w_k / e^top)^2
+
+    def add(self, logw: np.ndarray) -> None:
+        """logw : (k, B), nats: k more weights for each image."""
+        logw = logw.astype(np.float64)
+        top = np.maximum(self.top, logw.max(axis=0))
+        shrink = np.exp(self.top - top)     # the old sums were divided by e^(old top)
+        w = np.exp(logw - top)
+        self.sum_w = shrink * self.sum_w + w.sum(axis=0)
+        self.sum_w2 = shrink**2 * self.sum_w2 + (w**2).sum(axis=0)
+        self.top = top
+        self.count += len(logw)
+
+    @property
+    def value(self) -> np.ndarray:
+        """log mean_k w_k : (B,), nats."""
+        return self.top + np.log(self.sum_w / self.count)
+
+    @property
+    def error(self) -> np.ndarray:
+        """The standard error of `value`, std(w) / (mean(w) sqrt(count)) : (B,), nats."""
+        mean = self.sum_w / self.count
+        variance = np.maximum(self.sum_w2 / self.count - mean**2, 0)
+        return np.sqrt(variance / (self.count - 1)) / mean
 
 
-def _from_draws(vae: VAE, x: np.ndarray, samples: int, rng, progress: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log p(x), its standard error and recon = mean_k -log p(x|z_k) : (N,) each, from the same draws."""
+def log_px(vae: Model, x: np.ndarray, samples: int = 5000, rng=None
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """log p(x) and its standard error from draws of q(z|x) : (N,) twice, nats.
+
+    log p(x) ~ log mean_k w_k,  w_k = p(x, z_k) / q(z_k|x).  The mean of w is p(x) on average; its
+    logarithm lies below log p(x) on average.
+    Source: Burda et al. (2016), arXiv:1509.00519, section 5; Rezende et al. (2014), appendix E.
+
+    Parameters
+    ----------
+    vae : VAE or DiscreteVAE
+    x : (N, D) array
+        Pixels as the model sees them: grey ones are binarised before.
+    samples : int, at least 2
+        Draws of z for each image.
+    rng : None, int or numpy.random.Generator
+
+    Raises
+    ------
+    ValueError
+        For an x that does not fit the model, or fewer than 2 samples.
+    """
+    log_mean, error, _ = _from_draws(vae, vae.pixels(x), samples, rng)
+    return log_mean, error
+
+
+def _from_draws(vae: Model, x: np.ndarray, samples: int, rng, progress: bool = False
+                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log p(x), its standard error, and recon = mean_k -log p(x|z_k) : (N,) each, nats."""
     if samples < 2:
         raise ValueError(f"samples must be at least 2, got {samples}")
     rng = np.random.default_rng(rng)
-    estimate, error, recon = np.empty(len(x)), np.empty(len(x)), np.empty(len(x))
-    firsts = tqdm(range(0, len(x), IMAGES), "images", leave=False, file=sys.stderr, disable=not progress, unit=f" x {IMAGES}")
-    # only forward is wanted here, and the wires of `elbo` cost least
+    found = []
+    bar = tqdm(range(0, len(x), IMAGES), "images", leave=False, file=sys.stderr,
+               disable=not progress, unit=f" x {IMAGES}")
+    # backward is never called here, and `elbo` is the estimator whose weights cost least
     with vae.undisturbed(), vae.judged_by(estimators.elbo, beta=1.0):
-        for first in firsts:
-            part = slice(first, first + IMAGES)
-            B = len(x[part])
-            top, sum_w, sum_w2 = np.full(B, -np.inf), np.zeros(B), np.zeros(B)        # sums of w / e^top and of its square
-            sum_recon = np.zeros(B)
-            for k in range(0, samples, DRAWS):
-                eps = vae.noise(min(DRAWS, samples - k), B, rng)
-                result = vae.forward(x[part], eps)
-                logw = result.logw.astype(np.float64)                                 # (k, B)
-                new = np.maximum(top, logw.max(axis=0))
-                shrink, w = np.exp(top - new), np.exp(logw - new)
-                top, sum_w, sum_w2 = new, shrink * sum_w + w.sum(axis=0), shrink**2 * sum_w2 + (w**2).sum(axis=0)
-                sum_recon += len(eps) * result.recon
-            mean = sum_w / samples
-            estimate[part] = top + np.log(mean)
-            error[part] = np.sqrt(np.maximum(sum_w2 / samples - mean**2, 0) / (samples - 1)) / mean
-            recon[part] = sum_recon / samples
+        for first in bar:
+            found.append(_draw_for_few(vae, x[first : first + IMAGES], samples, rng))
+    estimate, error, recon = (np.concatenate(parts) for parts in zip(*found))
     return estimate, error, recon
 
 
-def kl_per_dim(mu: np.ndarray, logvar: np.ndarray) -> np.ndarray:
-    """mean_n 1/2 (mu_nj^2 + e^logvar_nj - 1 - logvar_nj)   : (N, Z) twice  ->  (Z,), nats per image.
-
-    q and the prior have independent dimensions, so KL(q || p) is this sum over j.  A dimension whose
-    q is the prior for every image says nothing and has 0.  Source: Kingma & Welling (2014), appendix B.
-    """
-    return 0.5 * (mu**2 + np.expm1(logvar) - logvar).mean(axis=0, dtype=np.float64)
+def _draw_for_few(vae: Model, x: np.ndarray, samples: int, rng: np.random.Generator
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for images that fit into one forward pass : (B,) each."""
+    log_mean, recon = RunningLogMean(len(x)), np.zeros(len(x))
+    for done in range(0, samples, DRAWS):
+        eps = vae.noise(min(DRAWS, samples - done), len(x), rng)
+        result = vae.forward(x, eps)
+        log_mean.add(result.logw)                          # (k, B)
+        recon += len(eps) * result.recon
+    return log_mean.value, log_mean.error, recon / samples
 
 
 def mu_variance(mu: np.ndarray) -> np.ndarray:
@@ -80,41 +127,46 @@ def mu_variance(mu: np.ndarray) -> np.ndarray:
 
 
 def active_units(mu: np.ndarray, threshold: float = ACTIVE) -> np.ndarray:
-    """Which latent dimensions depend on the image: Var_n(mu_nj) > threshold   : (N, Z)  ->  (Z,) bool.
+    """Which latents depend on the image: Var_n(mu_nj) > threshold   : (N, Z)  ->  (Z,) bool.
 
-    Burda et al. (2016), arXiv:1509.00519, section 5.2, who saw a wide empty space around 0.01.
+    Source: Burda et al. (2016), arXiv:1509.00519, section 5.2.  They found the variances far from
+    0.01, on either side.
     """
     return mu_variance(mu) > threshold
 
 
-def measure(vae: VAE, x: np.ndarray, samples: int = 1000, rng=None, progress: bool = False) -> Report:
-    """ELBO, log p(x) and what each latent says, for the images x, with beta = 1 whatever the model was trained with.
+def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: bool = False
+            ) -> Measured:
+    """ELBO, log p(x) and the part of each latent, with beta = 1 whatever training had.
 
     Parameters
     ----------
-    vae : VAE
+    vae : VAE or DiscreteVAE
     x : (N, D) array
         Pixels as the model sees them: grey ones are binarised before.
-    samples : int
-        S, the draws of z for each image.  ELBO and log p(x) come from the same ones:
-        ELBO = mean_k log p(x|z_k) - KL(q || p), the KL on paper;  log p(x) ~ log mean_k w_k, see `log_px`.
+    samples : int, at least 2
+        Draws of z for each image.  ELBO and log p(x) come from the same ones:
+        ELBO = mean_k log p(x|z_k) - KL(q || p), the KL on paper;
+        log p(x) ~ log mean_k w_k, see `log_px`.
     rng : None, int or numpy.random.Generator
     progress : bool
         Show a bar on stderr.
 
     Returns
     -------
-    Report
-        elbo, recon, kl, log_px and its standard error, (N,) each, and kl_per_dim and mu_variance, (Z,).
-        log_px - elbo estimates KL(q || true posterior), the gap.  mu is E_q[z]: sigmoid(a) where z is binary.
+    Measured
+        elbo, recon, kl, log_px and its standard error, (N,) each, and kl_per_dim and mu_variance,
+        (Z,).  log_px - elbo estimates KL(q || true posterior), the gap.  mu is E_q[z], which is
+        sigmoid(a) where z is binary.
 
     Raises
     ------
     ValueError
-        For x of another width or outside [0, 1], or fewer than 2 samples.
+        For an x that does not fit the model, or fewer than 2 samples.
     """
     x = vae.pixels(x)
     estimate, error, recon = _from_draws(vae, x, samples, rng, progress)
-    mean, each = vae.posterior(x)
-    kl = each.sum(axis=1, dtype=np.float64)
-    return Report(-(recon + kl), recon, kl, estimate, error, each.mean(axis=0, dtype=np.float64), mu_variance(mean))
+    mu, kl_each = vae.posterior(x)                         # (N, Z) twice
+    kl = kl_each.sum(axis=1, dtype=np.float64)
+    return Measured(elbo=-(recon + kl), recon=recon, kl=kl, log_px=estimate, log_px_error=error,
+                    kl_per_dim=kl_each.mean(axis=0, dtype=np.float64), mu_variance=mu_variance(mu))
