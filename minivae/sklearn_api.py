@@ -208,7 +208,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 
 def _draws(vae, X, treatment):
-    """X (B, D)  ->  x (B * DRAWS, D) and eps (B * DRAWS, Z): the draws of an image are neighbours."""
+    """X (B, D)  ->  x (B * DRAWS, D) and eps (B * DRAWS, Z), image after image."""
     x, eps = [], []
     for n, pixels in enumerate(X):
         seed = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint32)

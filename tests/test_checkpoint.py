@@ -20,16 +20,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minivae
-from minivae import VAE, fit
-from minivae.saving import archive
-from minivae.saving.archive import ArchiveError, previous
+from minivae import VAE, estimators, fit
 from minivae.app.cli import main
-from minivae.app.train import Run
 from minivae.app.signals import StopAsked
-from minivae.saving import checkpoint
-from minivae.saving.checkpoint import CheckpointError, Progress, Saver, Seldom
-from minivae.training.loop import NonFiniteError, Settings, evaluate
+from minivae.app.train import Run
 from minivae.optim import Adam
+from minivae.saving import archive, checkpoint
+from minivae.saving.archive import ArchiveError, previous
+from minivae.saving.checkpoint import CheckpointError, Progress, Saver, Throttle
+from minivae.training import loop
+from minivae.training.evaluation import evaluate
+from minivae.training.finite import NonFiniteError
+from minivae.training.loop import Settings
 
 from conftest import JIT
 
@@ -48,7 +50,8 @@ def build(likelihood="bernoulli", seed=0, **options):
 
 
 def train(vae, data, **options):
-    usual = dict(X_test=data[1], epochs=EPOCHS, batch_size=BATCH, samples=2, binarize="dynamic", warmup=1.5, decay=0.8, rng=5)
+    usual = dict(X_test=data[1], epochs=EPOCHS, batch_size=BATCH, samples=2, binarize="dynamic", warmup=1.5,
+                 decay=0.8, rng=5)
     return fit(vae, data[0], **{**usual, **options})
 
 
@@ -59,7 +62,7 @@ def after(batches):
 
 
 def name_of(parameter):
-    """What pytest calls a case: the options said, not the message."""
+    """What pytest calls a case: the names of its options, without the message."""
     return "-".join(parameter) if isinstance(parameter, dict | list) else ""
 
 
@@ -70,8 +73,9 @@ def timeless(history):
 def everything(path):
     """What a checkpoint says, but for the clock."""
     arrays, meta = checkpoint.read(path)
-    numbers = {name: value for name, value in meta["progress"].items() if name not in ("seconds", "history")}
-    return {name: a.tobytes() for name, a in arrays.items()}, json.dumps([numbers, timeless(meta["progress"]["history"])])
+    progress = meta["progress"]
+    numbers = {name: value for name, value in progress.items() if name not in ("seconds", "history")}
+    return {name: a.tobytes() for name, a in arrays.items()}, json.dumps([numbers, timeless(progress["history"])])
 
 
 # --- going on ---------------------------------------------------------------------------------------
@@ -85,7 +89,7 @@ def test_stopping_after_any_batch_and_resuming_changes_no_bit(grey, tmp_path, li
     for n in range(1, BATCHES + 1):
         path = tmp_path / f"{n}.npz"
         part = train(build(likelihood), grey, checkpoint=path, stop=after(n))
-        assert len(part) == (n - 1) // 3                   # an epoch is over when it has been judged, not at its last batch
+        assert len(part) == (n - 1) // 3                   # an epoch is over once it has been judged
         again = train(build(likelihood, seed=1), grey, checkpoint=path, resume=path, rng=6)
         assert timeless(again) == timeless(history)
         assert everything(path) == everything(never)
@@ -107,7 +111,8 @@ def test_saving_itself_changes_no_bit(grey, tmp_path):
         np.testing.assert_array_equal(array, saved.state()[name], err_msg=name)
 
 
-@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox, np.random.SFC64, np.random.PCG64DXSM], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox, np.random.SFC64, np.random.PCG64DXSM],
+                         ids=lambda kind: kind.__name__)
 def test_any_generator_of_numpy_goes_on_where_it_was(grey, tmp_path, kind):
     never, path = tmp_path / "never.npz", tmp_path / "model.npz"
     train(build(), grey, checkpoint=never, rng=np.random.Generator(kind(1)))
@@ -125,10 +130,13 @@ def test_more_epochs_can_be_added_and_are_those_of_a_longer_run(grey, tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"lr": 0.01}, r"with lr 0.001, not 0.01: to resume, only epochs may be changed"), ({"batch_size": 7}, "with batch_size 8, not 7"),
+    ({"lr": 0.01}, r"with lr 0.001, not 0.01: to resume, only epochs may be changed"),
+    ({"batch_size": 7}, "with batch_size 8, not 7"),
     ({"samples": 1}, "with samples 2, not 1"), ({"binarize": "threshold"}, "with binarize dynamic, not threshold"),
-    ({"warmup": 0}, "with warmup 1.5, not 0.0"), ({"decay": 1.0}, "with decay 0.8, not 1.0"), ({"patience": 3}, "with patience None, not 3"),
-    ({"epochs": 1}, "has trained 2 epochs already: epochs may be raised, not lowered to 1"), ({"X_test": None}, "other data: the test images"),
+    ({"warmup": 0}, "with warmup 1.5, not 0.0"), ({"decay": 1.0}, "with decay 0.8, not 1.0"),
+    ({"patience": 3}, "with patience None, not 3"),
+    ({"epochs": 1}, "has trained 2 epochs already: epochs may be raised, not lowered to 1"),
+    ({"X_test": None}, "other data: the test images"),
     ({"rng": np.random.Generator(np.random.MT19937(0))}, "with rng PCG64, not MT19937")], ids=name_of)
 def test_resuming_with_another_setting_is_refused_in_one_line_and_nothing_is_touched(grey, tmp_path, change, message):
     path, vae = tmp_path / "model.npz", build(seed=1)
@@ -192,7 +200,8 @@ def test_adam_goes_on_where_it_was(rng):
 
 def test_beta_rises_by_the_batch_and_lr_falls_by_a_factor_per_epoch():
     s = Settings(8, 0.01, 1, "none", 4.0, 0.5, None)
-    assert [s.schedule(3.0, passed) for passed in (0, 1, 4, 6)] == [(0.0, 0.01), (0.75, 0.005), (3.0, 0.000625), (3.0, 0.01 / 64)]
+    found = [s.schedule(3.0, passed) for passed in (0, 1, 4, 6)]
+    assert found == [(0.0, 0.01), (0.75, 0.005), (3.0, 0.000625), (3.0, 0.01 / 64)]
     assert Settings(8, 0.01, 1, "none", 0.0, 1.0, None).schedule(3.0, 5.3) == (3.0, 0.01)
 
 
@@ -203,20 +212,20 @@ def test_the_scheduled_beta_and_lr_are_those_that_training_uses(grey, monkeypatc
     monkeypatch.setattr(Adam, "step", lambda self: (seen[-1].append(self.lr), step(self))[1])
     history = train(vae, grey, X_test=None, epochs=2, lr=0.01)
     passed = np.array([0, 8, 16, 23, 31, 39]) / 23         # epochs before each batch
-    np.testing.assert_allclose(seen, np.stack([2 * np.minimum(1, passed / 1.5), 0.01 * 0.8**passed], axis=1), rtol=1e-12)
+    wanted = np.stack([2 * np.minimum(1, passed / 1.5), 0.01 * 0.8**passed], axis=1)
+    np.testing.assert_allclose(seen, wanted, rtol=1e-12)
     assert [(row["beta"], row["lr"]) for row in history] == [(2 / 1.5, 0.01 * 0.8), (2.0, 0.01 * 0.8**2)]
     assert vae.beta == 2.0                                 # the model's own beta is never changed
 
 
 def test_a_multi_sample_bound_cannot_be_warmed_up(grey):
-    from minivae import estimators
-
     with pytest.raises(ValueError, match="wants beta = 1, got 0"):
         train(build(estimator=estimators.iwae), grey)
 
 
-@pytest.mark.parametrize("bad, message", [({"warmup": -1}, "warmup must be"), ({"warmup": np.inf}, "warmup must be"), ({"decay": 0}, "decay must be"),
-                                          ({"decay": 1.1}, "decay must be"), ({"patience": 0}, "patience must be at least 1, got 0")])
+@pytest.mark.parametrize("bad, message", [
+    ({"warmup": -1}, "warmup must be"), ({"warmup": np.inf}, "warmup must be"), ({"decay": 0}, "decay must be"),
+    ({"decay": 1.1}, "decay must be"), ({"patience": 0}, "patience must be at least 1, got 0")])
 def test_schedules_out_of_range_are_refused(grey, bad, message):
     with pytest.raises(ValueError, match=message):
         train(build(), grey, **bad)
@@ -227,7 +236,8 @@ def test_training_stops_when_patience_ends_and_the_best_model_is_kept(rng, tmp_p
     X = rng.random((60, D)).astype(np.float32)
     vae = VAE.mlp(D, [64], 4, beta=0.1, rng=0)
     kept = {}
-    history = fit(vae, X, X_test=X[:5], epochs=500, batch_size=9, lr=0.01, binarize="threshold", patience=3, rng=0, checkpoint=tmp_path / "model.npz",
+    same = dict(X_test=X[:5], batch_size=9, lr=0.01, binarize="threshold", patience=3)
+    history = fit(vae, X, epochs=500, rng=0, checkpoint=tmp_path / "model.npz", **same,
                   callback=lambda row: kept.update({row["epoch"]: vae.state()}))
     held = [row["held_elbo"] for row in history]
     best = int(np.argmax(held)) + 1
@@ -237,32 +247,34 @@ def test_training_stops_when_patience_ends_and_the_best_model_is_kept(rng, tmp_p
         np.testing.assert_array_equal(array, kept[best][name], err_msg=name)
     order = np.random.default_rng(20131220).permutation(60)
     assert evaluate(found, X[np.sort(order[:6])], binarize="threshold")["elbo"] == held[best - 1]
-    again = fit(VAE.mlp(D, [64], 4, beta=0.1, rng=9), X, X_test=X[:5], epochs=600, batch_size=9, lr=0.01, binarize="threshold", patience=3,
-                resume=tmp_path / "model.npz")
+    again = fit(VAE.mlp(D, [64], 4, beta=0.1, rng=9), X, epochs=600, resume=tmp_path / "model.npz", **same)
     assert timeless(again) == timeless(history)            # patience stays at its end
 
 
 def test_the_images_held_out_are_never_trained_on(grey, monkeypatch):
-    from minivae.training import loop
-
     rows, held = loop._hold_out(23)
     assert sorted([*rows, *held]) == list(range(23)) and len(held) == 2
     drawn, draw = [], loop.draw
-    monkeypatch.setattr(loop, "draw", lambda X, index, *rest: (drawn.extend(index) if len(X) == 23 else None, draw(X, index, *rest))[1])
+
+    def draw_and_note(X, index, *rest):
+        assert len(X) == 23
+        drawn.extend(index)
+        return draw(X, index, *rest)
+
+    monkeypatch.setattr(loop, "draw", draw_and_note)
     train(build(), grey, patience=5)
     assert set(drawn) == set(rows) and len(drawn) == EPOCHS * len(rows)
 
 
 def test_patience_does_not_count_the_epochs_of_the_warm_up(grey, tmp_path):
-    from minivae.training.loop import _is_over
-
-    run = Progress(build(), Adam([]), np.random.default_rng(0), np.arange(3))
+    progress = Progress(build(), Adam([]), np.random.default_rng(0), np.arange(3))
     s = Settings(8, 0.01, 1, "none", 4.5, 1.0, 2)
-    run.best_epoch = 1
+    progress.best_epoch = 1
     ends = []
-    for run.epoch in range(1, 10):
-        ends.append(_is_over(run, 100, s))
-    assert ends == [False] * 7 + [True] * 2                # five epochs of warm-up and two of patience are over before epoch 8
+    for progress.epoch in range(1, 10):
+        ends.append(loop._is_over(progress, 100, s))
+    # before epoch 8, five epochs of warm-up and two of patience are over
+    assert ends == [False] * 7 + [True] * 2
 
 
 def test_patience_wants_ten_images(grey):
@@ -287,7 +299,7 @@ def test_a_training_that_blows_up_leaves_its_last_save_and_its_best_model(grey, 
 
 
 class Clock:
-    """A perf_counter that only moves when told to."""
+    """A perf_counter that stands still until a test moves it."""
 
     def __init__(self, monkeypatch):
         self.now = 100.0
@@ -296,25 +308,29 @@ class Clock:
 
 def test_saving_waits_two_hundred_times_as_long_as_it_takes(monkeypatch):
     clock = Clock(monkeypatch)
-    seldom = Seldom()
-    assert seldom.due() and not seldom.due(60)
-    with seldom.timed():
+    throttle = Throttle()
+    assert throttle.due() and not throttle.due(60)
+    with throttle.timed():
         clock.now += 0.5
     clock.now += 99.9
-    assert not seldom.due()
+    assert not throttle.due()
     clock.now += 0.2
-    assert seldom.due() and seldom.due(60) and not seldom.due(101)
-    with seldom.timed():
+    assert throttle.due() and throttle.due(60) and not throttle.due(101)
+    with throttle.timed():
         clock.now += 70                                    # a disk that was slow once
     clock.now += 601
-    assert seldom.due(60)
+    assert throttle.due(60)
 
 
 def test_a_long_epoch_is_saved_within(grey, tmp_path, monkeypatch):
     """The clock moves 25 s at every batch: after the third, more than 60 s have passed."""
-    clock, saved, save = Clock(monkeypatch), [], Saver.save
-    monkeypatch.setattr(Saver, "save", lambda self: (saved.append((self.progress.epoch, self.progress.first)), save(self))[1])
-    step = Adam.step
+    clock, saved, save, step = Clock(monkeypatch), [], Saver.save, Adam.step
+
+    def save_and_note(self):
+        saved.append((self.progress.epoch, self.progress.first))
+        save(self)
+
+    monkeypatch.setattr(Saver, "save", save_and_note)
     monkeypatch.setattr(Adam, "step", lambda self: (setattr(clock, "now", clock.now + 25), step(self))[1])
     train(build(), grey, epochs=2, batch_size=5, checkpoint=tmp_path / "model.npz")
     assert saved == [(1, 15), (2, 0), (2, 15), (3, 0)]
@@ -323,7 +339,8 @@ def test_a_long_epoch_is_saved_within(grey, tmp_path, monkeypatch):
 def test_what_cannot_be_saved_is_refused_before_training(grey, tmp_path):
     by_hand = build()
     del by_hand.config
-    cases = [(by_hand, tmp_path / "model.npz", "put together by hand"), (build(), tmp_path / "none" / "model.npz", "there is no folder")]
+    cases = [(by_hand, tmp_path / "model.npz", "put together by hand"),
+             (build(), tmp_path / "none" / "model.npz", "there is no folder")]
     for vae, path, message in cases:
         with pytest.raises(ValueError, match=message):
             train(vae, grey, checkpoint=path, callback=lambda row: pytest.fail("it trained"))
@@ -446,15 +463,17 @@ GIANT = npy({"descr": "<f4", "fortran_order": False, "shape": (65536, 65536)})
 OBJECTS = npy({"descr": "|O", "fortran_order": False, "shape": (2,)}, bytes(16))
 CRAFTED = {
     "a giant": (lambda d: with_part(d, "enc.npy", GIANT), "it should hold the arrays"),
-    "a giant of the right name": (lambda d: with_part(d, "to_mu.W.npy", GIANT), r"shape \(65536, 65536\) and float32 does not have 0 bytes"),
+    "a giant of the right name": (lambda d: with_part(d, "to_mu.W.npy", GIANT),
+                                  r"shape \(65536, 65536\) and float32 does not have 0 bytes"),
     "a giant alone": (lambda d: GIANT, "damaged or no minivae file"),
     "a giant header": (lambda d: with_part(d, "header.npy", GIANT), "does not have 0 bytes"),
-    "a zip bomb": (lambda d: with_part(d, "to_mu.W.npy", bytes(10**7), compression=zipfile.ZIP_DEFLATED), "compressed, or larger"),
+    "a zip bomb": (lambda d: with_part(d, "to_mu.W.npy", bytes(10**7), compression=zipfile.ZIP_DEFLATED),
+                   "compressed, or larger"),
     "an extra array": (lambda d: with_part(d, "x.npy", GIANT), "it should hold the arrays"),
     "an array less": (lambda d: without_part(d, "to_mu.b.npy"), "it should hold the arrays"),
-    "no seal": (lambda d: without_part(d, "seal.npy"), "seal"),
-    "no header": (lambda d: without_part(d, "header.npy"), "header"),
-    "another format": (lambda d: forged(d, lambda h: h.update(format=1)), "has format 1, this version reads 2"),
+    "no seal": (lambda d: without_part(d, "seal.npy"), "it has no seal"),
+    "no header": (lambda d: without_part(d, "header.npy"), "it has no header"),
+    "another format": (lambda d: forged(d, lambda h: h.update(format=1)), "has format 1, this version reads 3"),
     "no names": (lambda d: forged(d, lambda h: h.update(arrays={})), "it should hold the arrays"),
     "a list": (lambda d: forged(d, lambda h: [h]), "damaged or no minivae file"),
     "no progress": (lambda d: forged(d, lambda h: h["meta"].pop("progress") and None), "not where its training stood"),
@@ -474,7 +493,8 @@ def test_a_crafted_file_is_refused_in_one_line(small, tmp_path, case):
 
 @pytest.mark.parametrize("change, message", [
     (lambda h: h["meta"]["config"].update(x_dim=10**9, hidden=[10**9]), "larger than any that it holds"),
-    (lambda h: h["meta"]["config"].update(z_dim=1), "wanted"), (lambda h: h["meta"].update(config=None), "describes no model"),
+    (lambda h: h["meta"]["config"].update(z_dim=1), "wanted"),
+    (lambda h: h["meta"].update(config=None), "describes no model"),
     (lambda h: h["meta"]["config"].update(dtype="float64"), "has shape .* and float32, wanted .* and float64"),
     (lambda h: h["meta"]["config"].update(colour="red"), "describes no model"),
     (lambda h: h["meta"]["config"].update(hidden="ab"), "describes no model")],
@@ -487,10 +507,14 @@ def test_a_model_described_falsely_is_refused_before_it_is_built(small, tmp_path
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda h: h["meta"]["progress"].update(rng={"state": 1}), "describes no training"), (lambda h: h["meta"]["progress"].pop("epoch"), "knows"),
-    (lambda h: h["meta"].update(config=[]), "not where its training stood"), (lambda h: h["meta"]["settings"].pop("lr"), "describes no training"),
-    (lambda h: h["meta"]["progress"].update(history=None), "not where its training stood"), (lambda h: h.update(meta=[]), "not resumed"),
-    (lambda h: h["meta"]["progress"].update(epoch="one"), "contradict each other"), (lambda h: h["meta"]["progress"].update(first=24), "contradict"),
+    (lambda h: h["meta"]["progress"].update(rng={"state": 1}), "describes no training"),
+    (lambda h: h["meta"]["progress"].pop("epoch"), "knows"),
+    (lambda h: h["meta"].update(config=[]), "not where its training stood"),
+    (lambda h: h["meta"]["settings"].pop("lr"), "describes no training"),
+    (lambda h: h["meta"]["progress"].update(history=None), "not where its training stood"),
+    (lambda h: h.update(meta=[]), "not resumed"),
+    (lambda h: h["meta"]["progress"].update(epoch="one"), "contradict each other"),
+    (lambda h: h["meta"]["progress"].update(first=24), "contradict"),
     ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "first"])
 def test_a_progress_described_falsely_is_refused_in_one_line(grey, tmp_path, change, message):
     path = tmp_path / "model.npz"
@@ -518,7 +542,7 @@ def test_the_save_before_is_kept_and_named_as_the_way_out(grey, tmp_path):
     train(build(), grey, checkpoint=path, resume=path, epochs=2)
     assert previous(path).read_bytes() == first and previous(path).name == "model.prev.npz"
     path.write_bytes(path.read_bytes()[:-9])
-    for read in (VAE.load, lambda p: train(build(), grey, resume=p)):
+    for read in (minivae.load, lambda p: train(build(), grey, resume=p)):
         with pytest.raises(ArchiveError, match=rf"damaged .*; the save before it is {re.escape(str(previous(path)))}"):
             read(path)
     path.unlink()
@@ -536,7 +560,8 @@ def test_the_same_file_twice_and_no_hard_links_are_no_trouble(tmp_path, monkeypa
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError("no links here")))
     kept = path.read_bytes()
     save_small(path)
-    assert previous(path).read_bytes() == kept and sorted(p.name for p in tmp_path.iterdir()) == ["model.npz", "model.prev.npz"]
+    assert previous(path).read_bytes() == kept
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.npz", "model.prev.npz"]
 
 
 def test_temporary_files_of_the_dead_are_swept_away_and_others_are_not(tmp_path):
@@ -547,7 +572,8 @@ def test_temporary_files_of_the_dead_are_swept_away_and_others_are_not(tmp_path)
 
 
 @pytest.mark.parametrize("where, number", [
-    ("tempfile.mkstemp", errno.EROFS), ("tempfile.mkstemp", errno.EACCES), ("os.fsync", errno.ENOSPC), ("os.replace", errno.ENOSPC)])
+    ("tempfile.mkstemp", errno.EROFS), ("tempfile.mkstemp", errno.EACCES), ("os.fsync", errno.ENOSPC),
+    ("os.replace", errno.ENOSPC)])
 def test_a_save_that_fails_leaves_the_old_file_and_says_so_in_one_line(tmp_path, monkeypatch, where, number):
     path = tmp_path / "model.npz"
     save_small(path)
@@ -558,7 +584,8 @@ def test_a_save_that_fails_leaves_the_old_file_and_says_so_in_one_line(tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr(where, fails)
-        with pytest.raises(ArchiveError, match=f"model.npz cannot be written: {os.strerror(number)}; nothing was overwritten"):
+        message = f"model.npz cannot be written: {os.strerror(number)}; nothing was overwritten"
+        with pytest.raises(ArchiveError, match=message):
             save_small(path)
     assert path.read_bytes() == old and [p.name for p in tmp_path.iterdir()] == ["model.npz"]
 
@@ -606,9 +633,11 @@ def test_a_signal_that_was_ignored_stays_ignored(monkeypatch):
 
 
 def test_fit_leaves_signals_alone(grey):
-    seen = []
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    train(build(), grey, callback=lambda row: seen.append((signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))))
+    def handlers():
+        return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    seen, before = [], handlers()
+    train(build(), grey, callback=lambda row: seen.append(handlers()))
     assert seen == [before] * EPOCHS
 
 
@@ -626,8 +655,8 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_is_the_one_never_stopped(t
     """A process of its own gets the signal once its first epoch is printed; then, here, two more epochs."""
     monkeypatch.setattr(Run, "_draw_pictures", lambda self: None)
     monkeypatch.chdir(tmp_path)
-    process = subprocess.Popen([sys.executable, "-m", "minivae", "train", "--epochs", "100000", *SHORT, "--out", "r"], stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "minivae", "train", "--epochs", "100000", *SHORT, "--out", "r"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.split()[:1] == ["1"]:
             process.send_signal(number)
@@ -654,11 +683,14 @@ def trained(tmp_path, monkeypatch, rng):
 
 
 @pytest.mark.parametrize("options, message", [
-    (["r"], "has trained 2 epochs of 2 already: --epochs 4 would double them"), (["r", "--epochs", "1"], "has trained 2 epochs of 1 already"),
-    (["r", "--epochs", "3", "--lr", "0.5"], "--lr 0.5 with --resume: the run has 0.001, and only --epochs may be changed"),
+    (["r"], "has trained 2 epochs of 2 already: --epochs 4 would double them"),
+    (["r", "--epochs", "1"], "has trained 2 epochs of 1 already"),
+    (["r", "--epochs", "3", "--lr", "0.5"],
+     "--lr 0.5 with --resume: the run has 0.001, and only --epochs may be changed"),
     (["r", "--epochs", "3", "--beta", "2"], "--beta 2.0 with --resume: the run has 1.0"),
     (["r", "--epochs", "3", "--out", "s"], "--out s with --resume: a resumed run stays in its folder"),
-    (["nowhere"], "nowhere does not exist"), (["r", "--epochs", "3", "--data", "other.npy"], "trained on other data: the training images"),
+    (["nowhere"], "nowhere does not exist"),
+    (["r", "--epochs", "3", "--data", "other.npy"], "trained on other data: the training images"),
     (["r", "--epochs", "3", "--data", "digits"], "trained on other data: the training images"),
     (["library.npz"], "was not written by `minivae train`")], ids=name_of)
 def test_what_cannot_be_resumed_gets_one_line_and_the_folder_stays_as_it_was(trained, grey, options, message, capsys):
@@ -691,7 +723,8 @@ def test_a_run_with_patience_keeps_its_best_model_and_evaluate_judges_that(tmp_p
     monkeypatch.setattr(Run, "_draw_pictures", lambda self: None)
     monkeypatch.chdir(tmp_path)
     np.save("mine.npy", rng.random((60, 9)))
-    assert main(["--data", "mine.npy", "--epochs", "300", "--hidden", "64", "--lr", "0.01", "--beta", "0.1", "--patience", "2", "--out", "r"]) == 0
+    options = ["--hidden", "64", "--lr", "0.01", "--beta", "0.1", "--patience", "2", "--out", "r"]
+    assert main(["--data", "mine.npy", "--epochs", "300", *options]) == 0
     printed = capsys.readouterr().out
     assert "stopped early: no better ELBO on the held-out images in 2 epochs" in printed and "  r/best.npz\n" in printed
     lines = Path("r/history.csv").read_text().splitlines()
@@ -711,7 +744,8 @@ def test_a_kill_while_saving_leaves_a_whole_file(tmp_path):
     """The benchmark of faults, at a setting that takes seconds."""
     if not JIT:                                            # nothing here that the JIT has a part in
         return
-    command = [sys.executable, "-m", "benchmarks.faults", "--kills", "6", "--naive-kills", "0", "--every", "101", "--out", str(tmp_path)]
+    options = ["--kills", "6", "--naive-kills", "0", "--every", "101", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.faults", *options]
     done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "faults.json").read_text())

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from minivae import VAE, fit
-from minivae.training.loop import NonFiniteError, evaluate
+from minivae import VAE, fit, load_data
+from minivae.training.evaluation import evaluate
+from minivae.training.finite import NonFiniteError
+
+from conftest import JIT
 
 D = 9
 
@@ -38,10 +41,11 @@ def test_fit_learns_and_reports_each_epoch(X):
 def test_a_last_batch_of_another_size_counts_by_its_images(X):
     def recon_in_batches_of(size):
         vae = small(dtype=np.float64)
-        vae.to_logvar.params["W"][...], vae.to_logvar.params["b"][...] = 0, -60        # std 1e-13: whatever eps is, z = mu
+        vae.to_logvar.params["W"][...], vae.to_logvar.params["b"][...] = 0, -60    # std 1e-13: z = mu, whatever eps is
         return fit(vae, X[:30], epochs=1, batch_size=size, lr=1e-12, binarize="none", rng=0)[0]["recon"]
 
-    assert recon_in_batches_of(7) == pytest.approx(recon_in_batches_of(64), rel=1e-9)  # five steps of 1e-12 lie between them
+    # five steps of 1e-12 lie between them
+    assert recon_in_batches_of(7) == pytest.approx(recon_in_batches_of(64), rel=1e-9)
 
 
 def test_uint8_and_the_same_floats_train_alike(rng):
@@ -124,8 +128,12 @@ def test_a_nan_of_the_very_last_step_is_seen(X):
 def test_the_test_images_may_be_stored_otherwise_than_the_training_images(rng, likelihood):
     """uint8 or float, the same images give the same test ELBO."""
     X = (rng.random((40, D)) * 255).round().astype(np.uint8)
-    vae = lambda: small(likelihood=likelihood, dtype=np.float64)
-    elbos = [fit(vae(), a, X_test=b, epochs=1, rng=0, binarize="none")[0]["test_elbo"] for a in (X, X / 255) for b in (X, X / 255)]
+
+    def test_elbo(X, X_test):
+        vae = small(likelihood=likelihood, dtype=np.float64)
+        return fit(vae, X, X_test=X_test, epochs=1, rng=0, binarize="none")[0]["test_elbo"]
+
+    elbos = [test_elbo(a, b) for a in (X, X / 255) for b in (X, X / 255)]
     assert elbos == pytest.approx([elbos[0]] * 4, rel=1e-9)
 
 
@@ -140,15 +148,18 @@ def test_what_is_no_intensity_cannot_be_binarised(rng):
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"epochs": 0}, "epochs must be at least 1"), ({"batch_size": 0}, "batch_size must be at least 1"), ({"samples": 0}, "samples must be"),
-    ({"lr": -1.0}, "lr must be a number > 0"), ({"lr": np.nan}, "lr must be"), ({"binarize": "otsu"}, "unknown binarize 'otsu'")])
+    ({"epochs": 0}, "epochs must be at least 1"), ({"batch_size": 0}, "batch_size must be at least 1"),
+    ({"samples": 0}, "samples must be"),
+    ({"lr": -1.0}, "lr must be a number > 0"), ({"lr": np.nan}, "lr must be"),
+    ({"binarize": "otsu"}, "unknown binarize 'otsu'")])
 def test_settings_out_of_range_are_refused(X, settings, message):
     with pytest.raises(ValueError, match=message):
         fit(small(), X, **settings)
 
 
 @pytest.mark.parametrize("bad, message", [
-    (np.full((4, D), 255.0), "divide by 255"), (np.zeros((4, D + 1)), "must have 9 pixels per row"), (np.zeros((0, D)), "is empty"),
+    (np.full((4, D), 255.0), "divide by 255"), (np.zeros((4, D + 1)), "must have 9 pixels per row"),
+    (np.zeros((0, D)), "is empty"),
     (np.full((4, D), np.nan), "must be finite"), (np.zeros((4, D), object), "got dtype object")])
 def test_data_that_cannot_be_trained_on_is_refused(bad, message):
     with pytest.raises(ValueError, match=message):
@@ -158,12 +169,8 @@ def test_data_that_cannot_be_trained_on_is_refused(bad, message):
 @pytest.mark.mnist
 def test_mnist_trains_from_bytes(mnist_dir):
     """A short run on 2,000 real images comes under 250 nats; chance is 543."""
-    from minivae import load_data
-
-    from conftest import JIT
-
     data = load_data("mnist", mnist_dir)
-    n = 2000 if JIT else 200
+    n, batch_size = (2000, 50) if JIT else (200, 20)
     vae = VAE.mlp(784, [100], 10, rng=0)
-    history = fit(vae, data.x_train[:n], X_test=data.x_test[: n // 4], epochs=3, batch_size=50 if JIT else 20, lr=2e-3, rng=0)
+    history = fit(vae, data.x_train[:n], X_test=data.x_test[: n // 4], epochs=3, batch_size=batch_size, lr=2e-3, rng=0)
     assert -history[-1]["test_elbo"] < (250 if JIT else 400)

@@ -15,7 +15,7 @@ from scipy import sparse
 from minivae import VAE, fit
 from minivae.app.cli import main
 from minivae.data.arrays import read_arrays
-from minivae.data.idx import read_idx
+from minivae.data.idx import parse_idx
 from minivae.pixels import check_pixels
 from minivae.training.loop import evaluate
 
@@ -238,6 +238,10 @@ def idx(x):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("any-bytes")
+
+
+def read_idx(path):
+    return parse_idx(path.read_bytes(), path)
 
 
 def read(path, data, reader):

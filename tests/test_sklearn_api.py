@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from minivae import VAEEstimator, fit
 from minivae.sklearn_api import DRAWS
-from minivae.training.loop import evaluate
+from minivae.training.evaluation import evaluate
 
 QUICK = dict(z_dim=2, hidden=(8,), epochs=2, random_state=0)
 
@@ -38,22 +38,28 @@ def X(rng):
 # a Bernoulli likelihood is one of pixels in [0, 1], and says so where these checks hand it other numbers
 REFUSED = {
     "X is normal noise, half of it negative": [
-        "check_estimators_overwrite_params", "check_estimators_fit_returns_self", "check_readonly_memmap_input", "check_n_features_in_after_fitting",
-        "check_positive_only_tag_during_fit", "check_pipeline_consistency", "check_estimators_pickle", "check_transformer_data_not_an_array",
-        "check_transformer_general", "check_transformer_preserve_dtypes", "check_array_api_input"],
+        "check_estimators_overwrite_params", "check_estimators_fit_returns_self", "check_readonly_memmap_input",
+        "check_n_features_in_after_fitting", "check_positive_only_tag_during_fit", "check_pipeline_consistency",
+        "check_estimators_pickle", "check_transformer_data_not_an_array", "check_transformer_general",
+        "check_transformer_preserve_dtypes", "check_array_api_input"],
     "X is uniform up to 3": [
-        "check_dont_overwrite_parameters", "check_estimators_dtypes", "check_f_contiguous_array_estimator", "check_methods_sample_order_invariance",
-        "check_methods_subset_invariance", "check_dict_unchanged", "check_fit2d_predict1d"],
-    "X is uniform up to 3, and refused for that before anything is said of its one row or column": ["check_fit2d_1sample", "check_fit2d_1feature"],
+        "check_dont_overwrite_parameters", "check_estimators_dtypes", "check_f_contiguous_array_estimator",
+        "check_methods_sample_order_invariance", "check_methods_subset_invariance", "check_dict_unchanged",
+        "check_fit2d_predict1d"],
+    "X is uniform up to 3, and refused for that before anything is said of its one row or column": [
+        "check_fit2d_1sample", "check_fit2d_1feature"],
     "X lies around 100": ["check_fit_idempotent", "check_fit_check_is_fitted", "check_n_features_in"],
 }
 
 
 def expected_failures(estimator):
-    return {} if estimator.likelihood == "gaussian" else {check: reason for reason, checks in REFUSED.items() for check in checks}
+    if estimator.likelihood == "gaussian":
+        return {}
+    return {check: reason for reason, checks in REFUSED.items() for check in checks}
 
 
-@parametrize_with_checks([small(likelihood="gaussian"), small(likelihood="bernoulli")], expected_failed_checks=expected_failures)
+@parametrize_with_checks([small(likelihood="gaussian"), small(likelihood="bernoulli")],
+                         expected_failed_checks=expected_failures)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -133,7 +139,7 @@ def test_the_score_is_the_elbo_exactly_where_the_decoder_ignores_z(rng):
 def test_the_score_knows_no_beta_and_agrees_with_evaluate(X):
     estimator = small(beta=3.0, epochs=30).fit(X)
     scores, judged = estimator.score_samples(X), evaluate(estimator.vae_, X)["elbo"]
-    # evaluate draws one z an image; its standard error, of scores that vary by less than 1.5 nats per image for the noise alone
+    # evaluate draws one z for each image; from the noise alone, its ELBOs vary by less than 1.5 nats
     assert scores.mean() == pytest.approx(judged, abs=4 * 1.5 / np.sqrt(len(X)) * np.sqrt(1 + 1 / DRAWS))
     assert estimator.vae_.beta == 3.0
 
@@ -143,7 +149,8 @@ def test_an_image_has_one_score_in_any_company(rng):
     estimator = small().fit(X)
     scores = estimator.score_samples(X)
     order = rng.permutation(120)
-    np.testing.assert_allclose(estimator.score_samples(X[order]), scores[order], rtol=1e-12)       # BLAS rounds by position
+    # not to the bit: BLAS rounds by position
+    np.testing.assert_allclose(estimator.score_samples(X[order]), scores[order], rtol=1e-12)
     np.testing.assert_allclose(estimator.score_samples(X[7:8]), scores[7:8], rtol=1e-12)
     np.testing.assert_array_equal(estimator.score_samples(X), scores)
     assert len(set(scores)) == 120
@@ -158,7 +165,8 @@ def test_what_was_learned_scores_higher_than_what_was_not(X):
 def test_data_and_settings_that_cannot_be_are_refused_by_the_rules_of_the_package(X):
     estimator = small().fit(X)
     for refuse in (estimator.fit, estimator.partial_fit, estimator.transform, estimator.score_samples):
-        with pytest.raises(ValueError, match=r"must lie in \[0, 1\] for the Bernoulli likelihood, found 255 .*divide by 255"):
+        message = r"must lie in \[0, 1\] for the Bernoulli likelihood, found 255 .*divide by 255"
+        with pytest.raises(ValueError, match=message):
             refuse(255 * X)
     with pytest.raises(ValueError, match="unknown likelihood 'poisson'"):
         small(likelihood="poisson").fit(X)
@@ -174,8 +182,9 @@ def test_data_and_settings_that_cannot_be_are_refused_by_the_rules_of_the_packag
 def test_in_a_pipeline_there_and_back(rng):
     X = rng.normal(50, 9, (40, 9))
     pipeline = make_pipeline(MinMaxScaler(), small()).fit(X)
-    assert pipeline.transform(X).shape == (40, 2) and pipeline.inverse_transform(pipeline.transform(X)).shape == X.shape
-    assert X.min() < pipeline.inverse_transform(pipeline.transform(X)).mean() < X.max() and np.isfinite(pipeline.score(X))
+    back = pipeline.inverse_transform(pipeline.transform(X))
+    assert pipeline.transform(X).shape == (40, 2) and back.shape == X.shape
+    assert X.min() < back.mean() < X.max() and np.isfinite(pipeline.score(X))
 
 
 def test_a_clone_has_the_settings_and_nothing_learned(X):
@@ -195,7 +204,8 @@ def test_data_frames_go_in_and_come_out(X):
     frame = pandas.DataFrame(X, columns=[f"pixel{i}" for i in range(9)], index=range(100, 160))
     estimator = small().set_output(transform="pandas").fit(frame)
     z = estimator.transform(frame)
-    assert list(z.columns) == ["vaeestimator0", "vaeestimator1"] == list(estimator.get_feature_names_out()) and list(z.index) == list(frame.index)
+    assert list(z.columns) == ["vaeestimator0", "vaeestimator1"] == list(estimator.get_feature_names_out())
+    assert list(z.index) == list(frame.index)
     assert list(estimator.feature_names_in_) == list(frame.columns)
     np.testing.assert_array_equal(z, small().fit(X).transform(X))
     with pytest.raises(ValueError, match="feature names should match"):
@@ -209,10 +219,14 @@ def by_joblib(estimator):
     return joblib.load(stream)
 
 
-@pytest.mark.parametrize("through", [lambda e: pickle.loads(pickle.dumps(e)), by_joblib, copy.deepcopy], ids=["pickle", "joblib", "deepcopy"])
+def by_pickle(estimator):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+@pytest.mark.parametrize("through", [by_pickle, by_joblib, copy.deepcopy], ids=["pickle", "joblib", "deepcopy"])
 def test_a_copy_knows_the_same_and_goes_on_learning_as_the_original(X, through):
     estimator = small(likelihood="gaussian").fit(X)
-    estimator.set_params(hidden=(3,))                      # said after fit, it waits for the next one
+    estimator.set_params(hidden=(3,))                      # after fit, it waits for the next one
     copied = through(estimator)
     np.testing.assert_array_equal(copied.transform(X), estimator.transform(X))
     np.testing.assert_array_equal(copied.vae_.sample(3), estimator.vae_.sample(3))
@@ -223,9 +237,12 @@ def test_a_copy_knows_the_same_and_goes_on_learning_as_the_original(X, through):
 def test_a_pickle_holds_parameters_and_moments_but_no_work_buffers(X):
     estimator = small(hidden=(100,)).fit(X)
     numbers = sum(p.size for _, p, _ in estimator.vae_.named_params())
-    assert len(pickle.dumps(estimator)) < 3 * 8 * numbers + 10_000                   # each with its two moments, and the history
+    # each number with its two moments, and the history
+    assert len(pickle.dumps(estimator)) < 3 * 8 * numbers + 10_000
 
 
 def test_importing_the_estimator_is_what_imports_scikit_learn():
-    code = "import sys, minivae; dir(minivae); print('sklearn' in sys.modules); minivae.VAEEstimator; print('sklearn' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["False", "True"]
+    loaded = "print('sklearn' in sys.modules)"
+    code = f"import sys, minivae; dir(minivae); {loaded}; minivae.VAEEstimator; {loaded}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
