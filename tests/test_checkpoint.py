@@ -29,8 +29,7 @@ from minivae.saving import archive, checkpoint
 from minivae.saving.archive import ArchiveError, previous
 from minivae.saving.checkpoint import CheckpointError, Progress, Saver, Throttle
 from minivae.training import loop
-from minivae.training.evaluation import evaluate
-from minivae.training.finite import NonFiniteError
+from minivae.training.evaluation import NonFiniteError, evaluate
 from minivae.training.loop import Settings
 
 from conftest import JIT

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from minivae import VAE, fit, load_data
-from minivae.training.evaluation import evaluate
-from minivae.training.finite import NonFiniteError
+from minivae.training.evaluation import NonFiniteError, evaluate
 
 from conftest import JIT
 

@@ -1,4 +1,7 @@
-"""evaluate: the ELBO on images that the model has not seen.  metrics.py takes a closer look."""
+"""evaluate: the ELBO on images that the model has not seen; and where a NaN came up first.
+
+metrics.py takes a closer look at a trained model.
+"""
 
 import numpy as np
 
@@ -6,10 +9,13 @@ from minivae import estimators
 from minivae.model import Model
 from minivae.pixels import choose_treatment, scale_of
 from minivae.training.batches import check_data, draw
-from minivae.training.finite import NonFiniteError, first_non_finite
 
 EVALUATION_SEED = 20131220      # of the test images' binarisation and eps: the same for every run
 EVALUATION_ROWS = 500           # images per forward pass
+
+
+class NonFiniteError(FloatingPointError):
+    """A NaN or an infinity came up, in training or in a trained model."""
 
 
 def evaluate(vae: Model, X: np.ndarray, *, binarize: str | None = None,
@@ -52,3 +58,23 @@ def evaluate(vae: Model, X: np.ndarray, *, binarize: str | None = None,
             totals += [part.sum(dtype=float) for part in (result.elbo, result.recon, result.kl)]
     elbo, recon, kl = (totals / len(X)).tolist()
     return {"elbo": elbo, "recon": recon, "kl": kl}
+
+
+def non_finite_param(vae: Model) -> str | None:
+    """The first parameter, in forward order, that is not finite; None where all are."""
+    for name, param, _ in vae.named_params():
+        if not np.isfinite(param).all():
+            return f"the parameter {name}"
+    return None
+
+
+def first_non_finite(vae: Model) -> str:
+    """The first layer of the last forward, in its order, with a number that is not finite."""
+    for name, layer in vae.named_layers():
+        for key, param in layer.params.items():
+            if not np.isfinite(param).all():
+                return f"{name}, whose parameter {key} is no longer finite"
+        for key in ("y", "z"):
+            if not np.isfinite(layer._buffers.get(key, 0.0)).all():
+                return f"the output of {name}"
+    return "the loss itself"

@@ -15,8 +15,8 @@ from minivae.pixels import choose_treatment, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.checkpoint import SAVE_EVERY, Progress, Saver, restore
 from minivae.training.batches import check_data, draw
-from minivae.training.evaluation import EVALUATION_SEED, evaluate
-from minivae.training.finite import NonFiniteError, first_non_finite, non_finite_param
+from minivae.training.evaluation import (EVALUATION_SEED, NonFiniteError, evaluate,
+                                         first_non_finite, non_finite_param)
 
 
 class Settings(NamedTuple):
