@@ -1,6 +1,5 @@
 """The command, as people call it."""
 
-import argparse
 import csv
 import json
 import os
@@ -14,8 +13,9 @@ import pytest
 import minivae
 from minivae import VAE
 from minivae.app.cli import main
-from minivae.data import load_data
+from minivae.app.settings import RunSettings
 from minivae.app.train import Run, compile_kernels
+from minivae.data import load_data
 
 from conftest import JIT
 
@@ -218,9 +218,7 @@ def test_moved_data_can_be_named_and_other_data_bring_a_warning(here, trained, r
 
 def test_mnist_is_found_again_where_training_found_it(here, mnist_dir, monkeypatch, capsys):
     monkeypatch.setenv("MINIVAE_DATA", str(mnist_dir))
-    settings = argparse.Namespace(data="mnist", data_dir=None, epochs=1, batch_size=100, hidden=[4], latent=2, lr=1e-3, samples=1, beta=1.0,
-                                  estimator="elbo", likelihood="bernoulli", activation="relu", binarize=None, seed=0, dtype="float32",
-                                  latent_kind="gaussian", temperature=0.5, baseline="others", warmup=0.0, decay=1.0, patience=None)
+    settings = RunSettings.for_data("mnist", epochs=1, batch_size=100, hidden=[4], latent=2)
     (here / "r").mkdir()
     run = Run(load_data("mnist"), settings, lambda: here / "r")
     minivae.save(run.vae, "r/model.npz")                            # untrained: only where the data are found is of interest
@@ -302,14 +300,29 @@ def test_the_main_job_with_no_arguments_from_a_cold_start(here, tmp_path):
 @pytest.mark.parametrize("seconds, says", [(0.0, False), (1.5, True)])
 def test_a_first_compilation_that_takes_over_a_second_is_announced(monkeypatch, capsys, seconds, says):
     monkeypatch.setattr("minivae.app.train.fit", lambda *data, **settings: sleep(seconds))
-    settings = argparse.Namespace(likelihood="bernoulli", activation="relu", dtype="float32")
-    compile_kernels(np.zeros((2, 4), bool), settings, "dynamic")
+    compile_kernels(np.zeros((2, 4), bool), RunSettings(), "dynamic")
     assert ("compiling the kernels" in capsys.readouterr().err) == says
 
 
 def test_importing_minivae_imports_nothing_heavy():
     done = run("-c", "import sys, minivae; print(sorted({'numpy','numba','scipy','sklearn','matplotlib','tqdm'} & set(sys.modules)))")
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["--epochs", "0"], ["frobnicate"], ["gradcheck", "--seed", "x"]],
+                         ids=" ".join)
+def test_help_and_a_mistyped_option_import_nothing_heavy(words):
+    code = ("import sys\nfrom minivae.app.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+            "print('heavy:', sorted({'numpy', 'numba', 'scipy', 'sklearn', 'matplotlib', 'tqdm'} & set(sys.modules)))")
+    done = run("-c", code, *words)
+    assert done.stdout.splitlines()[-1] == "heavy: []", done.stdout + done.stderr
+
+
+def test_a_file_that_is_not_there_is_refused_before_numba_is_loaded(here):
+    code = ("import sys\nfrom minivae.app.cli import main\ncode = main(sys.argv[1:])\n"
+            "print(code, 'numpy' in sys.modules, 'numba' in sys.modules)")
+    done = run("-c", code, "--data", "none.npy")
+    assert done.stdout.split() == ["2", "True", "False"], done.stdout + done.stderr
 
 
 def test_help_shows_an_example(capsys):

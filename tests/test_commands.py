@@ -6,10 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from minivae.gradcheck import suite as checks
 from minivae.app import doctor
-from minivae.app.cli import EXIT_CODES, main, parser
+from minivae.app.cli import COMMANDS as RUN_BY
+from minivae.app.cli import main
+from minivae.app.exit_codes import EXIT_CODES
+from minivae.app.options import parser
 from minivae.app.train import Run
+from minivae.gradcheck import suite as checks
 
 # what each command does in no time and succeeds with, and an error that it finds only after parsing; a new command belongs here
 QUICK = {
@@ -52,7 +55,7 @@ def out_option(name, place):
 
 
 def test_every_command_is_walked_here():
-    assert set(QUICK) == set(COMMANDS) and set(JSON) >= {"evaluate", "gradcheck", "doctor"}
+    assert set(QUICK) == set(COMMANDS) == set(RUN_BY) and set(JSON) >= {"evaluate", "gradcheck", "doctor"}
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])

@@ -80,6 +80,6 @@ def test_a_cache_that_cannot_be_written_is_reported(tmp_path):
 
 
 def test_a_run_without_the_jit_says_so():
-    code = "from minivae import doctor; print(doctor.examine.__globals__['_kernels']())"
+    code = "from minivae.app import doctor; print(doctor.examine.__globals__['_kernels']())"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, check=True)
     assert "off (NUMBA_DISABLE_JIT)" in done.stdout

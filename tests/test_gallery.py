@@ -1,6 +1,9 @@
 """Pictures and arrays of a finished run: what is in them, and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +14,10 @@ import minivae
 from minivae import VAE
 from minivae.app import gallery, plots
 from minivae.app.cli import main
+from minivae.app.train import Run
 from minivae.discrete import DiscreteVAE
 from minivae.estimators import disarm
-from minivae.app.evaluate import open_run
-from minivae.app.train import Run
+from minivae.saving.runs import open_run
 
 QUICK = ["--data", "mine.npy", "--epochs", "1", "--hidden", "4", "--quiet"]
 
@@ -101,14 +104,14 @@ def coins():
 
 def test_an_interpolation_of_gaussians_is_the_straight_line_and_meets_both_ends(rng):
     a, b = rng.standard_normal((2, 5, 3), np.float32)
-    walk = gallery.between(gaussian(), a, b, 5)
+    walk = gallery.interpolation(gaussian(), a, b, 5)
     assert walk.shape == (5, 5, 3) and np.array_equal(walk[:, 0], a) and np.array_equal(walk[:, -1], b)
     assert np.allclose(walk[:, 2], (a + b) / 2, atol=1e-6)         # float32
 
 
 def test_an_interpolation_of_coins_turns_each_that_differs_once_and_no_other(rng):
     a, b = rng.integers(0, 2, (2, 20, 4)).astype(np.float32)
-    walk = gallery.between(coins(), a, b, 9)
+    walk = gallery.interpolation(coins(), a, b, 9)
     turns = np.abs(np.diff(walk, axis=1))
     assert np.array_equal(walk[:, 0], a) and np.array_equal(walk[:, -1], b) and np.array_equal(turns.sum(axis=1), np.abs(a - b))
     assert turns.sum(axis=2).max() == 1                    # one by one: there are more steps than coins
@@ -118,7 +121,7 @@ def test_a_traversal_moves_one_latent_in_each_row_and_leaves_the_others():
     z, dims = np.array([[0.1, 0.2, 0.3]], np.float32), np.array([2, 0])
     walk = gallery.traversal(gaussian(), z, dims)
     for row, j in zip(walk, dims):
-        assert np.allclose(row[:, j], gallery.VALUES) and np.array_equal(np.delete(row, j, 1), np.tile(np.delete(z, j, 1), (11, 1)))
+        assert np.allclose(row[:, j], np.linspace(-3, 3, 11)) and np.array_equal(np.delete(row, j, 1), np.tile(np.delete(z, j, 1), (11, 1)))
     two = np.array([[0, 1, 1, 0], [1, 1, 0, 0]], np.float32)
     walk = gallery.traversal(coins(), two, np.arange(4))
     for j, row in enumerate(walk):
@@ -126,11 +129,11 @@ def test_a_traversal_moves_one_latent_in_each_row_and_leaves_the_others():
 
 
 def test_the_busiest_latent_is_above_and_of_many_only_some_are_shown(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gallery, "MOST", 2)
+    monkeypatch.setattr(gallery, "MOST_LATENTS", 2)
     assert main(["latent", "runs/three", "--n", "2", "--npz", "--out", str(tmp_path)]) == 0
     assert "traversal the 2 busiest of 3 latents" in capsys.readouterr().out
     found, vae = read(tmp_path / "latent.npz"), minivae.load("runs/three/model.npz")
-    _, _, x = gallery._some_images(open_run("runs/three"), None, None, 500, 0)
+    _, _, x = gallery._choose_images(open_run("runs/three"), None, None, 500, 0)
     kl = vae.posterior(x)[1].mean(axis=0)
     assert found["traversal_dims"].tolist() == np.argsort(-kl)[:2].tolist() and found["traversal"].shape == (2, 11, 5, 4)
     assert np.array_equal(found["interpolation"].reshape(-1, 20), vae.decode(found["interpolation_z"].reshape(-1, 3)))
@@ -169,20 +172,20 @@ def test_what_cannot_be_shown_gets_one_line_and_exit_code_2(options, message, ca
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-def test_a_config_with_a_wrong_shape_is_refused_and_one_of_old_without_any_is_guessed(capsys, tmp_path):
+@pytest.mark.parametrize("shape", [[3, 4], "wide", None])
+def test_a_config_with_a_wrong_shape_or_none_is_refused(shape, capsys, tmp_path):
     path = Path("runs/two/config.json")
     text = path.read_text()
+    config = {**json.loads(text), "image_shape": shape}
+    if shape is None:
+        del config["image_shape"]
     try:
-        for shape, code in (([3, 4], 2), ("wide", 2), (None, 0)):
-            config = {**json.loads(text), "image_shape": shape}
-            if shape is None:
-                del config["image_shape"]
-            path.write_text(json.dumps(config))
-            assert main(["sample", "runs/two", "--npz", "--out", str(tmp_path)]) == code
-            assert ("config.json is damaged" in capsys.readouterr().err) == (code == 2)
+        path.write_text(json.dumps(config))
+        assert main(["sample", "runs/two", "--npz", "--out", str(tmp_path)]) == 2
     finally:
         path.write_text(text)
-    assert read(tmp_path / "sample.npz")["images"].shape == (100, 1, 20)               # 20 is no square: one row high
+    err = capsys.readouterr().err
+    assert "config.json is damaged" in err and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_a_model_that_gives_no_finite_image_exits_with_3(tmp_path, capsys):
@@ -207,7 +210,30 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch
     path = tmp_path / "a.png"
     plots.samples(np.ones((3, 4)), (2, 2), path)
     before = path.read_bytes()
-    monkeypatch.setattr(plots.plt.Figure, "savefig", lambda self, file, **options: (file.write(b"half"), 1 / 0))
+    monkeypatch.setattr(plots.Figure, "savefig", lambda self, file, **options: (file.write(b"half"), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         plots.samples(np.zeros((3, 4)), (2, 2), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_latent_0_goes_to_the_right_whichever_latent_is_busier(tmp_path, monkeypatch, rng):
+    """As in the manifold: the two pictures of one model are looked at side by side."""
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    mean = rng.standard_normal((6, 2))
+    for kl in ([1.0, 2.0], [2.0, 1.0]):
+        plots.latent(mean, None, np.array(kl), tmp_path / "a.png")
+        axes = drawn.pop().axes[0]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("mu of latent 0", "mu of latent 1")
+        assert np.array_equal(axes.collections[0].get_offsets(), mean)
+
+
+def test_drawing_leaves_the_user_s_matplotlib_alone(tmp_path):
+    """Neither pyplot nor another backend: asking rcParams for the backend would import pyplot itself."""
+    code = ("import sys, matplotlib, numpy\nfrom minivae.app import plots\n"
+            "plots.samples(numpy.ones((3, 4)), (2, 2), 'a.png')\nprint('matplotlib.pyplot' in sys.modules)\n"
+            "matplotlib.use('svg')\nplots.samples(numpy.ones((3, 4)), (2, 2), 'a.png')\nprint(matplotlib.get_backend())")
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout.split() == ["False", "svg"], done.stderr
+    assert is_png(tmp_path / "a.png")

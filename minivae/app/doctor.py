@@ -128,7 +128,7 @@ def _cache() -> dict:
 
 
 def _writable(folder: Path) -> str:
-    """The folder, and whether a file can be written there.  It is tried, and nothing stays behind."""
+    """The folder, and whether a file can be written there: one is, and it does not stay."""
     exists = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=exists):
@@ -200,7 +200,8 @@ def _speed() -> dict:
         loss, steps = step(), steps + 1
     found = {"first step": f"{first:.2f} s, with compiling or loading the kernels",
              "model": "784-400-20, batches of 128, float32",
-             "steps a second": round(steps / passed, 1), "ms a step": round(1e3 * passed / steps, 3)}
+             "steps a second": round(steps / passed, 1),
+             "ms a step": round(1e3 * passed / steps, 3)}
     if not np.isfinite(loss):
         found["loss"] = f"{loss}: WRONG, it should be finite"
     return found

@@ -23,7 +23,7 @@ STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
 
 def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int,
          line: float = 0.5) -> np.ndarray:
-    """(n, D) images as one picture of `columns` columns; `line` is the shade of the lines between."""
+    """(n, D) images as one picture of `columns` columns, with lines of shade `line` between."""
     (H, W), n = image_shape, len(images)
     rows = -(-n // columns)
     pad = max(1, H // 14)
