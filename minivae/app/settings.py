@@ -43,7 +43,7 @@ def setting(default, text: str, *, default_text: str | None = None, **option):
     return field(default=default, metadata=option)
 
 
-BY_DATA = "it depends on the data, see below"
+BY_DATA = "see below"
 
 
 @dataclass(frozen=True)
