@@ -21,9 +21,9 @@ class StopAsked:
         return self.number is not None
 
     def __enter__(self) -> "StopAsked":
-        heeded = [number for number in (signal.SIGINT, signal.SIGTERM)
+        watched = [number for number in (signal.SIGINT, signal.SIGTERM)
                   if signal.getsignal(number) is not signal.SIG_IGN]
-        self._before = {number: signal.signal(number, self._catch) for number in heeded}
+        self._before = {number: signal.signal(number, self._catch) for number in watched}
         return self
 
     def __exit__(self, *exception) -> None:
