@@ -43,6 +43,8 @@ class BernoulliLatent(Latent):
     """
 
     name, prior, mean_name, has_path = "bernoulli", "z of fair coins", "q(z = 1)", False
+    between_in_words = "the coins that differ turn over one by one"
+    values_to_try = np.array([0, 1])
 
     def sample(self, a: np.ndarray, u: np.ndarray) -> np.ndarray:
         """a : (B, Z), u : (K, B, Z) from U(0, 1)  ->  z = 1[u > sigmoid(-a)] : (K*B, Z), 0 or 1.

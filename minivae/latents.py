@@ -18,13 +18,16 @@ from minivae.layers import Layer, as_rows, as_sample_rows
 class Latent(Layer):
     """What a model asks of its latent besides the four nodes.  q stands for what the heads gave.
 
-    name and settings go into files, prior and mean_name into titles of pictures.
+    name and settings go into files; prior, mean_name and between_in_words stand in pictures, and
+    values_to_try are what one z_j is given there, to show what it does.
     """
 
     name: str
     settings: dict = {}
     prior: str                  # where new z come from
     mean_name: str              # what E_q[z] is called
+    between_in_words: str       # what `between` walks along
+    values_to_try: np.ndarray
     has_path = True             # whether z moves with q's parameters, so that a gradient can pass
 
     def check_noise(self, eps: np.ndarray, estimator: Callable) -> None:
@@ -51,6 +54,8 @@ class GaussianLatent(Latent):
     """
 
     name, prior, mean_name = "gaussian", "z from N(0, I)", "mu"
+    between_in_words = "a straight line between posterior means"
+    values_to_try = np.linspace(-3, 3, 11)                 # the prior's std is 1
 
     def sample(self, mu: np.ndarray, logvar: np.ndarray, eps: np.ndarray) -> np.ndarray:
         """mu, logvar : (B, Z), eps : (K, B, Z) from N(0, I)  ->  z = mu + std * eps : (K*B, Z).

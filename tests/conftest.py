@@ -1,6 +1,5 @@
-"""Skips that CI turns into failures, the sizes that a run without the JIT can afford, and a run folder without the training."""
+"""Skips that CI turns into failures, whether there is a JIT, and a run folder without the training."""
 
-import argparse
 import json
 import os
 import signal
@@ -53,13 +52,15 @@ def folder_of_images(tmp_path_factory, name):
 
 def small_run(folder, **changed):
     """What `minivae train --data mine.npy` leaves in `folder`, but for the training and the pictures; the model."""
-    from minivae.app.cli import DEFAULTS, RECIPES
-    from minivae.data import load_data
+    import minivae
+    from minivae.app.settings import RunSettings
     from minivae.app.train import Run
+    from minivae.data import load_data
 
-    settings = {**DEFAULTS, **RECIPES["own"], "data": "mine.npy", "hidden": [6], "latent": 3, **changed}
+    settings = RunSettings.for_data("mine.npy", **{"hidden": [6], "latent": 3, **changed})
     Path(folder).mkdir(parents=True)
-    run, rng = Run(load_data("mine.npy"), argparse.Namespace(**settings), lambda: Path(folder)), np.random.default_rng(1)
+    run = Run(load_data("mine.npy"), settings, lambda: Path(folder))
+    rng = np.random.default_rng(1)
     for _, param, _ in run.vae.named_params():             # as if it had been trained: no bias is 0
         param += 0.3 * rng.standard_normal(param.shape, param.dtype)
     minivae.save(run.vae, Path(folder) / "model.npz")

@@ -6,12 +6,16 @@ import json
 import numpy as np
 import pytest
 
-from minivae.gradcheck import suite as checks
 from minivae.app import doctor
-from minivae.app.cli import EXIT_CODES, main, parser
+from minivae.app.cli import COMMANDS as RUN_BY
+from minivae.app.cli import main
+from minivae.app.exit_codes import EXIT_CODES
+from minivae.app.options import parser
 from minivae.app.train import Run
+from minivae.gradcheck import suite as checks
 
-# what each command does in no time and succeeds with, and an error that it finds only after parsing; a new command belongs here
+# what each command does in no time and succeeds with, and an error that it finds only after parsing; a new command
+# belongs here
 QUICK = {
     "train": (["--data", "mine.npy", "--epochs", "1", "--hidden", "4", "--latent", "2"], ["--activation", "gelu"]),
     "evaluate": (["run", "--eval-samples", "2"], ["nowhere"]),
@@ -52,7 +56,7 @@ def out_option(name, place):
 
 
 def test_every_command_is_walked_here():
-    assert set(QUICK) == set(COMMANDS) and set(JSON) >= {"evaluate", "gradcheck", "doctor"}
+    assert set(QUICK) == set(COMMANDS) == set(RUN_BY) and set(JSON) >= {"evaluate", "gradcheck", "doctor"}
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
@@ -60,8 +64,10 @@ def test_help_has_an_example_and_exits_with_0(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*name.split(), "--help"])
     printed = capsys.readouterr()
-    assert stop.value.code == 0 and "example" in printed.out and f"minivae {name}".strip() in printed.out and printed.err == ""
-    assert (name == "") == (EXIT_CODES in printed.out) and (name == "") != ("--quiet" in printed.out and "--debug" in printed.out)
+    assert stop.value.code == 0 and "example" in printed.out
+    assert f"minivae {name}".strip() in printed.out and printed.err == ""
+    assert (name == "") == (EXIT_CODES in printed.out)
+    assert (name == "") != ("--quiet" in printed.out and "--debug" in printed.out)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -81,7 +87,8 @@ def test_debug_gives_the_traceback_and_the_same_exit_code(name, capsys):
     for wrong in (["--nonsense"], *late):
         assert main([name, *wrong, "--debug"]) == 2
         lines = capsys.readouterr().err.splitlines()
-        assert lines[0] == "Traceback (most recent call last):" and lines[-1].startswith("minivae: ") and "Error" in lines[-2]
+        assert lines[0] == "Traceback (most recent call last):"
+        assert lines[-1].startswith("minivae: ") and "Error" in lines[-2]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -324,7 +324,7 @@ def test_the_digits_run_of_the_readme_can_be_had_again():
     0.023 nats of each other."""
     from conftest import JIT
     from minivae import VAE, fit, load_data
-    from minivae.app.cli import RECIPES
+    from minivae.app.settings import RunSettings
     from minivae.training.batches import draw
     from minivae.training.metrics import measure
 
@@ -332,10 +332,10 @@ def test_the_digits_run_of_the_readme_can_be_had_again():
     shown = {int(epoch): list(map(float, numbers)) for epoch, *numbers in rows}
     epochs = 60 if JIT else 1
     assert 60 in shown and 1 in shown
-    recipe, data = RECIPES["digits"], load_data("digits")
-    vae = VAE.mlp(64, recipe["hidden"], recipe["latent"], activation=recipe["activation"], rng=0)
-    history = fit(vae, data.x_train, X_test=data.x_test, epochs=epochs, batch_size=recipe["batch_size"],
-                  lr=recipe["lr"], rng=[0, 1])
+    recipe, data = RunSettings.for_data("digits"), load_data("digits")
+    vae = VAE.mlp(64, recipe.hidden, recipe.latent, activation=recipe.activation, rng=0)
+    history = fit(vae, data.x_train, X_test=data.x_test, epochs=epochs, batch_size=recipe.batch_size,
+                  lr=recipe.lr, rng=[0, 1])
     row = history[-1]
     # twice that, and what rounding to the digits shown takes: 0.05
     reached = [row["loss"], row["recon"], row["kl"], row["test_elbo"]]

@@ -1,31 +1,38 @@
-"""What a report of trouble needs: versions, threads, folders, data and speed.  A broken part is named, never raised."""
+"""What a report of trouble needs: versions, threads, folders, data and speed.
+
+A part that is broken is named in the report; its error is never raised.
+"""
 
 import os
 import platform
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
 
-SECONDS = 2.0                   # of the speed probe, after the kernels are compiled
+SECONDS = 2.0                   # of the speed test, after the kernels are compiled
 LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "tqdm", "pooch")
-VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
+             "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def examine(data_dir: str | PathLike | None = None) -> dict[str, dict]:
-    """Every part with its findings, each a text, a number or a list; a part that is broken says so in words.
+    """Look at every part of the installation.
 
-    `data_dir` is where data sets are looked for first.
+    data_dir : where data sets are looked for first.
+    Returns a dict of findings for each part; a finding is a text, a number or a list of texts.
     """
-    parts = {"system": _system, "libraries": _libraries, "variables": _variables, "threads": _threads, "kernels": _kernels,
-             "cache": _cache, "data": lambda: _data(data_dir), "speed": _speed}
-    return {name: _guarded(part) for name, part in parts.items()}
+    parts = {"system": _system, "libraries": _libraries, "variables": _variables,
+             "threads": _threads, "kernels": _kernels, "cache": _cache,
+             "data": lambda: _data(data_dir), "speed": _speed}
+    return {name: _examine_part(part) for name, part in parts.items()}
 
 
 def as_text(found: dict[str, dict]) -> str:
-    """A line for each finding, those of one part together."""
+    """A line for each finding of `examine`, and an empty line between the parts."""
     lines = []
     for part, findings in found.items():
         for name, value in findings.items():
@@ -36,10 +43,11 @@ def as_text(found: dict[str, dict]) -> str:
     return "\n".join(lines[:-1])
 
 
-def _guarded(part) -> dict:
+def _examine_part(part: Callable[[], dict]) -> dict:
+    """The findings of one part.  Whatever is wrong with it, the other parts are still wanted."""
     try:
         return part()
-    except Exception as error:                             # whatever is wrong with it, the other parts are still wanted
+    except Exception as error:
         return {"broken": _in_words(error)}
 
 
@@ -48,15 +56,19 @@ def _in_words(error: Exception) -> str:
 
 
 def _system() -> dict:
+    """The program, the Python and the machine."""
     import minivae
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"minivae": f"{minivae.__version__} in {Path(minivae.__file__).parent}", "python": f"{platform.python_version()} at {sys.executable}",
-            "platform": platform.platform(), "processor": f"{platform.machine()}, {os.cpu_count()} cores, {usable} of them for this process"}
+    cores = os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    return {"minivae": f"{minivae.__version__} in {Path(minivae.__file__).parent}",
+            "python": f"{platform.python_version()} at {sys.executable}",
+            "platform": platform.platform(),
+            "processor": f"{platform.machine()}, {cores} cores, {usable} of them for this process"}
 
 
 def _libraries() -> dict:
-    """Imported, not only looked up: an install may be half there."""
+    """The version of each library.  It is imported, because an install may be half there."""
     found = {}
     for name in LIBRARIES:
         try:
@@ -67,23 +79,28 @@ def _libraries() -> dict:
 
 
 def _variables() -> dict:
+    """The environment variables that matter, as far as they are set."""
     found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     return found or {"set": f"none of {', '.join(VARIABLES)}"}
 
 
 def _threads() -> dict:
-    """The BLAS libraries and their kin in this process: NumPy's own does the matrix products."""
-    import_module("numpy.linalg"), import_module("scipy.linalg")         # a library is seen once it is loaded
+    """The thread pools in this process: those of the BLAS libraries, and their like."""
+    # a library is seen once it is loaded, and NumPy's own BLAS does the matrix products
+    import_module("numpy.linalg")
+    import_module("scipy.linalg")
     from threadpoolctl import threadpool_info
 
     pools = []
     for pool in threadpool_info():
         where = "/".join(Path(pool["filepath"]).parts[-2:])
-        pools.append(f"{pool['internal_api']} {pool['version'] or '(no version)'}, threads: {pool['num_threads']}, {where}")
+        version = pool["version"] or "(no version)"
+        pools.append(f"{pool['internal_api']} {version}, threads: {pool['num_threads']}, {where}")
     return {"pools": pools or "none that threadpoolctl knows"}
 
 
 def _kernels() -> dict:
+    """Whether Numba compiles the kernels, on how many threads, and where it keeps them."""
     import numba
 
     from minivae import kernels
@@ -92,31 +109,38 @@ def _kernels() -> dict:
         return {"jit": "off (NUMBA_DISABLE_JIT): every loop runs in Python, very slowly"}
     try:
         layer = numba.threading_layer()
-    except ValueError:                                     # Numba chooses one when the first parallel kernel runs
+    except ValueError:
+        # Numba chooses a layer when the first parallel kernel runs
         layer = "not started: the kernels here run on one thread"
     folder = getattr(kernels.add_bias.stats, "cache_path", None)
+    kept = "nowhere: they are compiled anew in every process"
+    if folder:
+        kept = _writable(Path(folder))
     return {"jit": "on", "threading": f"{layer} (configured: {numba.config.THREADING_LAYER})",
-            "kept in": _writable(Path(folder)) if folder else "nowhere: they are compiled anew in every process"}
+            "kept in": kept}
 
 
 def _cache() -> dict:
+    """Where downloads go."""
     from minivae.data.published import cache_folder
 
     return {"downloads": _writable(cache_folder("mnist").parent)}
 
 
 def _writable(folder: Path) -> str:
-    """The folder, and whether a file can be put there, by trying; nothing stays behind."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
+    """The folder, and whether a file can be written there: one is, and it does not stay."""
+    exists = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
-            return f"{folder} ({'writable' if there == folder else f'not made yet, {there} is writable'})"
+        with tempfile.TemporaryFile(dir=exists):
+            if exists == folder:
+                return f"{folder} (writable)"
+            return f"{folder} (not made yet, {exists} is writable)"
     except OSError as error:
         return f"{folder} (NOT writable: {error.strerror})"
 
 
-def _data(data_dir) -> dict:
-    """Where each data set is, and whether its bytes are the published ones; nothing is downloaded."""
+def _data(data_dir: str | PathLike | None) -> dict:
+    """Where each data set is, and whether its bytes are those published.  Nothing is downloaded."""
     from minivae.data.published import PUBLISHED
 
     found = {}
@@ -128,7 +152,8 @@ def _data(data_dir) -> dict:
     return found
 
 
-def _where(name: str, data_dir) -> str | list[str]:
+def _where(name: str, data_dir: str | PathLike | None) -> str | list[str]:
+    """The folder of a data set, and a line for each of its files."""
     from minivae.data import load_data
     from minivae.data.published import PARTS, cache_folder, find_folder, is_published, path_of
 
@@ -138,9 +163,16 @@ def _where(name: str, data_dir) -> str | list[str]:
     paths = {part: path_of(folder, part) for part in PARTS}
     if not any(paths.values()):
         return "not here: it is downloaded when it is first asked for"
-    words = {None: "MISSING", True: "as published", False: "NOT RECOGNISED as the published one"}
-    verdicts = {part: path and is_published(name, part, path.read_bytes()) for part, path in paths.items()}
-    return [str(folder), *(f"  {part}: {words[verdict]}" for part, verdict in verdicts.items())]
+    lines = [str(folder)]
+    for part, path in paths.items():
+        if path is None:
+            verdict = "MISSING"
+        elif is_published(name, part, path.read_bytes()):
+            verdict = "as published"
+        else:
+            verdict = "NOT RECOGNISED as the published one"
+        lines.append(f"  {part}: {verdict}")
+    return lines
 
 
 def _speed() -> dict:
@@ -152,7 +184,8 @@ def _speed() -> dict:
 
     rng = np.random.default_rng(0)
     vae = VAE.mlp(784, [400], 20, rng=rng)
-    adam, x = Adam(vae.named_params()), (rng.random((128, 784)) < 0.2).astype(np.float32)
+    adam = Adam(vae.named_params())
+    x = (rng.random((128, 784)) < 0.2).astype(np.float32)
 
     def step() -> float:
         result = vae.forward(x)
@@ -165,6 +198,10 @@ def _speed() -> dict:
     first, steps, start = perf_counter() - start, 0, perf_counter()
     while (passed := perf_counter() - start) < SECONDS:
         loss, steps = step(), steps + 1
-    found = {"first step": f"{first:.2f} s, with compiling or loading the kernels", "model": "784-400-20, batches of 128, float32",
-             "steps a second": round(steps / passed, 1), "ms a step": round(1e3 * passed / steps, 3)}
-    return found if np.isfinite(loss) else found | {"loss": f"{loss}: WRONG, it should be finite"}
+    found = {"first step": f"{first:.2f} s, with compiling or loading the kernels",
+             "model": "784-400-20, batches of 128, float32",
+             "steps a second": round(steps / passed, 1),
+             "ms a step": round(1e3 * passed / steps, 3)}
+    if not np.isfinite(loss):
+        found["loss"] = f"{loss}: WRONG, it should be finite"
+    return found

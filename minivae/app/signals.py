@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a polite request, for the command line alone: a library leaves signals to its user."""
+"""Ctrl-C and SIGTERM as a polite request.  Only the command line catches them: `fit` does not."""
 
 import os
 import signal
@@ -6,21 +6,24 @@ from contextlib import suppress
 
 
 class StopAsked:
-    """Within `with`, the first SIGINT or SIGTERM makes calls return True; the second one acts as it always does.
+    """Within `with`, the first SIGINT or SIGTERM makes calls return True.
 
-    number is the signal that a call has answered True to, else None.
+    The second one acts as it always does.  A signal that the process ignores (nohup, `&` in a
+    script) stays ignored.  number is the signal that a call has answered True to, else None.
     """
 
     def __init__(self):
         self.caught = self.number = None
 
     def __call__(self) -> bool:
+        """Whether a signal has come."""
         self.number = self.caught
         return self.number is not None
 
     def __enter__(self) -> "StopAsked":
-        heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]    # nohup, `&` in a script
-        self._before = {number: signal.signal(number, self._catch) for number in heeded}
+        watched = [number for number in (signal.SIGINT, signal.SIGTERM)
+                  if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._catch) for number in watched}
         return self
 
     def __exit__(self, *exception) -> None:
@@ -30,5 +33,7 @@ class StopAsked:
     def _catch(self, number: int, frame) -> None:
         self.caught = number
         self.__exit__()
-        with suppress(OSError):                            # not print: it may be at work itself when the signal comes
-            os.write(2, b"\nminivae: finishing the batch and saving; Ctrl-C once more leaves at once\n")
+        # not print: it may be at work itself when the signal comes
+        with suppress(OSError):
+            os.write(2, b"\nminivae: finishing the batch and saving; "
+                        b"Ctrl-C once more leaves at once\n")

@@ -1,0 +1,110 @@
+"""What `minivae gradcheck` does: run the checks, or plant a known fault and see what catches it."""
+
+import json
+import sys
+
+from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
+from minivae.gradcheck import museum, suite
+from minivae.model import choose
+
+
+def run_checks(name: str | None, seed: int, as_json: bool) -> bool:
+    """Print the rows of one check, or a line for each of them all; whether every gradient is right.
+
+    name : None for all, a name of `suite.CHECKS`, or module:name of a layer of the user's.
+    """
+    chosen = _chosen_checks(name)
+    counts, records = dict.fromkeys((PASS, FAIL, KINK, INCONCLUSIVE), 0), []
+    for title, check in chosen.items():
+        report = check(seed)
+        for row in report.rows:
+            counts[row.verdict] += 1
+            records.append({"check": title, **_without_nan(row._asdict())})
+        if as_json:
+            continue
+        in_full = name is not None or not report.ok
+        print(report if in_full else _summary(title, report), flush=True)
+    if as_json:
+        print(json.dumps(records, default=str, indent=1))
+    else:
+        totals = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+        print(f"{len(chosen)} checks: {totals}")
+    return counts[FAIL] == counts[INCONCLUSIVE] == 0
+
+
+def _chosen_checks(name: str | None) -> dict:
+    """The checks to run, by title.  Raises ValueError for a name that there is not."""
+    if name is None:
+        return suite.CHECKS
+    if name in suite.CHECKS:
+        return {name: suite.CHECKS[name]}
+    if ":" in name:
+        # the user's module lies in the folder where the command was typed
+        sys.path.insert(0, "")
+        return {name: lambda seed: suite.user_check(name, seed)}
+    raise ValueError(f"unknown check {name!r}; choose from {', '.join(suite.CHECKS)}, "
+                     "or name a layer of yours as module:Class")
+
+
+def _without_nan(row: dict) -> dict:
+    """The row with None for each NaN, which JSON does not have."""
+    return {key: None if value != value else value for key, value in row.items()}
+
+
+def _summary(title: str, report) -> str:
+    """One line for a check that passed: the row that came nearest to its error bar."""
+    rows = [row for row in report.rows if row.bar > 0]
+    worst = max(rows, key=lambda row: abs(row.analytic - row.numeric) / row.bar)
+    difference = abs(worst.analytic - worst.numeric)
+    return (f"{title:30s} {len(report.rows):3d} rows   worst difference {difference:8.1e} of an "
+            f"error bar of {worst.bar:7.1e} ({worst.name})")
+
+
+def plant_fault(name: str, seed: int, as_json: bool) -> None:
+    """Plant one fault of the museum, in memory, and print what it changes and what catches it.
+
+    Raises ValueError for a name that there is not.
+    """
+    fault = choose(name, museum.BY_NAME, "fault")
+    caught = museum.catch(fault, seed)
+    if as_json:
+        print(json.dumps(museum.record(fault, caught), indent=1))
+        return
+    _print_edits(fault)
+    if not caught.check:
+        print("MISSED")
+    elif caught.row == museum.AN_ERROR:
+        print(f"caught by {caught.check}: {caught.message}")
+    else:
+        with museum.planted(fault):
+            print(suite.CHECKS[caught.check](seed))
+        print(f"\ncaught by {caught.check}, {caught.row}: {caught.message}")
+
+
+def _print_edits(fault) -> None:
+    """Print the lines that the fault changes, as a diff, and what a user would see of it."""
+    print(f"planted in {fault.where}, in memory only:")
+    for where, old, new in ((fault.where, fault.old, fault.new), *fault.also):
+        print(f"  {where}")
+        for sign, text in (("-", old), ("+", new)):
+            for line in text.splitlines():
+                print(f"    {sign} {line.strip()}")
+    print(f"what a user would see: {fault.symptom}\n")
+
+
+def plant_all_faults(seed: int, as_json: bool) -> bool:
+    """Plant every fault of the museum, one at a time; whether all were caught."""
+    caught, records = 0, []
+    for fault in museum.FAULTS:
+        found = museum.catch(fault, seed)
+        caught += bool(found.check)
+        records.append(museum.record(fault, found))
+        if not as_json:
+            by = f"{found.check}, {found.row}" if found.check else "MISSED"
+            print(f"{fault.name:33s} {fault.where:40s} {by}\n    {found.message}\n"
+                  f"    seen in training: {fault.symptom}", flush=True)
+    if as_json:
+        print(json.dumps(records, indent=1))
+    else:
+        print(f"{caught} of {len(museum.FAULTS)} caught")
+    return caught == len(museum.FAULTS)

@@ -1,0 +1,232 @@
+"""The commands and their options, for argparse; cli.py runs them.
+
+Nothing heavy is imported here, and nothing of minivae but settings.
+"""
+
+import argparse
+from dataclasses import fields
+
+from minivae import __version__
+from minivae.app.exit_codes import EXIT_CODES
+from minivae.app.settings import RunSettings, natural_number, positive_int, recipes_in_words
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but an error is one line, and --help keeps the line breaks of its texts."""
+
+    def __init__(self, **settings):
+        settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, **settings}
+        super().__init__(**settings)
+
+    def error(self, message: str):
+        """Raise ValueError: `main` prints it in one line."""
+        raise ValueError(f"{message} (see `{self.prog} --help`)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = Parser(prog="minivae",
+                 description="A variational autoencoder whose every gradient you can read and "
+                             "check.\n`minivae` alone is `minivae train`.",
+                 epilog="example: minivae train --epochs 5 && minivae sample\n"
+                        "`minivae COMMAND --help` has more.\n\n" + EXIT_CODES)
+    top.add_argument("--version", action="version", version=f"minivae {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_train(commands)
+    add_evaluate(commands)
+    add_sample(commands)
+    add_reconstruct(commands)
+    add_latent(commands)
+    add_gradcheck(commands)
+    add_doctor(commands)
+    add_walk(commands)
+    add_explain(commands)
+    for command in commands.choices.values():
+        group = command.add_argument_group("in every command")
+        group.add_argument("--quiet", action="store_true",
+                           help="print nothing but errors, and JSON where it is asked for")
+        group.add_argument("--debug", action="store_true", help="show where an error came from")
+    return top
+
+
+# --- options that several commands share: parents of their parsers ---
+
+
+def run_options(files: str) -> argparse.ArgumentParser:
+    """The options of a command that looks at a finished run and writes `files`."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("folder", nargs="?", metavar="RUN",
+                        help="a run folder (default: the newest under runs/)")
+    parent.add_argument("--out", metavar="PATH", help=f"where to write {files}")
+    return parent
+
+
+def image_options() -> argparse.ArgumentParser:
+    """Options that say where the images are."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--data", metavar="NAME|PATH",
+                        help="other images, or the run's own where they have moved "
+                             "(default: what the run noted)")
+    parent.add_argument("--data-dir", metavar="DIR",
+                        help="where mnist/, fashion-mnist/ or kmnist/ is, where it has moved "
+                             "(default: what the run noted)")
+    return parent
+
+
+def json_option(what: str) -> argparse.ArgumentParser:
+    """The option --json, which prints `what`."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--json", action="store_true",
+                        help=f"print {what} as JSON, and nothing else")
+    return parent
+
+
+def add_train(commands) -> None:
+    """The command train; its options are the fields of RunSettings, and where the run lies."""
+    command = commands.add_parser(
+        "train", help="train a VAE and write its pictures (the default command)",
+        description="Train a VAE and write model.npz, config.json, history.csv and four pictures "
+                    "into a run folder.",
+        epilog="defaults that depend on the data:\n" + recipes_in_words() + "\n\n"
+               "example: minivae train --data mnist --data-dir DIR --epochs 5")
+    for setting in fields(RunSettings):
+        command.add_argument("--" + setting.name.replace("_", "-"), **setting.metadata)
+    command.add_argument("--out", metavar="FOLDER",
+                         help="the run folder, which must not exist yet "
+                              "(default: runs/NAME, runs/NAME-2, ..)")
+    command.add_argument("--resume", metavar="RUN",
+                         help="go on with the run in this folder (or from a .npz in it), bit for "
+                              "bit as if it had never stopped; its settings stay, only --epochs "
+                              "may be raised")
+
+
+def add_evaluate(commands) -> None:
+    """The command evaluate."""
+    picture = run_options("the picture, a .png or a folder (default: the run folder)")
+    command = commands.add_parser(
+        "evaluate", parents=[picture, image_options(), json_option("the numbers")],
+        help="log p(x) of a run by importance sampling, the gap above its ELBO, and what each "
+             "latent says",
+        description="Judge a trained model on the test images of its run, and draw the KL of every "
+                    "latent dimension.",
+        epilog="example: minivae evaluate runs/digits --eval-samples 5000")
+    command.add_argument("--eval-samples", type=positive_int, default=1000, metavar="S",
+                         help="draws of z per image, at least 2 (default: 1000)")
+    command.add_argument("--images", type=positive_int, metavar="N",
+                         help="how many test images, evenly spaced (default: 500, or all where "
+                              "there are fewer)")
+
+
+def add_sample(commands) -> None:
+    """The command sample."""
+    picture = run_options("the picture, a .png or a folder (default: RUN/gallery/sample.png)")
+    command = commands.add_parser(
+        "sample", parents=[picture], help="new images from a trained model",
+        description="Draw z from the prior and write a sheet of the images that the decoder makes "
+                    "of them.",
+        epilog="example: minivae sample runs/digits --n 25 --seed 3 --out new.png")
+    add_gallery_options(command, 100, "how many new images", "of the draws from the prior")
+
+
+def add_reconstruct(commands) -> None:
+    """The command reconstruct."""
+    picture = run_options("the picture, a .png or a folder (default: RUN/gallery/reconstruct.png)")
+    command = commands.add_parser(
+        "reconstruct", parents=[picture, image_options()],
+        help="images, and below each what a trained model makes of it",
+        description="Encode test images of the run, or images of yours, decode the posterior mean "
+                    "(of coins: the\nlikeliest) and write both on a sheet. Of a .npy all images "
+                    "are taken, of a .npz x_test if it is there.",
+        epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
+    add_gallery_options(command, 40, "how many images",
+                        "of their choice, and of pixels that are drawn black or white")
+
+
+def add_latent(commands) -> None:
+    """The command latent."""
+    pictures = run_options("the pictures, a folder (default: RUN/gallery)")
+    command = commands.add_parser(
+        "latent", parents=[pictures, image_options()],
+        help="walks through a trained model's latent space: between images, and along each latent",
+        description="Write interpolation.png, from image to image; traversal.png, what each latent "
+                    "does to one image;\nand of a model with two Gaussian latents manifold.png, "
+                    "the images of the whole plane.",
+        epilog="example: minivae --latent 2 --out runs/two && minivae latent runs/two --seed 1")
+    add_gallery_options(command, 8, "how many interpolations",
+                        "of the choice of images, and of pixels that are drawn black or white")
+
+
+def add_gallery_options(command, n: int, what_n: str, of_what: str) -> None:
+    """--n, with its default, --seed and --npz; `what_n` and `of_what` explain the first two."""
+    command.add_argument("--n", type=positive_int, default=n, help=f"{what_n} (default: {n})")
+    command.add_argument("--seed", type=natural_number, default=0, help=f"{of_what} (default: 0)")
+    command.add_argument("--npz", action="store_true",
+                         help="write the arrays, too, into a .npz beside the pictures")
+
+
+def add_gradcheck(commands) -> None:
+    """The command gradcheck."""
+    command = commands.add_parser(
+        "gradcheck", parents=[json_option("the rows")],
+        help="check every gradient of the package, or of a layer of yours; plant a bug and see it "
+             "caught",
+        description="Hold every hand-written gradient to finite differences, in float64, through "
+                    "the kernels that training runs.",
+        epilog="""examples:
+  minivae gradcheck                        all checks, a row each
+  minivae gradcheck Dense                  one of them, array by array
+  minivae gradcheck mymodule:MyLayer       a layer of yours, made as MyLayer() or
+                                           MyLayer(n_in, n_out, rng, dtype), or a function
+                                           that returns (layer, *inputs)
+  minivae gradcheck --plant kl-mu-dropped  plant a known bug, in memory, and see what catches it
+  minivae gradcheck --plant all            the whole museum""")
+    command.add_argument("name", nargs="?",
+                         help="a check (see the first column), or module:name of yours")
+    command.add_argument("--plant", metavar="FAULT", help="a fault's name, or all")
+    command.add_argument("--seed", type=natural_number, default=0,
+                         help="of the points and directions (default: 0)")
+
+
+def add_doctor(commands) -> None:
+    """The command doctor."""
+    command = commands.add_parser(
+        "doctor", parents=[json_option("the findings")],
+        help="versions, threads, folders, data and speed: what a report of trouble needs",
+        description="Look at the installation. Whatever is broken is reported, and the exit code "
+                    "is 0 all the same.",
+        epilog="example: minivae doctor --json")
+    command.add_argument("--data-dir", metavar="DIR",
+                         help="where mnist/, fashion-mnist/ or kmnist/ is (default: as in train)")
+
+
+def add_walk(commands) -> None:
+    """The command walk."""
+    command = commands.add_parser(
+        "walk", help="one backward pass of a run, node by node, with its numbers",
+        description="Walk one test image through a trained model: forward down, backward up, every "
+                    "gradient beside its finite difference.",
+        epilog="example: minivae walk runs/digits --image 3 --estimator stl")
+    add_image_of_a_run(command)
+    command.add_argument("--estimator", metavar="NAME",
+                         help="which gradient to take (default: what the run was trained with)")
+
+
+def add_explain(commands) -> None:
+    """The command explain."""
+    command = commands.add_parser(
+        "explain", help="the same as a page to step through in a browser",
+        description="Write one self-contained HTML page: a backward pass of the run's own model, "
+                    "node by node.",
+        epilog="example: minivae explain runs/digits --image 3 --out three.html")
+    add_image_of_a_run(command)
+    command.add_argument("--out", default="explain.html", metavar="FILE",
+                         help="where to write the page (default: explain.html)")
+
+
+def add_image_of_a_run(command) -> None:
+    """RUN and --image."""
+    command.add_argument("folder", nargs="?", metavar="RUN",
+                         help="a run folder (default: the newest under runs/, or a small model "
+                              "trained on the spot)")
+    command.add_argument("--image", type=natural_number, default=0, metavar="N",
+                         help="which test image (default: 0)")

@@ -1,0 +1,187 @@
+"""What a run is trained with.  Every setting stands here once: its default, its help, its type.
+
+The command line makes an option of every field, `--batch-size` of `batch_size`, and config.json
+holds every field.  Nothing heavy is imported here: `minivae --help` reads this file.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from dataclasses import asdict, dataclass, field, fields
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1, from the command line."""
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
+    return value
+
+
+def natural_number(text: str) -> int:
+    """A whole number of at least 0, from the command line."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"wanted a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def widths(text: str) -> list[int]:
+    """Whole numbers of at least 1 with commas between them, from the command line."""
+    return [positive_int(part.strip()) for part in text.split(",")]
+
+
+def setting(default, text: str, *, default_text: str | None = None, **option):
+    """A field of RunSettings, with all that argparse wants for its option.
+
+    default_text says in words what the default is, where the value itself does not say it.
+    """
+    if default_text is None:
+        default_text = str(default)
+    option["help"] = f"{text} (default: {default_text})"
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=option)
+    return field(default=default, metadata=option)
+
+
+BY_DATA = "see below"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings of one run of `minivae train`.  The defaults are those for the digits.
+
+    `for_data` gives the defaults for other data.  The fields are explained in
+    `minivae train --help`.
+
+    >>> RunSettings(epochs=5).batch_size
+    32
+    >>> RunSettings.for_data("mnist", epochs=5).batch_size
+    128
+    """
+
+    data: str = setting(
+        "digits", "what to train on: digits, mnist, fashion-mnist or kmnist, or a .npy or .npz of "
+        "images", metavar="NAME|PATH")
+    data_dir: str | None = setting(
+        None, "where mnist/ is, or fashion-mnist/ or kmnist/", metavar="DIR",
+        default_text="the environment variable MINIVAE_DATA, then a cache folder, to which they "
+                     "are downloaded")
+    epochs: int = setting(
+        60, "passes over the training images", type=positive_int, metavar="N", default_text=BY_DATA)
+    batch_size: int = setting(
+        32, "images per step", type=positive_int, metavar="B", default_text=BY_DATA)
+    hidden: list[int] = setting(
+        [200], "widths of the encoder's hidden layers; the decoder mirrors them", type=widths,
+        metavar="N,N,..", default_text=BY_DATA)
+    latent: int = setting(
+        8, "latent dimensions", type=positive_int, metavar="Z", default_text=BY_DATA)
+    likelihood: str = setting("bernoulli", "bernoulli or gaussian", metavar="NAME")
+    activation: str = setting("relu", "relu, tanh, sigmoid or softplus", metavar="NAME")
+    beta: float = setting(
+        1.0, "weight of the KL; 1 is the ELBO", type=float, default_text="1")
+    estimator: str = setting(
+        "elbo", "elbo, elbo_mc, stl, score, score_analytic_kl, iwae, iwae_stl, dreg, rws, vimco or "
+        "disarm; iwae to vimco tighten the bound with --samples", metavar="NAME",
+        default_text="elbo; disarm for a bernoulli latent")
+    samples: int = setting(
+        1, "draws of z per image", type=positive_int, metavar="K",
+        default_text="1; 2 for a bernoulli latent")
+    latent_kind: str = setting(
+        "gaussian", "normal numbers, coins, or coins whose gradient is relaxed and biased",
+        choices=("gaussian", "bernoulli", "concrete", "straight-through"))
+    temperature: float = setting(
+        0.5, "of a concrete latent: towards 0 less bias, more variance", type=float)
+    baseline: str = setting(
+        "others", "what score and score_analytic_kl take off f; others is the mean over the "
+        "image's other samples", choices=("none", "others", "running-mean", "nvil"))
+    lr: float = setting(2e-3, "Adam's step size", type=float, default_text=BY_DATA)
+    warmup: float = setting(
+        0.0, "epochs in which beta rises from 0 to its value, a little at every batch", type=float,
+        metavar="EPOCHS", default_text="0")
+    decay: float = setting(
+        1.0, "the factor by which lr shrinks in each epoch, e.g. 0.97", type=float,
+        metavar="FACTOR", default_text="1, no decay")
+    patience: int | None = setting(
+        None, "stop after so many epochs without a better ELBO on a tenth of the training images, "
+        "held out; the best model goes into best.npz", type=positive_int, metavar="EPOCHS",
+        default_text="never")
+    seed: int = setting(0, "of the weights and of training", type=natural_number)
+    dtype: str = setting("float32", "precision", choices=("float32", "float64"))
+    binarize: str | None = setting(
+        None, "grey pixels to black and white: drawn afresh at every pass, cut at one half, or "
+        "left grey", choices=("dynamic", "threshold", "none"),
+        default_text="dynamic for bernoulli, none for gaussian")
+
+    @classmethod
+    def for_data(cls, data: str = "digits", **given) -> RunSettings:
+        """The settings for `data`: its recipe, except where something else is given.
+
+        data : the name of a data set, or the path of a file, as in `load_data`.
+        given : any other fields.
+        """
+        recipe = RECIPES.get(data, RECIPES["own"])
+        coins = COINS if given.get("latent_kind") == "bernoulli" else {}
+        return cls(**{"data": data, **recipe, **coins, **given})
+
+    def check(self) -> None:
+        """Raise ValueError, in one line, for a choice or a number that no training can have.
+
+        What only the model can refuse, a name or an estimator, it refuses when it is built.
+        """
+        from minivae.training.loop import check_settings       # heavy: it brings NumPy and Numba
+
+        for f in fields(self):
+            value, choices = getattr(self, f.name), f.metadata.get("choices")
+            if choices and value not in choices and value != f.default:
+                raise ValueError(f"unknown {f.name} {value!r}; choose from {', '.join(choices)}")
+        check_settings(self.epochs, self.batch_size, self.samples, self.lr, self.warmup, self.decay,
+                       self.patience)
+
+    def model_config(self, x_dim: int) -> dict:
+        """What `saving.model_file.build` makes the model from, for images of x_dim pixels."""
+        latent = {"name": self.latent_kind}
+        if self.latent_kind == "concrete":
+            latent["temperature"] = self.temperature
+        return {"x_dim": x_dim, "hidden": self.hidden, "z_dim": self.latent,
+                "activation": self.activation, "likelihood": self.likelihood, "logvar": "shared",
+                "beta": self.beta, "estimator": self.estimator,
+                "baseline": {"name": self.baseline}, "latent": latent, "dtype": self.dtype}
+
+    def to_json(self) -> dict:
+        """Every field by name, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: dict) -> RunSettings:
+        """What `to_json` gave.  Raises ValueError for an unknown or a missing name."""
+        names = {f.name for f in fields(cls)}
+        unknown, missing = sorted(found.keys() - names), sorted(names - found.keys())
+        if unknown:
+            raise ValueError(f"no setting of a run is called {', '.join(unknown)}")
+        if missing:
+            raise ValueError(f"the settings of the run lack {', '.join(missing)}")
+        return cls(**found)
+
+
+_MNIST = {"epochs": 30, "batch_size": 128, "hidden": [400, 200], "latent": 30, "lr": 1e-3}
+
+# What for_data takes in the place of the defaults.  The defaults are made for the digits.
+RECIPES = {
+    "digits": {},
+    "mnist": _MNIST,
+    "fashion-mnist": _MNIST,
+    "kmnist": _MNIST,
+    "own": {"epochs": 30, "batch_size": 64, "hidden": [200], "latent": 10, "lr": 1e-3},
+}
+# A row of coins lets no gradient through, so the ELBO's estimator cannot train it; disarm can.
+COINS = {"estimator": "disarm", "samples": 2}
+
+
+def recipes_in_words() -> str:
+    """A line for each data set: its settings that differ from data set to data set."""
+    lines = []
+    for data in RECIPES:
+        s = RunSettings.for_data(data)
+        shown = ", ".join(f"{name} {getattr(s, name)}" for name in RECIPES["own"])
+        lines.append(f"  {data:13s} {shown}")
+    return "\n".join(lines)
