@@ -28,12 +28,12 @@ To be read in this order:
 from minivae.gradcheck.differences import (Kink, Line, entry, romberg, rounding_noise,
                                            unit_gaussian)
 from minivae.gradcheck.of_layer import Node, check_layer
-from minivae.gradcheck.of_model import Surrogate, check_model, float64_twin, model_kinks
+from minivae.gradcheck.of_model import Surrogate, check_model, float64_twin, kinks_of
 from minivae.gradcheck.precision import check_precision
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import (FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Report, Row)
 
 __all__ = ["FAIL", "INCONCLUSIVE", "KINK", "PASS", "GradientError", "Kink", "Line", "Node",
            "Problem", "Report", "Row", "Surrogate", "check_layer", "check_model",
-           "check_precision", "entry", "float64_twin", "model_kinks", "romberg", "rounding_noise",
+           "check_precision", "entry", "float64_twin", "kinks_of", "romberg", "rounding_noise",
            "unit_gaussian"]

@@ -77,7 +77,7 @@ def _gradients(vae) -> dict[str, np.ndarray]:
     return {name: np.array(grad) for name, _, grad in vae.named_params()}
 
 
-def model_kinks(vae) -> dict[str, np.ndarray]:
+def kinks_of(vae) -> dict[str, np.ndarray]:
     """The inputs of every unit with a kink, as the last pass saw them, by layer."""
     found = {name: layer.kink_inputs() for name, layer in vae.named_layers()}
     return {name: inputs for name, inputs in found.items() if inputs is not None}
@@ -117,7 +117,7 @@ class Loss:
 
     def kinks(self) -> dict[str, np.ndarray]:
         """The inputs of every unit with a kink."""
-        return model_kinks(self.vae)
+        return kinks_of(self.vae)
 
     def terms(self) -> dict[str, tuple[float, float]]:
         """{term: (its value, its weight in the loss)}."""
@@ -180,7 +180,7 @@ class Surrogate:
         ratio = latent.log_prior(z) - latent.log_q(z, *self.q0)
         through_z = wires.decoder.ravel() * self.log_px(z) + wires.latent.ravel() * ratio
         self.kinks_of_moved_z = {f"{name}, z moved": np.array(a)
-                                 for name, a in model_kinks(self.vae).items()
+                                 for name, a in kinks_of(self.vae).items()
                                  if name.startswith("dec.")}
         return value + (wires.path.ravel() * through_z).sum()
 
@@ -193,7 +193,7 @@ class Surrogate:
 
     def kinks(self) -> dict[str, np.ndarray]:
         """The inputs of every unit with a kink; those of the decoder for z0 and for the moved z."""
-        return model_kinks(self.vae) | self.kinks_of_moved_z
+        return kinks_of(self.vae) | self.kinks_of_moved_z
 
     def encode(self) -> list[np.ndarray]:
         """What the heads give: mu, logvar; or a."""
