@@ -5,10 +5,12 @@ import pytest
 
 import minivae
 from minivae import DiscreteVAE, VAE, baselines, check_model, estimators, fit
-from minivae.saving.archive import ArchiveError
 from minivae.baselines import NVIL, RunningMean
-from minivae.training.loop import NonFiniteError, evaluate
+from minivae.gradcheck.cases import perturbed
+from minivae.gradcheck.exact_means import all_coins, phi_mask
 from minivae.optim import Adam
+from minivae.saving.archive import ArchiveError
+from minivae.training.loop import NonFiniteError, evaluate
 
 from numeric import assert_gradients
 
@@ -28,7 +30,8 @@ def test_the_running_mean_is_the_exponential_average_of_the_steps_before(rng):
         weights = 0.9 ** np.arange(t)[::-1]
         wanted = weights @ fs[:t].mean(axis=(1, 2)) / weights.sum() if t else 0.0
         np.testing.assert_allclose(baseline.value(x), wanted, rtol=1e-14)
-        np.testing.assert_allclose(baseline(f, x), f - wanted, rtol=0, atol=1e-13)     # numbers of some 20: a few units in the last place
+        # numbers of some 20: a few units in the last place
+        np.testing.assert_allclose(baseline(f, x), f - wanted, rtol=0, atol=1e-13)
         baseline.update()
 
 
@@ -55,8 +58,7 @@ def test_nvils_averages_are_those_of_f_less_c_of_x(rng):
 def test_every_gradient_of_nvils_network(rng):
     baseline, x, f = make("nvil", hidden=4), rng.random((B, D)), rng.standard_normal((K, B))
     baseline.c = 0.4
-    for p in baseline.net.params.values():
-        p += 0.3 * rng.standard_normal(p.shape)
+    perturbed(baseline.net, rng)
     residual = f - baseline.value(x)
     baseline.net.backward(baseline.backward(residual))
     pairs = [(name, p, baseline.net.grads[name].copy()) for name, p in baseline.net.params.items()]
@@ -124,14 +126,14 @@ def test_adams_state_goes_on_bit_for_bit(rng):
 
 def mean_gradient(baseline, estimator, outcomes=None):
     """E over all outcomes of two coins, K = 1, of phi's gradient; the baseline is shown each outcome on its own."""
-    vae = DiscreteVAE.mlp(3, [4], 2, estimator=estimator, baseline=baseline, activation="tanh", beta=1.7, rng=2, dtype=F8)
+    vae = DiscreteVAE.mlp(3, [4], 2, estimator=estimator, baseline=baseline, activation="tanh", beta=1.7, rng=2,
+                          dtype=F8)
     x, total = np.array([[1.0, 0.0, 1.0]]), 0.0
-    theta = vae.posterior(x)[0][0]
-    for z in np.array([[0, 0], [0, 1], [1, 0], [1, 1]]):
-        vae.forward(x, np.where(z == 1, 1 - theta / 2, (1 - theta) / 2)[None])
+    u, probabilities = all_coins(vae.posterior(x)[0][0])
+    for n, probability in enumerate(probabilities):
+        vae.forward(x, u[:, n])
         vae.backward()
-        g = np.concatenate([g.ravel() for name, _, g in vae.named_params() if name.startswith(("enc", "to_a"))])
-        total = total + np.where(z == 1, theta, 1 - theta).prod() * g
+        total = total + probability * vae.gradient()[phi_mask(vae)]
     return total
 
 
@@ -146,17 +148,21 @@ def taught(name):
 @pytest.mark.parametrize("estimator", [estimators.score, estimators.score_analytic_kl], ids=lambda e: e.__name__)
 def test_no_baseline_of_past_steps_moves_the_mean(estimator):
     right = mean_gradient(baselines.Baseline(), estimator)
-    np.testing.assert_allclose(mean_gradient(taught("running-mean"), estimator), right, rtol=0, atol=1e-14)      # sums of four terms of order 1
+    # sums of four terms of order 1
+    np.testing.assert_allclose(mean_gradient(taught("running-mean"), estimator), right, rtol=0, atol=1e-14)
     if estimator is estimators.score:
         nvil = taught("nvil")
         nvil.v = 0.5
         np.testing.assert_allclose(mean_gradient(nvil, estimator), right, rtol=0, atol=1e-14)
-        nvil.v = 9.0
-        np.testing.assert_allclose(mean_gradient(nvil, estimator), right / 3, rtol=0, atol=1e-14)      # a scale, and no other direction
+        nvil.v = 9.0                                       # a scale, and no other direction
+        np.testing.assert_allclose(mean_gradient(nvil, estimator), right / 3, rtol=0, atol=1e-14)
 
 
 def test_a_running_mean_that_includes_the_present_cost_scales_the_gradient_by_its_decay():
-    """The mistake: update before use.  At step t it scales by (d - d^t) / (1 - d^t): by d once d^t is nothing, and by 0 at first."""
+    """The mistake: update before use.
+
+    At step t it scales by (d - d^t) / (1 - d^t): by d once d^t is nothing, and by 0 at first.
+    """
 
     class Hasty(RunningMean):
         def __call__(self, f, x):
@@ -276,9 +282,11 @@ def test_training_that_turns_non_finite_takes_the_baseline_back_as_well():
 
 @pytest.mark.parametrize("settings, message", [
     ({"baseline": "median"}, "unknown baseline 'median'; choose from none, others, running-mean, nvil"),
-    ({"baseline": "nvil", "estimator": estimators.elbo}, "the estimator elbo takes no baseline of yours; score and score_analytic_kl do"),
+    ({"baseline": "nvil", "estimator": estimators.elbo},
+     "the estimator elbo takes no baseline of yours; score and score_analytic_kl do"),
     ({"baseline": "nvil", "estimator": estimators.score_analytic_kl}, "take the estimator score"),
-    ({"baseline": "none", "estimator": estimators.vimco}, "the estimator vimco takes no baseline")], ids=lambda v: str(v)[:20])
+    ({"baseline": "none", "estimator": estimators.vimco}, "the estimator vimco takes no baseline")],
+    ids=lambda v: str(v)[:20])
 def test_a_baseline_that_does_not_fit_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         DiscreteVAE.mlp(D, [6], 2, rng=0, **settings)

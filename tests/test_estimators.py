@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from minivae import VAE, check_model, estimators
-from minivae.estimators import ESTIMATORS, Terms, Wires
+from minivae.estimators import ESTIMATORS, Terms
+from minivae.gradcheck import exact_means
+from minivae.gradcheck.cases import perturbed
 
 from conftest import JIT
 
@@ -22,9 +24,7 @@ def model(**settings):
     """Three pixels, one latent.  The decoder is gentle and q near the posterior, so that the poles of tanh
     and of the softmax lie far from the nodes and the quadrature converges."""
     vae = VAE.mlp(3, [4], 1, rng=3, dtype=F8, activation="tanh", **settings)
-    rng = np.random.default_rng(11)
-    for _, p, _ in vae.named_params():
-        p += 0.2 * rng.standard_normal(p.shape)
+    perturbed(vae, np.random.default_rng(11), by=0.2)
     vae.dec.layers[0].params["W"] *= 0.15
     vae.to_logvar.params["b"] -= 0.1
     return vae
@@ -35,32 +35,13 @@ X = np.array([[1.0, 0.0, 1.0]])
 
 def quadrature(K):
     """eps (K, N, 1) and weights (N,), N = nodes^K."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    grids = np.meshgrid(*[nodes] * K, indexing="ij")
-    products = np.prod(np.meshgrid(*[weights / weights.sum()] * K, indexing="ij"), axis=0)
-    return np.stack([g.ravel() for g in grids])[..., None], products.ravel()
-
-
-def weighted(estimator, weights):
-    """The estimator for one example, its expectation taken: example n of the batch counts weights[n] instead of 1/N."""
-
-    def expectation(t):
-        wires, N = estimator(t), t.log_px.shape[1]
-        return Wires(*(w if name == "path" else w * weights * N for name, w in zip(Wires._fields, wires)))
-
-    estimators.estimator(estimator.objective)(expectation)
-    return expectation
+    return exact_means.gauss_hermite(K, NODES)
 
 
 def mean_gradient(estimator, K, **settings):
     """E over the noise of the gradient of the loss, all parameters in one vector; and phi's mask."""
-    eps, weights = quadrature(K)
     vae = model(**settings)
-    vae.estimator = weighted(estimator, weights)
-    vae.forward(np.tile(X, (len(weights), 1)), eps)
-    vae.backward()
-    phi = np.concatenate([np.full(g.size, n.startswith(("enc", "to_mu", "to_logvar"))) for n, _, g in vae.named_params()])
-    return np.concatenate([g.ravel() for _, _, g in vae.named_params()]), phi
+    return exact_means.mean_gradient(vae, estimator, X, *quadrature(K)), exact_means.phi_mask(vae)
 
 
 def mean_loss(estimator, K, vae):
@@ -114,7 +95,8 @@ OBJECTIVE_OF = {"elbo": ["stl", "score", "elbo_mc", "score_analytic_kl"], "iwae"
 @pytest.mark.parametrize("reference, K", [("elbo", 1), ("elbo_mc", 1), ("iwae", 1), ("iwae", 2)])
 def test_the_references_are_the_derivative_of_the_integrated_objective(reference, K):
     estimator = ESTIMATORS[reference]
-    np.testing.assert_allclose(mean_gradient(estimator, K)[0], integrated_derivative(estimator, K), rtol=0, atol=1e-9)   # extrapolation error, h^4
+    found, wanted = mean_gradient(estimator, K)[0], integrated_derivative(estimator, K)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-9)           # extrapolation error, h^4
 
 
 @pytest.mark.parametrize("K", [1, *SEVERAL])
@@ -144,11 +126,11 @@ def test_iwae_stl_is_biased_by_exactly_the_score_it_drops(K):
 def test_wake_phi_equals_its_pathwise_rewriting(K):
     """E sum w~ s = E sum (w~ - w~^2) path.  Tucker et al. (2018)."""
 
+    @estimators.estimator(estimators.multi_sample_bound)
     def rewritten(t):
         w = estimators.normalised(estimators.log_weights(t))
         return estimators.iwae_stl(t)._replace(path=1 - w)
 
-    estimators.estimator(estimators.multi_sample_bound)(rewritten)
     (a, phi), (b, _) = mean_gradient(estimators.rws, K), mean_gradient(rewritten, K)
     close(a[phi], b[phi])
 
@@ -181,24 +163,28 @@ def test_the_bound_does_not_fall_with_more_samples():
     assert all(a > b for a, b in zip(losses, [*losses[1:], -log_p]))
 
 
-@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "disarm"])      # which wants coins: test_discrete.py
+# disarm wants coins: test_discrete.py
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "disarm"])
 def test_every_estimators_backward_is_what_its_weights_say(name, rng):
-    """Held to the loss where it is its derivative, else to the surrogate with everything frozen that it holds constant."""
+    """Held to the loss where it is its derivative, else to the surrogate that freezes what it holds constant."""
     beta = 1.0 if ESTIMATORS[name].objective is estimators.multi_sample_bound else 1.7
     vae = VAE.mlp(7, [6], 2, rng=rng, dtype=F8, activation="tanh", beta=beta, estimator=ESTIMATORS[name])
     check_model(vae, rng.random((5, 7)), rng.standard_normal((3, 5, 2))).raise_if_wrong()
 
 
 def test_holding_something_constant_is_cutting_its_wire(rng):
-    """Neither rewriting gives 0, each alone gives the gradient, both together twice the gradient (of the reconstruction, for phi)."""
+    """Neither rewriting gives 0, each alone gives the gradient, both together twice the gradient.
+
+    Of the reconstruction, for phi.
+    """
     recon = {}
     for name, path, score in (("neither", 0, 0), ("path", 1, 0), ("score", 0, 1), ("both", 1, 1)):
 
+        @estimators.estimator(estimators.analytic_elbo)
         def estimator(t, path=path, score=score):
             e, s = estimators.elbo(t), estimators.score_analytic_kl(t)
             return e._replace(path=path * e.path, score=score * s.score, kl=0 * e.kl)
 
-        estimators.estimator(estimators.analytic_elbo)(estimator)
         recon[name], phi = mean_gradient(estimator, 2)
     assert not recon["neither"][phi].any() and np.abs(recon["path"][phi]).max() > 1e-3
     close(recon["path"][phi], recon["score"][phi])
@@ -208,16 +194,13 @@ def test_holding_something_constant_is_cutting_its_wire(rng):
 @pytest.mark.parametrize("shift", [800.0, -800.0, 0.0])
 def test_log_weights_far_out_neither_overflow_nor_vanish(shift):
     logw = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]]) + shift
-    np.testing.assert_allclose(estimators.log_mean_exp(logw) - shift, [np.log((1 + np.e + np.e**2) / 3), 1.0], rtol=1e-12, atol=2e-13)
+    wanted = [np.log((1 + np.e + np.e**2) / 3), 1.0]
+    np.testing.assert_allclose(estimators.log_mean_exp(logw) - shift, wanted, rtol=1e-12, atol=2e-13)
     np.testing.assert_allclose(estimators.normalised(logw).sum(axis=0), 1, rtol=1e-15)
 
 
 def planted(change, name):
-    def wrong(t):
-        return change(t, ESTIMATORS[name](t))
-
-    estimators.estimator(ESTIMATORS[name].objective)(wrong)
-    return wrong
+    return estimators.estimator(ESTIMATORS[name].objective)(lambda t: change(t, ESTIMATORS[name](t)))
 
 
 def all_minus_mean(t, w):
@@ -236,9 +219,11 @@ FAULTS = {
     "a factor of 0.95": ("score", "elbo", lambda t, w: w._replace(score=0.95 * w.score)),
     "weights not normalised": ("dreg", "iwae", lambda t, w: w._replace(path=w.path * len(w.path))),
     "w~ for w~ squared": ("dreg", "iwae", lambda t, w: w._replace(path=np.ones_like(w.path))),
-    "weights detached from the score": ("iwae", "iwae", lambda t, w: w._replace(score=np.full_like(w.score, -1 / w.score.size))),
+    "weights detached from the score": (
+        "iwae", "iwae", lambda t, w: w._replace(score=np.full_like(w.score, -1 / w.score.size))),
     "softmax over the positive loss": ("iwae", "iwae", softmax_of_the_loss),
-    "both rewritings at once": ("score", "elbo", lambda t, w: w._replace(path=np.ones_like(w.path), latent=t.beta * w.decoder)),
+    "both rewritings at once": (
+        "score", "elbo", lambda t, w: w._replace(path=np.ones_like(w.path), latent=t.beta * w.decoder)),
 }
 
 
@@ -250,7 +235,7 @@ def test_the_proof_rejects(fault):
 
 
 def test_the_leave_one_out_baseline_is_the_mean_of_the_others():
-    """Any number that does not depend on z_k leaves the mean gradient right; this one is right about the others, too."""
+    """Any number that does not depend on z_k leaves the mean gradient right; this one is the mean of the others."""
     f = np.array([[1.0], [2.0], [6.0]])
     np.testing.assert_array_equal(estimators.mean_of_others(f), [[4.0], [3.5], [1.5]])
     np.testing.assert_array_equal(estimators.mean_of_others(f[:1]), [[0.0]])

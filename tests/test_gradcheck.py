@@ -1,14 +1,16 @@
 """The checker itself: it finds what is wrong, names it, and accuses nobody else."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from minivae import VAE, check_layer, check_model, estimators
-from minivae.gradcheck.suite import CHECKS
 from minivae.app.cli import main
 from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Node, check_precision, romberg
+from minivae.gradcheck.suite import CHECKS, user_check
 from minivae.layers import Dense, Layer, ReLU, Sequential, Tanh
 
 from conftest import JIT
@@ -42,7 +44,8 @@ def test_a_big_relu_model_raises_no_alarm(rng):
 # --- the reference --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("f, slope", [(np.exp, 1.0), (lambda h: np.sin(3 * h), 3.0), (lambda h: 1 / (1 + np.exp(-h)), 0.25), (lambda h: 5 * h, 5.0)])
+@pytest.mark.parametrize("f, slope", [(np.exp, 1.0), (lambda h: np.sin(3 * h), 3.0),
+                                      (lambda h: 1 / (1 + np.exp(-h)), 0.25), (lambda h: 5 * h, 5.0)])
 def test_romberg_is_good_to_a_few_roundings_and_its_bar_is_honest(f, slope):
     value, bar = romberg(f, 2.0**-4, 1e-16)
     assert abs(value - slope) <= bar < 1e-11
@@ -77,7 +80,8 @@ def test_a_relu_at_its_kink_is_a_kink_and_the_unit_is_named(rng):
     x = rng.standard_normal((3, 4))
     x[1, 2] = 0.0
     found = row(check_layer(ReLU(), x), "x")
-    assert found.verdict == KINK and found.index == (1, 2) and "unit (1, 2) of ReLU stands at its kink: its input is 0.0e+00" in found.note
+    assert found.verdict == KINK and found.index == (1, 2)
+    assert "unit (1, 2) of ReLU stands at its kink: its input is 0.0e+00" in found.note
 
 
 def test_a_kink_inside_a_network_is_named_by_its_layer(rng):
@@ -162,7 +166,14 @@ def test_inputs_of_any_size_are_no_reason_for_an_alarm(scale, rng):
 
 def test_a_gradient_that_is_zero_everywhere_is_a_pass(rng):
     layer = Node(lambda x: np.sign(x), lambda dy: 0 * dy)
-    assert row(check_layer(layer, 1 + rng.random((4, 3))), "x").verdict == PASS
+    found = row(check_layer(layer, 1 + rng.random((4, 3))), "x")
+    assert found.verdict == PASS and "nothing depends on this array here" in found.note
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_where_zero_meets_zero_nothing_is_divided_by_zero(rng):
+    report = check_layer(Node(lambda x: 0 * x, lambda dy: 0 * dy), rng.standard_normal((4, 3)))
+    assert report.ok and report.worst.verdict == PASS
 
 
 def test_gradients_of_none_keep_their_place(rng):
@@ -199,6 +210,48 @@ def test_a_layer_that_promised_nothing_may_answer_twice(rng):
     check_layer(Plain(), rng.standard_normal((4, 3))).raise_if_wrong()
 
 
+class Popped:
+    """A cache that is gone after use: a second backward raises KeyError."""
+
+    params, grads = {}, {}
+
+    def __init__(self, factor):
+        self.factor, self.cache = factor, {}
+
+    def forward(self, x):
+        self.cache["x"] = x
+        return x**2
+
+    def backward(self, dy):
+        return self.factor * self.cache.pop("x") * dy
+
+
+class Forgotten(Popped):
+    """TypeError at a second backward."""
+
+    def backward(self, dy):
+        x, self.cache["x"] = self.cache["x"], None
+        return self.factor * x * dy
+
+
+class Asserted(Popped):
+    """AssertionError at a second backward."""
+
+    def backward(self, dy):
+        x, self.cache["x"] = self.cache["x"], None
+        assert x is not None
+        return self.factor * x * dy
+
+
+@pytest.mark.parametrize("kind", [Popped, Forgotten, Asserted])
+def test_a_layer_refuses_a_second_backward_with_any_exception(kind, rng):
+    x = rng.standard_normal((4, 3))
+    report = check_layer(kind(2), x)
+    assert report.ok and row(report, "needs a forward each time").verdict == PASS
+    report = check_layer(kind(4), x)                       # and what was found before is not thrown away
+    assert "twice too large" in row(report, "x").note
+
+
 class Scale(Layer):
     """Keeps references of its own to its parameter, and gets its gradient wrong."""
 
@@ -222,8 +275,8 @@ def test_a_layer_of_the_users_in_a_vae_is_checked_through_its_own_references(dty
     from minivae.likelihoods import BernoulliLikelihood
 
     dense = lambda n, m: Dense(n, m, rng, dtype)
-    vae = VAE(Sequential(dense(7, 4), Scale(dtype)), dense(4, 2), dense(4, 2), Sequential(dense(2, 4), Tanh()), dense(4, 7),
-              likelihood=BernoulliLikelihood(), rng=0)
+    enc, dec = Sequential(dense(7, 4), Scale(dtype)), Sequential(dense(2, 4), Tanh())
+    vae = VAE(enc, dense(4, 2), dense(4, 2), dec, dense(4, 7), likelihood=BernoulliLikelihood(), rng=0)
     report = check_model(vae, rng.random((5, 7)), rng.standard_normal((5, 2)))
     assert "5 times too large" in row(report, "enc.1.a").note and row(report, "enc.0.W").verdict == PASS
 
@@ -357,6 +410,19 @@ def test_a_report_says_where_to_look(rng, monkeypatch):
         assert word in text
 
 
+def test_a_model_refuses_a_second_backward_with_any_exception(rng, monkeypatch):
+    take = VAE.take_wires
+
+    def refuse(self):
+        if self._wires is None:
+            raise KeyError("wires")
+        return take(self)
+
+    monkeypatch.setattr(VAE, "take_wires", refuse)
+    report = check_model(small(rng), rng.random((5, 7)), rng.standard_normal((5, 2)))
+    assert report.ok and row(report, "needs a forward each time").verdict == PASS
+
+
 @pytest.mark.parametrize("name", ["enc.0.W", "dec.0.W", "to_logits.W"])
 def test_one_wrong_weight_of_a_big_model_is_found_by_its_index(name, rng, monkeypatch):
     sizes = (64, [30], 5) if not JIT else (784, [400], 20) if name == "enc.0.W" else (300, [100], 10)
@@ -391,11 +457,13 @@ def test_a_float32_model_is_checked_as_its_float64_twin(rng):
     check_model(small(rng, dtype=np.float32), rng.random((5, 7)), rng.standard_normal((5, 2))).raise_if_wrong()
 
 
+@estimators.estimator(estimators.sampled_elbo)
 def stl(t):
     """Roeder et al. (2017): not the derivative of any loss."""
     return estimators.elbo_mc(t)._replace(score=np.zeros_like(t.log_px))
 
 
+@estimators.estimator(estimators.sampled_elbo)
 def score_function(t):
     """z held fixed, the density moves."""
     K, B = t.log_px.shape
@@ -404,6 +472,7 @@ def score_function(t):
     return estimators.Wires(np.ones_like(f) / (K * B), zero, zero, (f - f.mean()) / (K * B), np.zeros_like(t.kl))
 
 
+@estimators.estimator(estimators.sampled_elbo)
 def half_gain(t):
     """Weights of every kind at once, path neither open nor cut."""
     w = estimators.elbo_mc(t)
@@ -412,11 +481,11 @@ def half_gain(t):
 
 @pytest.mark.parametrize("estimator", [stl, score_function, half_gain])
 def test_an_estimator_that_is_no_derivative_is_checked_through_its_frozen_surrogate(estimator, rng):
-    estimator.objective, estimator.is_derivative = estimators.sampled_elbo, False
     vae = small(rng, estimator=estimator)
     x, eps = rng.random((5, 7)), rng.standard_normal((3, 5, 2))
     check_model(vae, x, eps).raise_if_wrong()
-    estimator.is_derivative = True                         # taken as the derivative of its loss it must fail
+    # taken as the derivative of its loss it must fail
+    vae.estimator = estimators.estimator(estimators.sampled_elbo, is_derivative=True)(lambda t: estimator(t))
     assert not check_model(vae, x, eps).ok
 
 
@@ -437,9 +506,11 @@ def test_the_taylor_remainder_falls_as_h_cubed_for_a_right_gradient_and_as_h_for
     x = rng.standard_normal((5, 3))
     layer = Sequential(Dense(3, 4, rng, F8), Tanh())
     h = 2.0 ** -np.arange(6, 10)
-    for report, slope in ((check_layer(layer, x), 3.0), (check_layer(Wrong(3, 4, rng, spoiled(lambda g: g.__imul__(1.1))), x), 1.0)):
+    wrong = Wrong(3, 4, rng, spoiled(lambda g: g.__imul__(1.1)))
+    for report, slope in ((check_layer(layer, x), 3.0), (check_layer(wrong, x), 1.0)):
         remainder = report._remainder(h)
-        assert np.polyfit(np.log(h), np.log(remainder), 1)[0] == pytest.approx(slope, abs=1e-3)     # higher orders bend it by some h^2 = 2.4e-4
+        # higher orders bend it by some h^2 = 2.4e-4
+        assert np.polyfit(np.log(h), np.log(remainder), 1)[0] == pytest.approx(slope, abs=1e-3)
         report.plot(tmp_path / "taylor.png")
         assert (tmp_path / "taylor.png").stat().st_size > 5000
 
@@ -479,6 +550,53 @@ def ready():
     assert main(["gradcheck", "mylayers:Cube"]) == 2
     assert main(["gradcheck", "nonsense"]) == 2
     assert "unknown check 'nonsense'" in capsys.readouterr().err
-    (tmp_path / "broken.py").write_text("class Bad:\n    params = grads = {}\n    def forward(self, x):\n        return x + None\n1 / 0\n")
+    (tmp_path / "broken.py").write_text("class Bad:\n    params = grads = {}\n"
+                                        "    def forward(self, x):\n        return x + None\n1 / 0\n")
     assert main(["gradcheck", "broken:Bad"]) == 2
     assert "gives no layer to check (ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_class_is_made_with_the_first_arguments_that_it_takes(tmp_path, monkeypatch):
+    (tmp_path / "firstlayers.py").write_text('''
+from minivae.layers import Dense, Softplus
+
+class Sharp(Softplus):
+    """Four arguments that have defaults: it is to be made as Sharp()."""
+    def __init__(self, alpha=1, beta=1, gamma=1, delta=1):
+        super().__init__()
+        assert (alpha, beta, gamma, delta) == (1, 1, 1, 1)
+
+class Square(Dense):
+    """It wants sizes, and only then takes more."""
+    def __init__(self, n_in, n_out, rng=0):
+        import numpy as np
+        assert rng == 0
+        super().__init__(n_in, n_out, np.random.default_rng(rng), np.float64)
+
+class Six(Softplus):
+    def __init__(self, a, b, c, d, e, f):
+        super().__init__()
+''')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert user_check("firstlayers:Sharp", 0).ok and user_check("firstlayers:Square", 0).ok
+    with pytest.raises(ValueError, match=r"gives no layer to check \(TypeError: Six\(a, b, c, d, e, f\) takes other"):
+        user_check("firstlayers:Six", 0)
+
+
+ALONE = """
+import sys
+import numpy as np
+from minivae import check_layer
+from minivae.layers import Tanh
+
+check_layer(Tanh(), np.ones((2, 3))).plot(sys.argv[1])
+rooms = ["gradcheck.suite", "gradcheck.museum", "gradcheck.cases", "app", "saving", "training"]
+unwanted = ["matplotlib.pyplot", *(f"minivae.{room}" for room in rooms)]
+print([name for name in unwanted if name in sys.modules])
+"""
+
+
+def test_a_layer_is_checked_and_drawn_without_the_suite_the_product_or_a_backend(tmp_path):
+    done = subprocess.run([sys.executable, "-c", ALONE, tmp_path / "taylor.png"], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+    assert (tmp_path / "taylor.png").exists()

@@ -15,8 +15,8 @@ ORDER = """
 kernels pixels linear_gaussian first
 estimators layers optim likelihoods latents baselines model vae discrete
 gradcheck.report gradcheck.differences gradcheck.suspects gradcheck.problem gradcheck.of_layer
-gradcheck.of_model gradcheck.precision gradcheck gradcheck.cases gradcheck.forward gradcheck.suite
-gradcheck.faults gradcheck.museum
+gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means gradcheck.cases
+gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.faults gradcheck.museum
 data.arrays data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics

@@ -49,7 +49,8 @@ def check(f, start, grad):
     """grad, a Decoder or an Encoder, against the differences of f(same type) at `start`, entry by entry."""
     arrays = [np.array(part, dtype=float) for part in start]
     names = type(start)._fields
-    assert_gradients(lambda: f(type(start)(*arrays)), [(name, a, np.asarray(g)) for name, a, g in zip(names, arrays, grad)])
+    assert_gradients(lambda: f(type(start)(*arrays)),
+                     [(name, a, np.asarray(g)) for name, a, g in zip(names, arrays, grad)])
 
 
 # --- 1. log p = ELBO + KL ----------------------------------------------------------------------------
@@ -102,7 +103,10 @@ def test_the_elbo_is_the_expectation_that_defines_it(rng):
 
 
 def quadrature(Z, n=3):
-    """(weight, eps) whose weighted sum is the exact mean over eps ~ N(0, I) of a polynomial of degree 2n - 1 = 5 in each eps_j."""
+    """(weight, eps) whose weighted sum is the exact mean over eps ~ N(0, I).
+
+    It is exact for a polynomial of degree 2n - 1 = 5 in each eps_j.
+    """
     nodes, weights = hermegauss(n)
     for index in product(range(n), repeat=Z):
         yield np.prod(weights[list(index)]) / np.sqrt(2 * np.pi) ** Z, nodes[list(index)]
@@ -161,7 +165,8 @@ def test_for_phi_raising_the_elbo_is_lowering_the_kl(case):
 
 def test_at_the_posterior_the_decoder_is_moved_by_the_gradient_of_log_p(case):
     dec, _, S = case
-    np.testing.assert_allclose(flat(lg.elbo_grad(dec, lg.posterior(dec), S)[0]), flat(lg.log_evidence_grad(dec, S)), rtol=1e-10, atol=1e-11)
+    of_elbo, of_log_p = lg.elbo_grad(dec, lg.posterior(dec), S)[0], lg.log_evidence_grad(dec, S)
+    np.testing.assert_allclose(flat(of_elbo), flat(of_log_p), rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.gradients
@@ -226,7 +231,8 @@ def test_em_and_gradient_ascent_reach_the_closed_form_maximum_and_em_is_faster()
         by_em = lg.em_step(by_em, S)
     after_em = best - lg.log_evidence(by_em, S)
     untrained = Encoder(np.zeros((Z, D)), np.eye(Z))
-    after_100, after_many = (best - lg.elbo(*ascend_elbo(start, untrained, S, 0.02, steps), S) for steps in (100, 12000))
+    after_100, after_many = (best - lg.elbo(*ascend_elbo(start, untrained, S, 0.02, steps), S)
+                             for steps in (100, 12000))
     assert -1e-12 < after_em < 1e-6 < 0.01 < after_100
     assert -1e-12 < after_many < 1e-6
 
@@ -237,7 +243,8 @@ def test_maximum_likelihood_is_a_stationary_point_above_all_others(case):
     np.testing.assert_allclose(flat(lg.log_evidence_grad(best, S)), 0, atol=1e-10)
     np.testing.assert_allclose(flat(lg.em_step(best, S)), flat(best), rtol=1e-9, atol=1e-9)
     L = np.linalg.eigvalsh(S)
-    want = -0.5 * (D * np.log(2 * np.pi) + np.log(L[-Z:]).sum() + (D - Z) * np.log(best.s2) + D)    # C keeps Z eigenvalues, tr(C^-1 S) = D
+    # C keeps Z eigenvalues, tr(C^-1 S) = D
+    want = -0.5 * (D * np.log(2 * np.pi) + np.log(L[-Z:]).sum() + (D - Z) * np.log(best.s2) + D)
     assert lg.log_evidence(best, S) == pytest.approx(want, rel=1e-12)
     rng = np.random.default_rng(0)
     for size in (1e-3, 1e-1, 1.0):
@@ -265,7 +272,8 @@ def descend_kl(dec, enc, S, steps, lr_theta, lr_phi):
     return Decoder(W, s2), Encoder(V, L @ L.T)
 
 
-@pytest.mark.parametrize("lr_theta, lr_phi, fall", [(0, 0.005, 0), (0.005, 0.005, 0.01), (0.005, 0.0005, 0.1), (0.005, 0, 1)])
+@pytest.mark.parametrize("lr_theta, lr_phi, fall", [(0, 0.005, 0), (0.005, 0.005, 0.01), (0.005, 0.0005, 0.1),
+                                                    (0.005, 0, 1)])
 def test_the_kl_goes_to_zero_whoever_moves_and_log_p_falls_the_more_theta_does(lr_theta, lr_phi, fall):
     """From the best decoder and an untrained encoder.  Where theta ends is chosen by the rates: log p has no say."""
     rng = np.random.default_rng(2)
@@ -278,7 +286,8 @@ def test_the_kl_goes_to_zero_whoever_moves_and_log_p_falls_the_more_theta_does(l
     if fall:
         assert lg.log_evidence(end, S) < best - fall
     else:
-        assert lg.elbo(end, enc, S) == pytest.approx(best, abs=1e-6)       # phi alone: the ELBO rose to log p, which stood still
+        # phi alone: the ELBO rose to log p, which stood still
+        assert lg.elbo(end, enc, S) == pytest.approx(best, abs=1e-6)
 
 
 # --- 5. a diagonal q ---------------------------------------------------------------------------------
@@ -389,7 +398,8 @@ def test_vae_forward_and_backward_averaged_over_eps_are_the_closed_forms(estimat
     elbo, grads = exact_pass(vae, x)
     (dW, ds2), (dV, dSigma) = lg.elbo_grad(dec, enc, S)
     dlogvar = np.diag(dSigma) * np.exp(logvar)                     # Sigma_jj = e^logvar_j, the same for every x
-    want = {"to_mu.W": dV.T, "to_mu.b": np.zeros(Z),               # both biases fit the mean of the data, and it is fitted
+    # both biases fit the mean of the data; it is fitted, so their gradients are 0
+    want = {"to_mu.W": dV.T, "to_mu.b": np.zeros(Z),
             "to_logvar.W": np.outer(m, dlogvar), "to_logvar.b": dlogvar,
             "to_mean.W": dW.T, "to_mean.b": np.zeros(D),
             "likelihood.raw_logvar": np.array([[ds2 * dec.s2 * shared_logvar(vae)[1]]])}
@@ -399,7 +409,8 @@ def test_vae_forward_and_backward_averaged_over_eps_are_the_closed_forms(estimat
         np.testing.assert_allclose(grads[name], want[name], rtol=0, atol=1e-10, err_msg=name)
 
 
-PLAN = [(300, 0.02), (200, 0.004), (200, 0.0008)]       # epochs and lr: Adam with a constant lr hovers, so it is lowered
+# epochs and lr: Adam with a constant lr hovers, so it is lowered
+PLAN = [(300, 0.02), (200, 0.004), (200, 0.0008)]
 
 
 def test_a_linear_vae_trained_by_fit_reaches_the_closed_form_log_likelihood():

@@ -5,6 +5,7 @@ import pytest
 
 from minivae import VAE, DiscreteVAE, estimators
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
+from minivae.gradcheck.cases import perturbed
 from minivae.likelihoods import LOGVAR_FLOOR, GaussianLikelihood
 
 from conftest import skip
@@ -40,8 +41,10 @@ def torch_loss(torch, p, x, eps, hidden, activation, likelihood, sampled_kl, bet
     if likelihood == "bernoulli":
         px = Independent(Bernoulli(logits=g @ p["to_logits.W"] + p["to_logits.b"], validate_args=False), 1)
     else:
-        mean = g @ p["to_mean_raw.W"] + p["to_mean_raw.b"] if likelihood == "per_pixel" else g @ p["to_mean.W"] + p["to_mean.b"]
-        mean, raw = (mean[..., :D], mean[..., D:]) if likelihood == "per_pixel" else (mean, p["likelihood.raw_logvar"])
+        head = "to_mean_raw" if likelihood == "per_pixel" else "to_mean"
+        out = g @ p[f"{head}.W"] + p[f"{head}.b"]
+        per_pixel = likelihood == "per_pixel"
+        mean, raw = (out[..., :D], out[..., D:]) if per_pixel else (out, p["likelihood.raw_logvar"])
         logvar = LOGVAR_FLOOR + torch.nn.functional.softplus(raw - LOGVAR_FLOOR)
         px = Independent(Normal(mean, (0.5 * logvar).exp().expand_as(mean)), 1)
     kl = (q.log_prob(z) - prior.log_prob(z)) if sampled_kl else kl_divergence(q, prior)
@@ -51,27 +54,32 @@ def torch_loss(torch, p, x, eps, hidden, activation, likelihood, sampled_kl, bet
 @pytest.mark.parametrize("K", [1, 3])
 @pytest.mark.parametrize("sampled_kl", [False, True], ids=["elbo", "elbo_mc"])
 @pytest.mark.parametrize("likelihood", ["bernoulli", "shared", "per_pixel"])
-@pytest.mark.parametrize("hidden, activation", [([6], "tanh"), ([6, 4], "softplus")], ids=["one hidden tanh", "two hidden softplus"])
+@pytest.mark.parametrize("hidden, activation", [([6], "tanh"), ([6, 4], "softplus")],
+                         ids=["one hidden tanh", "two hidden softplus"])
 def test_every_gradient_equals_autograds(torch, hidden, activation, likelihood, sampled_kl, K, rng):
     ours = "bernoulli" if likelihood == "bernoulli" else GaussianLikelihood(likelihood, np.float64)
     vae = VAE.mlp(D, hidden, Z, likelihood=ours, activation=activation, beta=1.7, rng=rng, dtype=np.float64,
                   estimator=estimators.elbo_mc if sampled_kl else estimators.elbo)
-    for _, param, _ in vae.named_params():
-        param += 0.3 * rng.standard_normal(param.shape)
+    perturbed(vae, rng)
     x, eps = rng.random((B, D)), rng.standard_normal((K, B, Z))
     result = vae.forward(x, eps)
     vae.backward()
 
     p = {name: torch.tensor(param, requires_grad=True) for name, param, _ in vae.named_params()}
-    loss = torch_loss(torch, p, torch.tensor(x), torch.tensor(eps), hidden, activation, likelihood, sampled_kl, beta=1.7)
+    loss = torch_loss(torch, p, torch.tensor(x), torch.tensor(eps), hidden, activation, likelihood, sampled_kl,
+                      beta=1.7)
     loss.backward()
     assert result.loss == pytest.approx(loss.item(), rel=1e-12)
     for name, _, grad in vae.named_params():
-        np.testing.assert_allclose(grad, p[name].grad.numpy(), rtol=0, atol=1e-10 * max(1, np.abs(grad).max()), err_msg=name)
+        atol = 1e-10 * max(1, np.abs(grad).max())
+        np.testing.assert_allclose(grad, p[name].grad.numpy(), rtol=0, atol=atol, err_msg=name)
 
 
 def torch_discrete_loss(torch, p, x, u, latent, beta):
-    """What autograd is to differentiate: -ELBO for a relaxed z; for coins the score's surrogate, its weights detached."""
+    """What autograd is to differentiate: -ELBO for a relaxed z.
+
+    For coins it is the score's surrogate, its weights detached.
+    """
     from torch.distributions import Bernoulli, Independent, kl_divergence
 
     a = torch.tanh(x @ p["enc.0.W"] + p["enc.0.b"]) @ p["to_a.W"] + p["to_a.b"]
@@ -87,16 +95,18 @@ def torch_discrete_loss(torch, p, x, u, latent, beta):
     if latent.name == "bernoulli":
         f, K = log_px.detach(), len(u)
         weight = f - (f.sum(dim=0) - f) / (K - 1)
-        loss = loss - (weight * (q.log_prob(coin) - q.log_prob(coin).detach())).mean()       # worth 0, and its slope is the score's
+        # worth 0, and its slope is the score's
+        loss = loss - (weight * (q.log_prob(coin) - q.log_prob(coin).detach())).mean()
     return loss
 
 
-@pytest.mark.parametrize("latent", [BernoulliLatent(), ConcreteLatent(0.7), StraightThroughLatent()], ids=lambda latent: latent.name)
+@pytest.mark.parametrize("latent", [BernoulliLatent(), ConcreteLatent(0.7), StraightThroughLatent()],
+                         ids=lambda latent: latent.name)
 def test_every_gradient_of_a_discrete_model_equals_autograds(torch, latent, rng):
     estimator = estimators.elbo if latent.has_path else estimators.score_analytic_kl
-    vae = DiscreteVAE.mlp(D, [6], Z, latent=latent, estimator=estimator, activation="tanh", beta=1.7, rng=rng, dtype=np.float64)
-    for _, param, _ in vae.named_params():
-        param += 0.3 * rng.standard_normal(param.shape)
+    vae = DiscreteVAE.mlp(D, [6], Z, latent=latent, estimator=estimator, activation="tanh", beta=1.7, rng=rng,
+                          dtype=np.float64)
+    perturbed(vae, rng)
     x, u = rng.random((B, D)), rng.random((3, B, Z))
     result = vae.forward(x, u)
     vae.backward()
@@ -105,4 +115,5 @@ def test_every_gradient_of_a_discrete_model_equals_autograds(torch, latent, rng)
     loss.backward()
     assert result.loss == pytest.approx(loss.item(), rel=1e-12)
     for name, _, grad in vae.named_params():
-        np.testing.assert_allclose(grad, p[name].grad.numpy(), rtol=0, atol=1e-10 * max(1, np.abs(grad).max()), err_msg=name)
+        atol = 1e-10 * max(1, np.abs(grad).max())
+        np.testing.assert_allclose(grad, p[name].grad.numpy(), rtol=0, atol=atol, err_msg=name)

@@ -12,15 +12,17 @@ from minivae.baselines import RunningMean
 from minivae.likelihoods import GaussianLikelihood
 
 F8 = np.float64
+NO_BASELINE, OTHERS = baselines.Baseline(), baselines.Others()
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(16)    # exact up to degree 31; the squares below have degree 8
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
 
-def gaussian_model(mu, sigma, x, w, noise_variance, estimator, baseline=estimators.others, beta=1.0):
+def gaussian_model(mu, sigma, x, w, noise_variance, estimator, baseline=OTHERS, beta=1.0):
     """q = N(mu, sigma^2), p(x|z) = N(w z, noise_variance), one pixel."""
-    vae = VAE.mlp(1, [], 1, likelihood=GaussianLikelihood(np.log(noise_variance), F8), estimator=estimator, baseline=baseline, beta=beta,
-                  rng=0, dtype=F8)
-    values = {"to_mu.W": 0.0, "to_mu.b": mu, "to_logvar.W": 0.0, "to_logvar.b": 2 * np.log(sigma), "to_mean.W": w, "to_mean.b": 0.0}
+    likelihood = GaussianLikelihood(np.log(noise_variance), F8)
+    vae = VAE.mlp(1, [], 1, likelihood=likelihood, estimator=estimator, baseline=baseline, beta=beta, rng=0, dtype=F8)
+    values = {"to_mu.W": 0.0, "to_mu.b": mu, "to_logvar.W": 0.0, "to_logvar.b": 2 * np.log(sigma),
+              "to_mean.W": w, "to_mean.b": 0.0}
     for name, p, _ in vae.named_params():
         p[...] = values[name]
     return vae, np.array([[x]])
@@ -60,8 +62,10 @@ def d_f(vae):
 # the baseline is one on log p = -f + constant; the optimal one, E[f s^2] / E[s^2], is another for each parameter
 OPTIMAL = D**2 + 3 * S**2, D**2 + 5 * S**2                 # E[f s^2] / E[s^2], s = eps / sigma or (eps^2 - 1) / sigma
 ROWS = {
-    "score": (estimators.score_analytic_kl, (0.0, 0.0), (D**4 / S**2 + 14 * D**2 + 15 * S**2, 2 * D**4 / S**2 + 60 * D**2 + 74 * S**2)),
-    "score, baseline E f": (estimators.score_analytic_kl, (D**2 + S**2,) * 2, (8 * D**2 + 10 * S**2, 40 * D**2 + 56 * S**2)),
+    "score": (estimators.score_analytic_kl, (0.0, 0.0),
+              (D**4 / S**2 + 14 * D**2 + 15 * S**2, 2 * D**4 / S**2 + 60 * D**2 + 74 * S**2)),
+    "score, baseline E f": (estimators.score_analytic_kl, (D**2 + S**2,) * 2,
+                            (8 * D**2 + 10 * S**2, 40 * D**2 + 56 * S**2)),
     "score, optimal baseline": (estimators.score_analytic_kl, OPTIMAL, (8 * D**2 + 6 * S**2, 40 * D**2 + 24 * S**2)),
     "pathwise": (estimators.elbo, (None, None), (4 * S**2, 4 * D**2 + 8 * S**2)),
 }
@@ -71,16 +75,20 @@ ROWS = {
 @pytest.mark.parametrize("column", [0, 1], ids=["mu", "sigma"])
 def test_the_variance_of_one_gradient_of_a_square_is(row, column):
     estimator, b, variances = ROWS[row]
-    baseline = estimators.others if b[column] is None else fixed(CONSTANT - b[column])
-    mean, variance = moments(*gaussian_model(MU, S, K0, 1.0, 0.5, estimator, baseline, beta=0.0), NODES[:, None], WEIGHTS, d_f)
+    baseline = OTHERS if b[column] is None else fixed(CONSTANT - b[column])
+    vae, x = gaussian_model(MU, S, K0, 1.0, 0.5, estimator, baseline, beta=0.0)
+    mean, variance = moments(vae, x, NODES[:, None], WEIGHTS, d_f)
     assert mean == pytest.approx([2 * D, 2 * S], rel=1e-12)                # one mean for all rows
     assert variance[column] == pytest.approx(variances[column], rel=1e-11)     # sums of 16 terms, the largest some 1e4
 
 
 def test_the_optimal_baseline_is_where_the_variance_is_least():
     for column, best in enumerate(OPTIMAL):
-        around = [moments(*gaussian_model(MU, S, K0, 1.0, 0.5, estimators.score_analytic_kl, fixed(CONSTANT - best + shift), beta=0.0),
-                          NODES[:, None], WEIGHTS, d_f)[1][column] for shift in (-0.1, 0.0, 0.1)]
+        around = []
+        for shift in (-0.1, 0.0, 0.1):
+            baseline = fixed(CONSTANT - best + shift)
+            vae, x = gaussian_model(MU, S, K0, 1.0, 0.5, estimators.score_analytic_kl, baseline, beta=0.0)
+            around.append(moments(vae, x, NODES[:, None], WEIGHTS, d_f)[1][column])
         assert around[1] < min(around[0], around[2])
 
 
@@ -96,16 +104,22 @@ def ascent(vae):
     return [-vae.to_mu.grads["b"].item(), -2 * vae.to_logvar.grads["b"].item()]
 
 
-@pytest.mark.parametrize("m, s", [(M_P + 0.4, 0.9), (M_P - 1.1, 0.3), (M_P, np.sqrt(V))], ids=["wide", "narrow", "the posterior itself"])
+@pytest.mark.parametrize("m, s", [(M_P + 0.4, 0.9), (M_P - 1.1, 0.3), (M_P, np.sqrt(V))],
+                         ids=["wide", "narrow", "the posterior itself"])
 @pytest.mark.parametrize("name", ["elbo_mc", "stl"])
 def test_the_variance_of_the_elbos_gradient_is(name, m, s):
-    """Total derivative: s^2/v^2 and 2 s^4/v^2 + delta^2 s^2/v^2; STL: s^2 (1/s^2 - 1/v)^2 and 2 (1 - s^2/v)^2 + delta^2 s^2/v^2."""
+    """Total derivative: s^2/v^2 and 2 s^4/v^2 + delta^2 s^2/v^2.
+
+    STL: s^2 (1/s^2 - 1/v)^2 and 2 (1 - s^2/v)^2 + delta^2 s^2/v^2.
+    """
     delta = m - M_P
     wanted = {"elbo_mc": (s**2 / V**2, 2 * s**4 / V**2 + delta**2 * s**2 / V**2),
               "stl": (s**2 * (1 / s**2 - 1 / V) ** 2, 2 * (1 - s**2 / V) ** 2 + delta**2 * s**2 / V**2)}[name]
-    mean, variance = moments(*gaussian_model(m, s, XX, W, NOISE, estimators.ESTIMATORS[name]), NODES[:, None], WEIGHTS, ascent)
+    vae, x = gaussian_model(m, s, XX, W, NOISE, estimators.ESTIMATORS[name])
+    mean, variance = moments(vae, x, NODES[:, None], WEIGHTS, ascent)
     assert mean == pytest.approx([-delta / V, 1 - s**2 / V], rel=1e-11, abs=1e-13)
-    assert variance == pytest.approx(wanted, rel=1e-11, abs=1e-24)         # 0 for STL at the posterior: the square of a rounding error
+    # 0 for STL at the posterior: the square of a rounding error
+    assert variance == pytest.approx(wanted, rel=1e-11, abs=1e-24)
 
 
 def test_at_the_posterior_stl_has_no_noise_and_the_total_derivative_has_the_fisher_information():
@@ -116,18 +130,20 @@ def test_at_the_posterior_stl_has_no_noise_and_the_total_derivative_has_the_fish
 
 
 @pytest.mark.parametrize("s2_over_v, wins", [(0.45, False), (0.55, True)])
-def test_stl_beats_the_total_derivative_exactly_where_the_variance_of_q_is_above_half_of_the_posteriors(s2_over_v, wins):
+def test_stl_beats_the_total_derivative_where_the_variance_of_q_is_above_half_of_the_posteriors(s2_over_v, wins):
     at = dict(mu=M_P + 0.4, sigma=np.sqrt(s2_over_v * V), x=XX, w=W, noise_variance=NOISE)
-    stl, total = (moments(*gaussian_model(**at, estimator=e), NODES[:, None], WEIGHTS, ascent)[1] for e in (estimators.stl, estimators.elbo_mc))
+    stl, total = (moments(*gaussian_model(**at, estimator=estimator), NODES[:, None], WEIGHTS, ascent)[1]
+                  for estimator in (estimators.stl, estimators.elbo_mc))
     assert ((stl < total) == wins).all()
 
 
 # --- one coin ---------------------------------------------------------------------------------------------
 
 
-def coin_model(a, target, estimator=estimators.score_analytic_kl, baseline=baselines.Baseline()):
+def coin_model(a, target, estimator=estimators.score_analytic_kl, baseline=NO_BASELINE):
     """One coin, q(z = 1) = sigmoid(a); log p(x|z) at x = target is -(z - target)^2 - log(pi)/2."""
-    vae = DiscreteVAE.mlp(1, [], 1, likelihood=GaussianLikelihood(np.log(0.5), F8), estimator=estimator, baseline=baseline, beta=0.0, rng=0, dtype=F8)
+    half = GaussianLikelihood(np.log(0.5), F8)
+    vae = DiscreteVAE.mlp(1, [], 1, likelihood=half, estimator=estimator, baseline=baseline, beta=0.0, rng=0, dtype=F8)
     for (_, p, _), value in zip(vae.named_params(), (0.0, a, 1.0, 0.0)):
         p[...] = value
     theta = 1 / (1 + np.exp(-a))
@@ -142,15 +158,19 @@ def test_the_variance_of_one_coins_score_is_that_of_its_distance_from_the_optima
     _, _, theta, f0, f1 = coin_model(a, 0.3)
     best = (1 - theta) * f1 + theta * f0
     vae, x, *_ = coin_model(a, 0.3, baseline=fixed(best + offset))
-    mean, variance = moments(vae, x, [[(1 - theta) / 2], [1 - theta / 2]], np.array([1 - theta, theta]), lambda vae: [-vae.to_a.grads["b"].item()])
+    u, probabilities = [[(1 - theta) / 2], [1 - theta / 2]], np.array([1 - theta, theta])
+    mean, variance = moments(vae, x, u, probabilities, lambda vae: [-vae.to_a.grads["b"].item()])
     assert mean[0] == pytest.approx(theta * (1 - theta) * (f1 - f0), rel=1e-12)
     assert variance[0] == pytest.approx(theta * (1 - theta) * offset**2, rel=1e-11, abs=1e-28)
 
 
 def test_disarms_variance_is_below_that_of_two_independent_coins():
-    """One coin, a > 0: the pair differs with probability 2 (1 - theta), and then says (f1 - f0) theta / 2 without noise in its sign."""
+    """One coin, a > 0: the pair differs with probability 2 (1 - theta).
+
+    Then its gradient is (f1 - f0) theta / 2, without noise in its sign.
+    """
     a, target = 0.7, 0.3
-    vae, x, theta, f0, f1 = coin_model(a, target, estimators.disarm, estimators.others)
+    vae, x, theta, f0, f1 = coin_model(a, target, estimators.disarm, OTHERS)
     read = lambda vae: [-vae.to_a.grads["b"].item()]
     edges = np.array([0.0, 1 - theta, theta, 1.0])
     u, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
@@ -166,7 +186,7 @@ def test_disarms_variance_is_below_that_of_two_independent_coins():
     assert variance == pytest.approx(((f1 - f0) * theta / 2) ** 2 * p * (1 - p), rel=1e-11)
     # two independent coins, leave-one-out: 1/2 (f1 - f0) whenever they differ, 2 theta (1 - theta) of the time
     q = 2 * theta * (1 - theta)
-    vae, x, *_ = coin_model(a, target, baseline=estimators.others)
+    vae, x, *_ = coin_model(a, target, baseline=OTHERS)
     alone = [((1 - theta) / 2, 1 - theta), (1 - theta / 2, theta)]
     found, weights = [], []
     for v, w in alone:

@@ -24,7 +24,7 @@ import numpy as np
 from minivae import estimators
 from minivae.estimators import Wires
 from minivae.explain.rules import RULES, UNKNOWN_LAYER, Rule
-from minivae.gradcheck import (Line, Problem, entry, float64_twin, frozen_surrogate, kinks_of,
+from minivae.gradcheck import (Line, Problem, Surrogate, entry, float64_twin, kinks_of,
                                rounding_noise, unit_gaussian)
 from minivae.latents import GaussianLatent
 from minivae.layers import Layer
@@ -289,7 +289,7 @@ class Checker:
     """Holds every gradient of one pass to finite differences.
 
     Some estimators hold something constant; their backward is then no derivative of the loss.
-    Phi's side of such a pass is held to gradcheck.frozen_surrogate instead, and theta's side to
+    Phi's side of such a pass is held to gradcheck.Surrogate instead, and theta's side to
     -sum decoder * log p(x|z), with z as it was.
 
     Parameters
@@ -313,7 +313,7 @@ class Checker:
         if self.is_derivative:
             self.loss = lambda: vae.forward(x, eps).loss
         else:
-            self.loss = frozen_surrogate(vae, x, eps)
+            self.loss = Surrogate(vae, x, eps)
         self.weight, self.z = -wires.decoder.ravel(), stops["sample"].output
         self.rng = np.random.default_rng(0)
         self.magnitude = abs(self.loss()) + x.size
@@ -368,7 +368,7 @@ class Checker:
         ranks = dict.fromkeys(grad.size * i // (2 * self.entries) for i in range(self.entries))
         problem = Problem(f, {"it": array}, lambda: {"it": grad}, lambda: kinks_of(self.vae),
                           self.magnitude, self.rng, {})
-        problem.rows_here([])                              # of no array: only to have it measure the gradients' size
+        problem.measure()
         direction = unit_gaussian(self.rng, array.shape)
         noise = rounding_noise(f, array, direction, self.magnitude)
         largest = float(np.abs(grad).max())
@@ -377,6 +377,7 @@ class Checker:
             index = tuple(map(int, np.unravel_index(flat, grad.shape)))
             analytic = float(grad[index])
             line = Line(f, array, entry(array.shape, index), lambda: kinks_of(self.vae), noise)
-            numeric, bar, verdict, _ = problem.judge("it", line, analytic, largest)
-            found.append(Check(index, analytic, float(numeric), float(bar), verdict))
+            there = problem.compare("it", line, analytic, largest)
+            found.append(Check(index, analytic, float(there.numeric), float(there.bar),
+                               there.verdict))
         return found

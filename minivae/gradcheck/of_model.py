@@ -1,0 +1,264 @@
+"""Check a whole model: the gradient of every parameter, and what its passes promise."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+
+from minivae.estimators import Terms
+from minivae.gradcheck.differences import taylor_remainder
+from minivae.gradcheck.problem import Problem
+from minivae.gradcheck.report import FAIL, PASS, Report, Row
+from minivae.latents import Latent
+from minivae.layers import Sequential
+
+
+def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None = None) -> Report:
+    """Check the gradient of every parameter of a VAE, and that its passes keep their contract.
+
+    Parameters
+    ----------
+    vae : VAE or DiscreteVAE, of any size
+        A float32 model is checked as its float64 twin, through the same kernels.
+    x : (B, D), eps : (B, Z) or (K, B, Z)
+        The noise is held: every evaluation must see the same function.
+    rng : seed or numpy.random.Generator, for the directions
+    title : str, by default the estimator's name
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        For an x or eps that does not fit the model.
+
+    Notes
+    -----
+    A backward that is not the derivative of the loss is held to a Surrogate instead: that of an
+    estimator whose `is_derivative` is False, and that of a latent with a `straightened` node.
+    """
+    rng = np.random.default_rng(rng)
+    vae = float64_twin(vae)
+    x, eps = (np.array(a) for a in vae.inputs(x, eps))
+    result = vae.forward(x, eps)
+    vae.backward()
+    arrays = {name: param for name, param, _ in vae.named_params()}
+    grads = _gradients(vae)
+    objective = Loss(vae, x, eps) if _is_derivative(vae) else Surrogate(vae, x, eps)
+
+    def gradients() -> dict[str, np.ndarray]:
+        objective.freeze()
+        vae.forward(x, eps)
+        vae.backward()
+        return _gradients(vae)
+
+    K, B, Z = eps.shape
+    of_terms = np.abs(result.recon).mean() + vae.beta * np.abs(result.kl).mean()
+    magnitude = float(of_terms) + x.shape[1]
+    sizes = {"the batch size": B, "the samples": K, "the pixels": x.shape[1], "the latents": Z}
+    problem = Problem(objective, arrays, gradients, objective.kinks, magnitude, rng, sizes,
+                      objective.terms)
+    rows = problem.rows() + model_contract(vae, x, eps, grads)
+    objective.freeze()         # the arrays stand where they began, and so does what is drawn
+    return Report(title or f"VAE, {vae.estimator.__name__}", rows,
+                  taylor_remainder(objective, arrays, grads, rng))
+
+
+def _is_derivative(vae) -> bool:
+    straightened = type(vae.latent).straightened is not Latent.straightened
+    return vae.estimator.is_derivative and not straightened
+
+
+def _gradients(vae) -> dict[str, np.ndarray]:
+    """A copy of every parameter's gradient, by name."""
+    return {name: np.array(grad) for name, _, grad in vae.named_params()}
+
+
+def kinks_of(vae) -> dict[str, np.ndarray]:
+    """The inputs of every unit with a kink, as the last pass saw them, by layer."""
+    found = {name: layer.kink_inputs() for name, layer in vae.named_layers()}
+    return {name: inputs for name, inputs in found.items() if inputs is not None}
+
+
+def float64_twin(vae):
+    """The same model in float64; a float64 model is copied, so the caller's is left untouched."""
+    vae = copy.deepcopy(vae)                  # a layer's references to its own arrays are kept
+    if vae.dtype == np.float64:
+        return vae
+    for _, layer in vae.named_layers():
+        layer._cache, layer._buffers = {}, {}
+        arrays = [*layer.params.values(), *layer.grads.values()]
+        wide = {id(a): a.astype(np.float64) for a in arrays}
+        own = {name: wide[id(a)] for name, a in vars(layer).items() if id(a) in wide}
+        vars(layer).update(own)
+        layer.params = {name: wide[id(p)] for name, p in layer.params.items()}
+        layer.grads = {name: wide[id(g)] for name, g in layer.grads.items()}
+    vae.enc, vae.dec = Sequential(*vae.enc.layers), Sequential(*vae.dec.layers)
+    return vae
+
+
+# --- what the gradients are held to ---------------------------------------------------------------
+
+
+class Loss:
+    """The loss that forward reports, as a function of the parameters where they stand."""
+
+    def __init__(self, vae, x: np.ndarray, eps: np.ndarray):
+        self.vae, self.x, self.eps = vae, x, eps
+
+    def __call__(self) -> float:
+        return self.vae.forward(self.x, self.eps).loss
+
+    def freeze(self) -> None:
+        """Nothing is held constant."""
+
+    def kinks(self) -> dict[str, np.ndarray]:
+        """The inputs of every unit with a kink."""
+        return kinks_of(self.vae)
+
+    def terms(self) -> dict[str, tuple[float, float]]:
+        """{term: (its value, its weight in the loss)}."""
+        found = self.vae.forward(self.x, self.eps)
+        return {"reconstruction": (float(found.recon.mean()), 1.0),
+                "KL": (float(found.kl.mean()), self.vae.beta)}
+
+
+class Surrogate:
+    """The function whose plain derivative an estimator's backward must be.
+
+    All that the estimator holds constant is frozen at the point where `freeze` was called last:
+    the weights on the wires, phi as phi0, theta as theta0, and z as z0.  What moves is
+
+        - sum decoder log p(x|z0)                                                       theta
+        - sum path (decoder log p(x|z) + latent (log p(z) - log q(z; phi0)))     phi, through z
+        - sum score log q(z0; phi) - sum kl KL(phi)                              phi, in q's formula
+
+    where z moves with phi, by the latent's `straightened` where it has one, else by `sample`.
+    """
+
+    terms = None                # a weighted sum, but not one of the loss's own terms
+
+    def __init__(self, vae, x: np.ndarray, eps: np.ndarray):
+        self.vae, self.x, self.eps = vae, x, eps
+        parts = (vae.dec, vae.to_out, vae.likelihood)
+        self.theta = [param for part in parts for param in part.params.values()]
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Hold constant what the estimator holds constant, at the point where the model stands."""
+        vae, latent, (K, B, _) = self.vae, self.vae.latent, self.eps.shape
+        self.theta0 = [param.copy() for param in self.theta]
+        self.q0 = self.encode()
+        self.z0 = np.array(latent.sample(*self.q0, self.eps))
+        log_probabilities = (self.log_px(self.z0), latent.log_prior(self.z0),
+                             latent.log_q(self.z0, *self.q0))
+        by_sample = [np.array(a).reshape(K, B) for a in log_probabilities]
+        kl = np.array(latent.kl(*self.q0))
+        self.wires = vae.estimator(Terms(*by_sample, kl, vae.beta, self.x, vae.baseline,
+                                         tuple(self.q0)))
+        self.straightened = latent.straightened(*self.q0, self.eps)
+        self.kinks_of_moved_z: dict[str, np.ndarray] = {}
+
+    def __call__(self) -> float:
+        theta = [param.copy() for param in self.theta]
+        self.put_theta(self.theta0)
+        of_phi = self.phi_part()
+        self.put_theta(theta)
+        of_theta = (self.wires.decoder.ravel() * self.log_px(self.z0)).sum()
+        return -float(of_phi + of_theta)
+
+    def phi_part(self) -> float:
+        """What hears phi, with theta as it was."""
+        wires, latent, q = self.wires, self.vae.latent, self.encode()
+        value = self.score_of(q).sum() + (wires.kl * latent.kl(*q)).sum()
+        if not wires.path.any():               # z is held, and it may have no way to move
+            return value
+        z = np.array(self.straightened(*q) if self.straightened else latent.sample(*q, self.eps))
+        ratio = latent.log_prior(z) - latent.log_q(z, *self.q0)
+        through_z = wires.decoder.ravel() * self.log_px(z) + wires.latent.ravel() * ratio
+        self.kinks_of_moved_z = {f"{name}, z moved": np.array(a)
+                                 for name, a in kinks_of(self.vae).items()
+                                 if name.startswith("dec.")}
+        return value + (wires.path.ravel() * through_z).sum()
+
+    def score_of(self, q: list[np.ndarray]) -> np.ndarray:
+        """score * log q(z0; phi), each latent dimension for itself where the weights are."""
+        score, latent = self.wires.score, self.vae.latent
+        if score.ndim == 3:                                # (K, B, Z)
+            return score.reshape(len(self.z0), -1) * latent.log_q_each(self.z0, *q)
+        return score.ravel() * latent.log_q(self.z0, *q)
+
+    def kinks(self) -> dict[str, np.ndarray]:
+        """The inputs of every unit with a kink; those of the decoder for z0 and for the moved z."""
+        return kinks_of(self.vae) | self.kinks_of_moved_z
+
+    def encode(self) -> list[np.ndarray]:
+        """What the heads give: mu, logvar; or a."""
+        h = self.vae.enc.forward(self.x)
+        return [np.array(getattr(self.vae, head).forward(h)) for head in self.vae.heads]
+
+    def log_px(self, z: np.ndarray) -> np.ndarray:
+        """log p(x|z) : (K*B,), nats."""
+        out = self.vae.to_out.forward(self.vae.dec.forward(z))
+        return np.array(self.vae.likelihood.forward(out, self.x))
+
+    def put_theta(self, values: list[np.ndarray]) -> None:
+        """Set the decoder's parameters."""
+        for param, value in zip(self.theta, values):
+            param[...] = value
+
+
+# --- the contract ---------------------------------------------------------------------------------
+
+
+def model_contract(vae, x: np.ndarray, eps: np.ndarray, grads: dict) -> list[Row]:
+    """What forward and backward of a model promise besides the right numbers."""
+    kept_x, kept_eps = x.copy(), eps.copy()
+    vae.forward(x, eps)
+    vae.backward()
+    changed = _changed(vae, grads)
+    written = "x or eps" if (x != kept_x).any() or (eps != kept_eps).any() else ""
+    return [_clause("repeats itself", changed,
+                    "the same x and eps gave other gradients; is noise drawn inside, or do "
+                    "gradients accumulate?"),
+            _clause("leaves its inputs alone", written, "they were written into"),
+            _clause("evaluating disturbs nothing", _disturbed(vae, x, eps, grads),
+                    "encode, reconstruct or sample between forward and backward changed the "
+                    "gradients"),
+            _clause("needs a forward each time", _second_backward(vae),
+                    "it may use what another pass left behind")]
+
+
+def _clause(name: str, broken: str, why: str) -> Row:
+    """A row of the contract; broken says what was found, "" where all is well."""
+    verdict, note = (FAIL, f"{broken}: {why}") if broken else (PASS, "")
+    return Row(name, (), None, float(bool(broken)), 0.0, 0.0, verdict, note)
+
+
+def _changed(vae, grads: dict) -> str:
+    """The names of the gradients that are not what they were."""
+    now = _gradients(vae)
+    return ", ".join(name for name in now if not np.array_equal(now[name], grads[name]))[:60]
+
+
+def _disturbed(vae, x: np.ndarray, eps: np.ndarray, grads: dict) -> str:
+    """What everyday methods between forward and backward did to the gradients."""
+    vae.forward(x, eps)
+    vae.encode(x[::-1]), vae.reconstruct(x[:1]), vae.sample(2, rng=0)
+    try:
+        vae.backward()
+    except Exception as error:                             # of a shape, or a cache that is gone
+        return f"{type(error).__name__}, {error}"
+    return _changed(vae, grads)
+
+
+def _second_backward(vae) -> str:
+    """Whether a backward without a forward of its own is taken; any exception refuses it."""
+    try:
+        vae.backward()
+    except Exception:
+        return ""
+    return "backward ran twice"

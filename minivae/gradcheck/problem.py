@@ -1,0 +1,246 @@
+"""One function of some arrays, the gradients that somebody claims for it, and a row for each.
+
+Small arrays are checked entry by entry.  Big ones are checked along random directions, and one that
+fails is bisected down to its worst entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
+                                           rounding_noise, unit_gaussian)
+from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row
+from minivae.gradcheck.suspects import Case, suspect
+
+FAR = 10.0              # FAIL beyond so many error bars, PASS within one
+RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
+ENTRIES = 300           # arrays up to this size are checked entry by entry
+BADNESS = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
+
+
+class Comparison(NamedTuple):
+    """One directional derivative: by backward, by differences, and the latter's error bar."""
+
+    analytic: float
+    numeric: float
+    bar: float
+    verdict: str
+    note: str = ""
+
+    @property
+    def difference(self) -> float:
+        """How far apart the two are; infinity where one is no number."""
+        return np.nan_to_num(abs(self.analytic - self.numeric), nan=np.inf)
+
+    @property
+    def in_bars(self) -> float:
+        """The difference in error bars; 0 at a kink, where there is nothing to compare."""
+        if self.verdict == KINK or self.analytic == self.numeric:
+            return 0.0
+        if self.bar == 0:
+            return np.inf
+        return np.nan_to_num(abs(self.analytic - self.numeric) / self.bar, nan=np.inf)
+
+
+class Problem:
+    """A scalar function of some live arrays, and the gradients that somebody claims for it.
+
+    Parameters
+    ----------
+    f : function of nothing -> float
+        It reads the arrays as they stand.  Its noise is held: every call is the same function.
+    arrays : dict from name to float64 array
+        They are moved for each value of f, and put back.
+    gradients : function of nothing -> dict from name to gradient
+        What backward gives at the point where the arrays stand.
+    kinks : function of nothing -> dict from layer to array
+        The inputs of every unit with a kink, as the last call of f saw them; {} if none is known.
+    magnitude : float
+        The size of the terms that f sums, for its rounding error.
+    rng : numpy.random.Generator, for the directions
+    sizes : dict from words ("the batch size") to a size
+        Factors that a sum in the place of a mean would explain.
+    terms : function of nothing -> {term: (its value, its weight in f)}, or None
+        For an f that is a weighted sum; then a wrong weight is named.
+    """
+
+    def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
+                 gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
+                 rng: np.random.Generator, sizes: dict[str, int],
+                 terms: Callable[[], dict] | None = None):
+        self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
+        self.magnitude, self.rng, self.sizes, self.terms = magnitude, rng, sizes, terms
+
+    # --- all arrays ---
+
+    def rows(self) -> list[Row]:
+        """One row per array.  What stands at a kink is looked at again, a little way off."""
+        rows = self.rows_here(list(self.arrays))
+        at_kinks = [i for i, row in enumerate(rows) if row.verdict == KINK]
+        if at_kinks:
+            kept = {name: a.copy() for name, a in self.arrays.items()}
+            for a in self.arrays.values():
+                a += 0.01 * (1 + np.abs(a)) * self.rng.standard_normal(a.shape)
+            away = self.rows_here([rows[i].name for i in at_kinks])
+            for i, row_away in zip(at_kinks, away):
+                rows[i] = _both(rows[i], row_away)
+            for name, a in self.arrays.items():
+                a[...] = kept[name]
+        return rows
+
+    def rows_here(self, names: list[str]) -> list[Row]:
+        """The rows of some arrays, at the point where all arrays stand now."""
+        self.measure()
+        for name in names:
+            direction = unit_gaussian(self.rng, self.arrays[name].shape)
+            noise = rounding_noise(self.f, self.arrays[name], direction, self.magnitude)
+            self.noise[name] = noise
+        return [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
+                self.by_direction(name) for name in names]
+
+    def measure(self) -> None:
+        """Take the gradients at the point where the arrays stand now, and their size."""
+        self.grads = {name: np.asarray(g, np.float64) for name, g in self.gradients().items()}
+        self.scale = max((np.abs(g).max() for g in self.grads.values() if g.size), default=0.0)
+        self.first_step = dict.fromkeys(self.arrays, FIRST_STEP)
+        self.noise: dict[str, float] = {}
+
+    # --- one derivative ---
+
+    def line(self, name: str, direction: np.ndarray) -> Line:
+        """The line through the point along which only one array moves."""
+        return Line(self.f, self.arrays[name], direction, self.kinks, self.noise[name])
+
+    def compare(self, name: str, line: Line, analytic: float, scale: float) -> Comparison:
+        """The derivative along a line beside what backward says, `analytic`.
+
+        scale is the size of the numbers of which the gradient was made.
+        """
+        analytic = float(analytic)
+        try:
+            numeric, bar = line.derivative(self.first_step[name])
+        except Kink as kink:
+            return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
+        # the next line of this array begins near the step where this one ended
+        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
+        bar += 64 * U * scale                              # the analytic gradient rounds, too
+        difference = abs(analytic - numeric)
+        if not np.isfinite(difference):
+            return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
+        if difference > bar and not self.kinks() and line.has_kink():
+            note = f"the slope jumps here by {line.second_difference(LAST_STEP):.3g}"
+            return Comparison(analytic, numeric, bar, KINK, note)
+        if difference > FAR * bar:
+            return Comparison(analytic, numeric, bar, FAIL)
+        size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
+        if difference > bar or bar > RESOLUTION * size:
+            note = "the reference is too noisy to tell"
+            return Comparison(analytic, numeric, bar, INCONCLUSIVE, note)
+        return Comparison(analytic, numeric, bar, PASS)
+
+    def compare_entries(self, name: str, indices) -> dict[tuple, Comparison]:
+        """Some entries of one array."""
+        array, grad = self.arrays[name], self.grads[name]
+        largest = float(np.abs(grad).max())
+        return {i: self.compare(name, self.line(name, entry(array.shape, i)), grad[i], largest)
+                for i in indices}
+
+    def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
+        """One array along a Gaussian direction of unit norm that moves only `entries` (flat)."""
+        array, grad = self.arrays[name], self.grads[name].ravel()
+        direction = np.zeros(array.size)
+        direction[entries] = unit_gaussian(self.rng, len(entries))
+        analytic = float(grad[entries] @ direction[entries])
+        typical = float(np.linalg.norm(grad[entries])) / np.sqrt(len(entries))
+        line = self.line(name, direction.reshape(array.shape))
+        return self.compare(name, line, analytic, max(typical, abs(analytic)))
+
+    # --- one array ---
+
+    def by_entry(self, name: str) -> Row:
+        """Every entry of a small array; the row is the worst entry's."""
+        shape = self.arrays[name].shape
+        found = self.compare_entries(name, np.ndindex(shape))
+        worst = max(found, key=lambda i: (BADNESS[found[i].verdict], found[i].in_bars))
+        row = Row(name, shape, worst, *found[worst])
+        if row.verdict == FAIL:
+            return row._replace(note=self.name_the_fault(name, found, row.bar))
+        if row.verdict == PASS and not self.grads[name].any():
+            return row._replace(note="zero in every entry, by backward and by differences: "
+                                     "nothing depends on this array here")
+        return row
+
+    def by_direction(self, name: str) -> Row:
+        """A big array along two Gaussian directions of unit norm; one that fails is bisected."""
+        array, found = self.arrays[name], []
+        for _ in range(2):
+            found.append(self.compare_along(name, np.arange(array.size)))
+            if found[-1].verdict == FAIL:
+                return self.bisect(name)
+        worst = max(found, key=lambda c: (c.verdict != PASS, c.difference))
+        row = Row(name, array.shape, None, *worst)
+        return row._replace(note=row.note or "along a random direction")
+
+    def bisect(self, name: str) -> Row:
+        """Halve the entries, keep the half whose derivative is further off, until one is left."""
+        shape, entries = self.arrays[name].shape, np.arange(self.arrays[name].size)
+        while len(entries) > 1:
+            halves = np.array_split(entries, 2)
+            found = [self.compare_along(name, half) for half in halves]
+            off = [-1.0 if c.verdict == KINK else c.difference * np.sqrt(len(half))
+                   for c, half in zip(found, halves)]
+            entries = halves[int(np.argmax(off))]
+        index = tuple(map(int, np.unravel_index(entries[0], shape)))
+        found = self.compare_entries(name, sorted(self.around(index, shape)))
+        worst = found[index]
+        note = self.name_the_fault(name, found, worst.bar, sampled=True)
+        return Row(name, shape, index, worst.analytic, worst.numeric, worst.bar, FAIL, note)
+
+    def around(self, index: tuple, shape: tuple) -> set[tuple]:
+        """An entry, some of its row and column and a few others: how far does a fault reach?"""
+        some = {tuple(int(self.rng.integers(n)) for n in shape) for _ in range(24)} | {index}
+        for axis, n in enumerate(shape):
+            for _ in range(8):
+                some.add((*index[:axis], int(self.rng.integers(n)), *index[axis + 1:]))
+        return some
+
+    # --- the name of a fault ---
+
+    def name_the_fault(self, name: str, found: dict[tuple, Comparison], bar: float,
+                       sampled: bool = False) -> str:
+        """One sentence on the pattern of the entries that failed."""
+        wrong = [i for i, c in found.items() if c.verdict == FAIL]
+        if not wrong:
+            return ""
+        numeric = {i: c.numeric for i, c in found.items() if c.verdict != KINK}
+        return suspect(Case(name, self.grads[name], numeric, wrong, bar, others=self.grads,
+                            sizes=self.sizes, sampled=sampled,
+                            terms=lambda indices: self.term_gradients(name, indices)))
+
+    def term_gradients(self, name: str, indices: list[tuple]) -> dict | None:
+        """{term: (its derivatives by some entries of an array, its weight)}; None at a kink."""
+        if self.terms is None:
+            return None
+        array, found = self.arrays[name], {}
+        for term, (_, weight) in self.terms().items():
+            def value(term=term) -> float:
+                return self.terms()[term][0]
+
+            lines = [Line(value, array, entry(array.shape, i), self.kinks, self.noise[name])
+                     for i in indices]
+            try:
+                found[term] = [line.derivative()[0] for line in lines], weight
+            except Kink:
+                return None
+        return found
+
+
+def _both(row: Row, away: Row) -> Row:
+    """The row of an array at a kink, with what the look from a little way off adds."""
+    if away.verdict in (FAIL, INCONCLUSIVE):
+        return away._replace(note=f"{away.note} (checked 0.01 away: {row.note})")
+    return row._replace(note=f"{row.note}; 0.01 away: {away.verdict}")
