@@ -182,29 +182,23 @@ print(f"   encoder set to NaN: 100 new images {'are the same to the bit' if same
 
 # %%
 LS, repeats = np.array([1, 2, 4, 8, 16, 32]), max(draws // 3, 50)
-KINDS = {"score": answer(0, 1, baseline=False), "score with baseline": answer(0, 1),
-         "path": answer(1, 0)}
 noises = [rng.standard_normal((repeats, n, IMAGES, 2)) for n in LS]
-
-
-def variance(weights, noise):
-    return np.var([gradient(weights, x, eps)[0] for eps in noise], axis=0, ddof=1).sum()
-
-
-variances = {name: np.array([variance(weights, noise) for noise in noises])
-             for name, weights in KINDS.items()}
-variances["score with baseline"][0] = np.nan               # a lone sample has no others
+KINDS = {"score": answer(0, 1, baseline=False), "score, baseline": answer(0, 1),
+         "path": answer(1, 0)}
+variances = {}
 print(f"\n3. Variance of the encoder's gradient, from {repeats} draws\n")
-print("    L" + "".join(f"{name:>21s}" for name in KINDS))
-for n, *row in zip(LS, *variances.values()):
-    print(f"   {n:2d}" + "".join(f"{v:21.3f}" for v in row))
-powers = [np.polyfit(np.log(LS)[np.isfinite(v)], np.log(v[np.isfinite(v)]), 1)[0]
-          for v in variances.values()]
-needs, needs_baseline, _ = [np.exp(np.log(v / variances["path"])[1:].mean())
-                            for v in variances.values()]
-print("   as" + "".join(f"{f'L^{power:.2f}':>21s}" for power in powers))
-print(f"   one z of the path is worth {needs:.0f} of the score, {needs_baseline:.0f} with a baseline")
-print(f"   log p(x|z): mean {f_q.mean():.1f}, std over one image's z {f_q.std(axis=0).mean():.1f} nats")
+print("   L =            " + "".join(f"{n:9d}" for n in LS) + " falls")
+for name, weights in KINDS.items():
+    grads = ([gradient(weights, x, eps)[0] for eps in noise] for noise in noises)
+    v = variances[name] = np.array([np.var(g, axis=0, ddof=1).sum() for g in grads])
+    if name == "score, baseline":
+        v[0] = np.nan                                      # a lone sample has no others
+    there = np.isfinite(v)
+    power = np.polyfit(np.log(LS[there]), np.log(v[there]), 1)[0]
+    print(f"   {name:15s}" + "".join(f"{value:9.3f}" for value in v) + f" L^{power:.2f}")
+plain, based, _ = (np.exp(np.log(v / variances["path"])[1:].mean()) for v in variances.values())
+print(f"   one z of the path is worth {plain:.0f} of the score, {based:.0f} with a baseline")
+print(f"   std of log p(x|z) over the z of one image: {f_q.std(axis=0).mean():.1f} nats")
 
 # %% [markdown]
 # All are means of L draws and fall as 1/L (with a baseline a little faster: it gets better, too).
@@ -222,15 +216,14 @@ def cos_variances(k):
     return answers["path"][1], answers["score"][1]
 
 
-cross = {name: brentq(lambda k: np.subtract(*cos_variances(k))[i], 0.5, 1.5)
+cross = {name: brentq(lambda k, i: np.subtract(*cos_variances(k))[i], 0.5, 1.5, args=(i,))
          for i, name in enumerate(("mu", "sigma"))}
 print("\n   f = cos(k z), mu = sigma = 1, exact variances of one sample\n")
 print("   k      mu: path      score    sigma: path      score")
 for k_shown in (0.5, 1.0, 1.5, 3.0):
     table = np.transpose(cos_variances(k_shown)).ravel()
     print("   {:3.1f}    {:8.4f}   {:8.4f}       {:8.4f}   {:8.4f}".format(k_shown, *table))
-print("   the path is the noisier one")
-print(f"   above k = {cross['mu']:.2f} for mu, above k = {cross['sigma']:.2f} for sigma")
+print(f"   the path is noisier above k = {cross['mu']:.2f} for mu, above k = {cross['sigma']:.2f} for sigma")
 
 # %% [markdown]
 # ## 4. Where pathwise fails: a step, and a discrete h
@@ -283,15 +276,14 @@ print(f"   path, u held and h moved                        {h_path:.6f}")
 # ## The answer
 #
 # theta's gradient holds phi, phi's gradient holds theta: plain partial derivatives, both from one
-# backward pass.  x is data, always held.  For phi one must also say what becomes of z.  The score
-# holds z and moves its probability; the path holds eps and moves z.  To hold something is, in code,
-# to cut its wire.  NVIL's gradient is the same derivative, written over h.  No gradient passes
-# there from the decoder to the encoder, only the number log P: hence the noise.
+# backward pass.  x is data, always held.  For phi one must also say what becomes of z.  To hold
+# something is, in code, to cut its wire.  NVIL's gradient is the same derivative, written over h.
+# No gradient passes there from the decoder to the encoder, only the number log P: hence the noise.
 
 # %%
 print(f"\nScore and path are each the whole gradient: in the VAE equal to {apart:.0e}.")
-print(f"The score's variance there is {needs:.0f} times the path's, {needs_baseline:.0f} with a baseline.")
-print(f"At a step, and so for a discrete h, the path gives {step_path:.0f}, the truth is {truth:.3f}.")
+print(f"The score's variance is {plain:.0f} times the path's, or {based:.0f} with a baseline.")
+print(f"At a step the path gives {step_path:.0f}; the truth is {truth:.3f}.")
 with pictures.four_panels(out / "what_is_held_constant.png") as panels:
     pictures.draw_answers(panels[0], slopes, exact, L)
     pictures.draw_variance_against_L(panels[1], LS, variances)

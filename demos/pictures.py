@@ -175,7 +175,7 @@ def draw_answers(axes, slopes: dict, exact: dict, L: int) -> None:
 def draw_variance_against_L(axes, LS: np.ndarray, variances: dict) -> None:
     """Dots for the variances, and a line of slope -1 through the middle of each row of dots."""
     for name, color, style, fill in (("score", ORANGE, "-", ORANGE),
-                                     ("score with baseline", ORANGE, "--", "white"),
+                                     ("score, baseline", ORANGE, "--", "white"),
                                      ("path", BLUE, "-", BLUE)):
         at_one = np.exp(np.nanmean(np.log(variances[name] * LS)))
         axes.loglog(LS, at_one / LS, style, color=color, lw=1, alpha=0.6)
@@ -258,10 +258,10 @@ def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> Non
     axes.plot([], [], "o", color=BLUE, ms=7, label="spread of one estimate")
     axes.plot([], [], "o", color=ORANGE, mfc="white", ms=7, label="bias")
     axes.set_yticks(rows, list(spread))
-    axes.set_ylim(-0.5, len(rows) - 0.2)
+    axes.set_ylim(-1.3, len(rows) - 0.2)
     axes.set(title="Five are right on average, the others are off",
-             xlabel="in sizes of the true gradient (log scale: a bias of 0 has no place on it)")
-    axes.legend(loc="lower right", fontsize=9, frameon=True, framealpha=1, edgecolor="white")
+             xlabel="in sizes of the true gradient")
+    axes.legend(loc="lower right", fontsize=9, ncols=2)
 
 
 def draw_training(axes, curves: dict, last: dict) -> None:
@@ -270,11 +270,12 @@ def draw_training(axes, curves: dict, last: dict) -> None:
         color, style = LINES[name]
         axes.plot(np.arange(1, len(curves[name]) + 1), curves[name], style, color=color, lw=1.8,
                   label=f"{name}: {last[name]:.2f}")
-    lowest = max(min(c.min() for c in curves.values()), max(last.values()) - 5.5)
+    top = max(last.values())
+    lowest = max(min(c.min() for c in curves.values()), top - 5.5)
     axes.set(title="Training on digits, 16 coins", xlabel="epoch",
-             ylabel="test ELBO, nats per image", ylim=(lowest, None))
+             ylabel="test ELBO, nats per image", ylim=(lowest - 0.45 * (top - lowest), None))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="lower right", fontsize=9, title="and at the end", title_fontsize=9)
+    axes.legend(loc="lower right", fontsize=9, ncols=2, title="at the end", title_fontsize=9)
 
 
 def draw_outcomes(axes, estimates: dict, exact: float, j: int) -> None:
@@ -292,17 +293,17 @@ def draw_outcomes(axes, estimates: dict, exact: float, j: int) -> None:
         height, _ = np.histogram(values, bins, weights=weights)
         axes.bar((bins[1:] + bins[:-1]) / 2, 0.85 * height / height.max(), bins[1] - bins[0],
                  bottom=row, color=LINES[name][0])
-        label = "mean of the estimates" if row == 0 else None
+        label = "its mean" if row == 0 else None
         axes.plot([weights @ values] * 2, [row, row + 0.9], color=DARK, lw=1.4, label=label)
     axes.plot([exact] * 2, [0, len(shown) - 1], color=DARK, lw=0.9, ls=":",
-              label="truth: the sum over z of log P grad Q")
+              label="sum over z of log P grad Q")
     axes.set_yticks(np.arange(len(shown)) + 0.35, reversed(shown))
     axes.tick_params(axis="y", length=0)
     axes.set(title=f"What one estimate of d/da_{j} may say (first test image)",
              xlim=(-reach, reach), ylim=(0, len(shown) + 0.75),
-             xlabel=f"estimate of d log p(x|z) / da_{j}, nats")
+             xlabel=f"estimate of d/da_{j} of the mean of log p(x|z), nats")
     axes.spines["left"].set_visible(False)
-    axes.legend(loc="upper left", fontsize=9, ncols=2)
+    axes.legend(loc="upper left", fontsize=8.5, ncols=2)
 
 
 def draw_temperature(axes, T, bias, variance, bias_rate, variance_rate, st_bias) -> None:
