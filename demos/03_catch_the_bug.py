@@ -1,19 +1,21 @@
 # %% [markdown]
 # # Catch the bug: write a layer, get its backward wrong, read the report, mend it
 #
-# The layer is Swish, y = x * sigmoid(x).  Its author remembers that the derivative of a product has two
-# terms, and forgets one of them.
+# The layer is Swish, y = x * sigmoid(x).  Its author remembers that the derivative of a product
+# has two terms, and forgets one of them.
 
 # %%
-import sys
 from pathlib import Path
 
 import numpy as np
+import pictures
 
 from minivae import check_layer
+from minivae.estimators import sigmoid
 from minivae.layers import Layer
 
-out = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo-03")
+# after the script's name: a folder for the pictures
+(out,) = pictures.arguments(Path("runs/demo-03"))
 out.mkdir(parents=True, exist_ok=True)
 
 
@@ -21,13 +23,13 @@ class Swish(Layer):
     """y = x s(x), s the sigmoid."""
 
     def forward(self, x):
-        s = 1 / (1 + np.exp(-x))
+        s = sigmoid(x)
         self._cache["forward"] = (x, s)
         return x * s
 
     def backward(self, dy):
         x, s = self._take()
-        return dy * s                                      # forgot: x also stands inside the sigmoid
+        return dy * s                                      # forgot: x is also inside the sigmoid
 
 
 x = np.random.default_rng(0).standard_normal((4, 3))
@@ -37,21 +39,24 @@ report.plot(out / "wrong.png")
 assert not report.ok
 
 # %% [markdown]
-# The first row says FAIL: at the worst entry the analytic and the numeric value differ by far more than the
-# error bar.  Every other clause holds (linear in dy, adds over the batch, ..), so the plumbing is right and the
-# formula is wrong.  The remainder plot says the same: it falls as h, where a right gradient falls as h^3.
+# The first row says FAIL: at the worst entry the analytic and the numeric value differ by far more
+# than the error bar.  Every other check passes (linear in dy, adds over the batch, ..).  So the
+# plumbing is right and the formula is wrong.  The picture says the same: what remains falls as h,
+# where a right gradient falls as h^3.
 
 # %% Look at what is missing
 row = report.rows[0]
 at = row.index
 missing = row.numeric - row.analytic
-s = 1 / (1 + np.exp(-x[at]))
-dy_s = row.analytic / s                                    # the upstream gradient at that entry
-print(f"\nat {at} the numeric gradient has {missing:+.6f} more than ours; dy * x * s * (1 - s) is {dy_s * x[at] * s * (1 - s):+.6f}")
-
+s = sigmoid(x[at])
+dy = row.analytic / s                                      # the upstream gradient at that entry
+second_term = dy * x[at] * s * (1 - s)
+print(f"\nat {at}")
+print(f"   the numeric gradient has {missing:+.6f} more than ours")
+print(f"   dy * x * s * (1 - s) is  {second_term:+.6f}")
 
 # %% [markdown]
-# The second term of the product rule, to six digits.  Mended:
+# That is the second term of the product rule, to six digits.  Mended:
 
 
 # %%
@@ -70,7 +75,7 @@ mended.plot(out / "right.png")
 mended.raise_if_wrong()
 
 # %% [markdown]
-# A second kind of mistake: the right formula in the wrong company.
+# A second kind of mistake: the formula is right, and a division is added that does not belong.
 
 
 # %%
@@ -83,6 +88,13 @@ class Averaging(MendedSwish):
 
 print()
 print(check_layer(Averaging(), x))
-print(f"\nThe wrong layer was off by {abs(missing):.4f} at {at}, {abs(missing) / row.bar:.0e} error bars; "
-      f"the mended one is within its bar of {mended.rows[0].bar:.0e}.")
-print(f"wrote {out / 'wrong.png'} and {out / 'right.png'}")
+
+# %% [markdown]
+# ## The answer
+
+# %%
+print(f"\nThe wrong layer was off by {abs(missing):.4f} at {at},")
+print(f"which is {abs(missing) / row.bar:.0e} error bars.")
+print(f"The mended one is within its bar of {mended.rows[0].bar:.0e}.")
+pictures.wrote(out / "wrong.png")
+pictures.wrote(out / "right.png")

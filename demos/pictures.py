@@ -1,0 +1,382 @@
+"""What the demos draw, and how they take their arguments.  Not a demo itself.
+
+The demos run as scripts, or cell by cell in an editor.  Each imports this file from its own folder.
+A function that draws one panel takes matplotlib's axes first, then the numbers that the demo found.
+"""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot as plt
+from scipy.stats import norm
+
+BLUE, ORANGE, GREY, DARK = "#2b6cb0", "#c05621", "#718096", "#2d3748"
+STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
+         "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY,
+         "axes.labelcolor": DARK, "legend.frameon": False,
+         "savefig.dpi": 150, "savefig.bbox": "tight"}
+IN_KERNEL = "ipykernel" in sys.modules         # an editor or a notebook runs the cells
+
+
+def arguments(*defaults) -> list:
+    """The words after the script's name, each of its default's type; a default where none is given.
+
+    In an editor sys.argv belongs to the kernel, so there the defaults hold.
+    """
+    given = [] if IN_KERNEL else sys.argv[1:]
+    words = [*given, *defaults[len(given):]]
+    return [type(default)(word) for default, word in zip(defaults, words)]
+
+
+def wrote(path: Path) -> None:
+    """Name a picture that was written; in an editor show it, too."""
+    print(f"wrote {path}")
+    if IN_KERNEL:
+        from IPython.display import Image, display
+
+        display(Image(filename=path))
+
+
+@contextmanager
+def four_panels(path: Path, height: float = 8.6):
+    """Four empty axes, row by row; what was drawn on them is written to path."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(11, height), layout="constrained")
+        yield axes.ravel()
+        _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)
+    wrote(path)
+
+
+# --- 01: images -----------------------------------------------------------------------------------
+
+
+def sheet(path: Path, images: np.ndarray, image_shape: tuple, columns: int, title: str) -> None:
+    """images : (n, D) in [0, 1], row by row in so many columns, with a thin line between them."""
+    (H, W), rows = image_shape, len(images) // columns
+    tiles = np.full((rows, columns, H + 1, W + 1), 0.25)
+    tiles[:, :, :H, :W] = images.reshape(rows, columns, H, W)
+    picture = tiles.swapaxes(1, 2).reshape(rows * (H + 1), columns * (W + 1))[:-1, :-1]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 7 * len(picture) / picture.shape[1]))
+        axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(title)
+        _save(figure, path)
+
+
+# --- 04: what is maximised ------------------------------------------------------------------------
+
+
+def draw_bounds(axes, values, shown: list) -> None:
+    """log p against w, and below it the ELBO of each encoder a in `shown`.
+
+    values(w, a) gives log p, ELBO and KL.
+    """
+    ws = np.linspace(-0.2, 3.4, 200)
+    axes.plot(ws, [values(w, 0.0)[0] for w in ws], color=BLUE, lw=2.5, label="log p(x), no q in it")
+    for i, a in enumerate(shown):
+        line = "ELBO(w), for three encoders a" if i == 0 else None
+        dot = "a = w: they touch" if i == 0 else None
+        axes.plot(ws, [values(w, a)[1] for w in ws], color=ORANGE, lw=1.2, label=line)
+        axes.plot(a, values(a, a)[0], "o", color=ORANGE, ms=6, label=dot)
+    axes.set(title="Every ELBO lies below log p and touches it at a = w", xlabel="decoder w",
+             ylabel="nats per example", ylim=(-3.6, -1.75))
+    axes.legend(loc="upper left")
+
+
+def draw_walks(axes, values, em, ascent, descent, best_w: float) -> None:
+    """The ELBO over (w, a) as a map, and three walks on it, (steps, 2) each."""
+    grid = np.linspace(0, 3, 90)
+    heights = np.array([[values(w, a)[1] for w in grid] for a in grid])
+    levels = values(best_w, best_w)[0] - np.geomspace(2.5, 0.004, 14)
+    axes.contour(grid, grid, heights, levels=levels, colors=GREY, linewidths=0.6, linestyles="-",
+                 alpha=0.6)
+    axes.plot(grid, grid, color=GREY, lw=1, ls=":")
+    axes.text(0.5, 0.53, "a = w: KL = 0", color=DARK, fontsize=9, rotation=39, ha="center",
+              va="bottom")
+    axes.plot(*em.T, color=DARK, lw=1.3, marker="o", ms=3, label="EM, in turns")
+    axes.plot(*ascent.T, color=BLUE, lw=2.2, label="gradient ascent of the ELBO")
+    axes.plot(*descent.T, color=ORANGE, lw=2.2, label="gradient descent of the KL")
+    axes.plot(*descent[-1], "o", color=ORANGE, ms=6)
+    axes.plot(*em[0], "o", color="white", mec="black", ms=8, zorder=5, label="start")
+    axes.plot(best_w, best_w, "*", color="black", ms=13, zorder=5, label="maximum likelihood")
+    axes.set(title="The ELBO as a landscape: three walks from one start",
+             xlabel="decoder w (theta)", ylabel="encoder a (phi)", xlim=(0, 3), ylim=(0, 3))
+    axes.legend(loc="upper left", fontsize=8.5, frameon=True, framealpha=1, edgecolor="white")
+
+
+def draw_gap(axes, values, ascent, descent, best_log_p: float, lr: float) -> None:
+    """Both gradient walks in time: a line for log p, a dashed one for the ELBO below it."""
+    shown = 160
+    walks = ((ascent, BLUE, "ascending the ELBO"), (descent, ORANGE, "descending the KL"))
+    for path, color, label in walks:
+        log_p, elbo, _ = np.array([values(w, a) for w, a in path[: shown + 1]]).T
+        axes.plot(log_p, color=color, lw=2.2, label=f"log p, {label}")
+        axes.plot(elbo, color=color, lw=1, ls="--", label="ELBO on the same walk")
+        axes.fill_between(np.arange(shown + 1), elbo, log_p, color=color, alpha=0.15, lw=0,
+                          label="their gap, the KL")
+    axes.axhline(best_log_p, color=GREY, lw=0.8, ls=":")
+    axes.text(shown, best_log_p, "the largest log p", color=GREY, ha="right", va="bottom",
+              fontsize=8.5)
+    axes.set(title="Both walks close the gap, only one of them gains",
+             xlabel=f"gradient steps of {lr}", ylabel="nats per example", ylim=(-3.05, -2.15))
+    axes.legend(fontsize=8.5)
+
+
+def draw_ellipses(axes, known, reverse, forward) -> None:
+    """A posterior with dependent latents, and the two fits without, by their covariances."""
+    angle = np.linspace(0, 2 * np.pi, 200)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    lines = [(known, GREY, "-", f"posterior p, correlation {known[0, 1]}"),
+             (reverse, BLUE, "-", f"least KL(q || p): variance {reverse[0, 0]:.2f}"),
+             (forward, ORANGE, "--", f"least KL(p || q): variance {forward[0, 0]:.2f}")]
+    for cov, color, style, label in lines:
+        axes.plot(*(2 * np.linalg.cholesky(cov) @ circle), style, color=color, lw=2, label=label)
+    axes.fill(*(2 * np.linalg.cholesky(known) @ circle), color=GREY, alpha=0.15, lw=0)
+    axes.set(title="A q with independent latents, drawn at 2 std", xlabel="z1", ylabel="z2",
+             xlim=(-3.4, 3.4), ylim=(-2.3, 3.5))
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left", fontsize=8.5)
+
+
+# --- 05: what is held constant --------------------------------------------------------------------
+
+
+def draw_answers(axes, slopes: dict, exact: dict, L: int) -> None:
+    """How the draws of each answer scatter about its exact mean."""
+    size = exact["path"]
+    bins = np.linspace(-0.6 * size, 4.4 * size, 95)
+    for name, color, label in (("path", BLUE, "path: z moves"),
+                               ("score", ORANGE, "score: the density moves"),
+                               ("both", GREY, "both")):
+        axes.hist(slopes[name], bins, density=True, histtype="stepfilled", color=color, alpha=0.2)
+        axes.hist(slopes[name], bins, density=True, histtype="step", color=color, lw=1.3,
+                  label=label)
+    top = axes.get_ylim()[1]
+    for name, words in (("neither", "neither\n0"), ("path", "path, score\nthe gradient"),
+                        ("both", "both\ntwice")):
+        axes.vlines(exact[name], 0, top, color=DARK, lw=1, ls=":")
+        axes.text(exact[name], 1.02 * top, words, ha="center", va="bottom", fontsize=9, color=DARK)
+    axes.set(title="Path and score have one mean; both together count it twice",
+             ylim=(0, 1.2 * top), xlim=(bins[0], bins[-1]), ylabel="density of the draws",
+             xlabel=f"one draw of the encoder's gradient, KL taken off (L = {L})")
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.84), title="dotted: the exact means",
+                title_fontsize=9, alignment="left")
+
+
+def draw_variance_against_L(axes, LS: np.ndarray, variances: dict) -> None:
+    """Dots for the variances, and a line of slope -1 through the middle of each row of dots."""
+    for name, color, style, fill in (("score", ORANGE, "-", ORANGE),
+                                     ("score, baseline", ORANGE, "--", "white"),
+                                     ("path", BLUE, "-", BLUE)):
+        at_one = np.exp(np.nanmean(np.log(variances[name] * LS)))
+        axes.loglog(LS, at_one / LS, style, color=color, lw=1, alpha=0.6)
+        axes.loglog(LS, variances[name], "o", color=color, ms=6, mfc=fill)
+        axes.text(4.4, at_one / 4.4 * 1.4, name, color=color, fontsize=9.5, va="bottom")
+    axes.set(title="Every variance falls as 1/L, from different heights",
+             xlabel="L, samples of z per image", ylabel="variance of the encoder's gradient")
+    axes.set_xticks(LS, LS)
+    axes.minorticks_off()
+
+
+def draw_waves(axes, cos_variances, crossings: dict) -> None:
+    """f = cos(k z): the variances of path and score against k, and where they cross."""
+    ks = np.linspace(0.1, 3, 250)
+    path, score = np.array([cos_variances(k) for k in ks]).transpose(1, 2, 0)
+    for i, (name, style) in enumerate((("mu", "-"), ("sigma", "--"))):
+        k = crossings[name]
+        axes.semilogy(ks, path[i], style, color=BLUE, lw=2, label=f"path, {name}")
+        axes.semilogy(ks, score[i], style, color=ORANGE, lw=2, label=f"score, {name}")
+        height = cos_variances(k)[0][i]
+        axes.plot(k, height, "o", color="white", mec=DARK, ms=7, zorder=5)
+        axes.annotate(f"k = {k:.2f}", (k, height), xytext=((10, -17), (-10, 17))[i],
+                      textcoords="offset points", ha=("left", "right")[i], fontsize=9, color=DARK)
+    axes.set(title="f = cos(k z): pathwise loses where f is steep", xlabel="k, the frequency of f",
+             ylabel="variance of one sample", ylim=(3e-3, 9))
+    axes.legend(loc="lower right", ncols=2)
+
+
+def draw_step(axes, mu: float, sigma: float, truth: float, score: float, path: float) -> None:
+    """f = 1[z > 0]: probability crosses the step, hardly a sample does."""
+    shift = 0.3
+    z = np.linspace(-3, 4.2, 401)
+    now, then, left = norm.pdf(z, mu, sigma), norm.pdf(z, mu + shift, sigma), z <= 0
+    axes.plot(z, now, color=GREY, lw=1.5, label="q(z)")
+    axes.plot(z, then, color=ORANGE, lw=1.5, label="q(z), mu a little larger")
+    axes.fill_between(z[left], then[left], now[left], color=ORANGE, alpha=0.3, lw=0)
+    axes.annotate("score: this much probability\nhas moved to f = 1", (-0.4, 0.24),
+                  xytext=(-3, 0.36), fontsize=9, color=ORANGE, va="bottom",
+                  arrowprops={"arrowstyle": "-", "color": ORANGE, "lw": 0.8})
+    axes.plot([-3, 0, 0, 4.2], [0.62, 0.62, 0.72, 0.72], color=DARK, lw=2)
+    axes.text(-3, 0.635, "f = 0", fontsize=9, color=DARK)
+    axes.text(4.2, 0.735, "f = 1", fontsize=9, color=DARK, ha="right")
+    axes.vlines(0, -0.07, 0.72, color=GREY, lw=0.7, ls=":")
+    for start in norm.ppf([0.04, 0.13, 0.25, 0.4, 0.55, 0.7, 0.83, 0.93], mu, sigma):
+        color = DARK if start < 0 < start + shift else BLUE
+        arrow = {"arrowstyle": "->", "color": color, "lw": 1.3, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", (start + shift, -0.04), (start, -0.04), arrowprops=arrow)
+        axes.plot(start, -0.04, "o", color=color, ms=4)
+    axes.text(4.2, -0.1, "path: each sample slides where f is flat; a jump (dark) has no slope",
+              fontsize=9, color=BLUE, ha="right", va="top")
+    axes.set(title=f"f = 1[z > 0]: the truth is {truth:.3f}, score {score:.3f}, path {path:.0f}",
+             xlabel="z", yticks=[], ylim=(-0.16, 0.78))
+    axes.spines["left"].set_visible(False)
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.84))
+
+
+# --- 06: discrete latents -------------------------------------------------------------------------
+
+# Okabe & Ito's colours, which differ for colour-blind readers as well, and a dash for each.
+LINES = {"REINFORCE": (GREY, "-"), "running mean": ("#e69f00", "-"), "NVIL": ("#d55e00", "--"),
+         "leave-one-out": ("#56b4e9", "-"), "DisARM": ("#0072b2", "--"),
+         "Concrete, T = 0.5": ("#009e73", "-."), "straight-through": ("#aa4499", ":")}
+
+
+def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> None:
+    """A row for each estimator: its spread as a dot, its bias as a ring, both with their number."""
+    rows = np.arange(len(spread))[::-1]
+    axes.set(xscale="log", xlim=(0.04, 80))
+    for row, name in zip(rows, spread):
+        axes.plot([0.04, 80], [row, row], color=GREY, lw=0.4)
+        axes.plot(spread[name], row, "o", color=BLUE, ms=7)
+        axes.text(spread[name], row + 0.2, f"{spread[name]:.2f}", ha="center", va="bottom",
+                  fontsize=8.5, color=BLUE)
+        if name in unbiased:
+            axes.text(0.044, row + 0.08, "bias 0", va="bottom", fontsize=8.5, color=ORANGE)
+        else:
+            axes.plot(bias[name], row, "o", color=ORANGE, mfc="white", ms=7)
+            axes.text(bias[name], row + 0.2, f"{bias[name]:.2f}", ha="center", va="bottom",
+                      fontsize=8.5, color=ORANGE)
+    axes.plot([], [], "o", color=BLUE, ms=7, label="spread of one estimate")
+    axes.plot([], [], "o", color=ORANGE, mfc="white", ms=7, label="bias")
+    axes.set_yticks(rows, list(spread))
+    axes.set_ylim(-1.3, len(rows) - 0.2)
+    axes.set(title="Five are right on average, the others are off",
+             xlabel="in sizes of the true gradient")
+    axes.legend(loc="lower right", fontsize=9, ncols=2)
+
+
+def draw_training(axes, curves: dict, last: dict) -> None:
+    """Test ELBO against the epoch, a line for each estimator, the best first in the legend."""
+    for name in sorted(last, key=last.get, reverse=True):
+        color, style = LINES[name]
+        axes.plot(np.arange(1, len(curves[name]) + 1), curves[name], style, color=color, lw=1.8,
+                  label=f"{name}: {last[name]:.2f}")
+    top = max(last.values())
+    lowest = max(min(c.min() for c in curves.values()), top - 5.5)
+    axes.set(title="Training on digits, 16 coins", xlabel="epoch",
+             ylabel="test ELBO, nats per image", ylim=(lowest - 0.45 * (top - lowest), None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower right", fontsize=9, ncols=2, title="at the end", title_fontsize=9)
+
+
+def draw_outcomes(axes, estimates: dict, exact: float, j: int) -> None:
+    """What one estimate of d/da_j may say.  estimates[name] : its values and their weights."""
+    shown = ["REINFORCE", "NVIL", "leave-one-out", "DisARM", "Concrete, T = 0.5",
+             "straight-through"]
+    reach = 1.05 * max(np.abs(estimates[name][0]).max() for name in shown[1:])
+    bins = np.linspace(-reach, reach, 81)
+    for row, name in enumerate(reversed(shown)):
+        values, weights = estimates[name]
+        if name == "REINFORCE":
+            words = f"far off the scale, from {values.min():.0f} to {values.max():.0f}"
+            axes.text(0, row + 0.35, words, ha="center", va="center", fontsize=9, color=DARK)
+            continue
+        height, _ = np.histogram(values, bins, weights=weights)
+        axes.bar((bins[1:] + bins[:-1]) / 2, 0.85 * height / height.max(), bins[1] - bins[0],
+                 bottom=row, color=LINES[name][0])
+        label = "its mean" if row == 0 else None
+        axes.plot([weights @ values] * 2, [row, row + 0.9], color=DARK, lw=1.4, label=label)
+    axes.plot([exact] * 2, [0, len(shown) - 1], color=DARK, lw=0.9, ls=":",
+              label="sum over z of log P grad Q")
+    axes.set_yticks(np.arange(len(shown)) + 0.35, reversed(shown))
+    axes.tick_params(axis="y", length=0)
+    axes.set(title=f"What one estimate of d/da_{j} may say (first test image)",
+             xlim=(-reach, reach), ylim=(0, len(shown) + 0.75),
+             xlabel=f"estimate of d/da_{j} of the mean of log p(x|z), nats")
+    axes.spines["left"].set_visible(False)
+    axes.legend(loc="upper left", fontsize=8.5, ncols=2)
+
+
+def draw_temperature(axes, T, bias, variance, bias_rate, variance_rate, st_bias) -> None:
+    """Concrete on one coin against T: quadrature as dots, the closed forms for small T as lines."""
+    axes.loglog(T, variance, "o", ms=4, color=BLUE, label="variance")
+    axes.loglog(T, variance_rate / T, color=BLUE, lw=1, label="its closed form, 1 / T")
+    axes.loglog(T, np.abs(bias), "o", ms=4, color=ORANGE, label="|bias|")
+    axes.loglog(T, np.abs(bias_rate) * T, color=ORANGE, lw=1, label="its closed form, T")
+    axes.axhline(st_bias, color=LINES["straight-through"][0], lw=1, ls="--",
+                 label="|bias| of straight-through")
+    axes.set(title="The price of a temperature: less bias, more variance",
+             xlabel="temperature T", ylabel="|bias|, and variance, of one estimate (one coin)")
+    axes.legend(fontsize=9)
+
+
+# --- 07: tighter bounds ---------------------------------------------------------------------------
+
+
+def draw_bound(axes, KS, L, log_p: float, elbo: float) -> None:
+    """L_K against K, and the exact log p(x) above it."""
+    axes.axhline(log_p, color=GREY, lw=1.2, ls="--")
+    axes.text(1, log_p + 0.012, "log p(x), exact", color=GREY)
+    axes.fill_between(KS, L, log_p, color=BLUE, alpha=0.12, lw=0)
+    axes.plot(KS, L, "o-", color=BLUE, ms=5)
+    axes.annotate("K = 1: the ELBO", (1, elbo), (1.5, elbo), color=BLUE, va="center")
+    axes.set(title="1. The bound L_K rises to log p(x)", ylabel="nats",
+             ylim=(elbo - 0.06, log_p + 0.07))
+    _samples_axis(axes, KS)
+
+
+def draw_scaled_gap(axes, KS, gap, error, limit: float) -> None:
+    """K (log p - L_K) against K, and its exact limit."""
+    axes.errorbar(KS, gap, error, fmt="o-", color=BLUE, ms=5, capsize=3)
+    axes.axhline(limit, color=GREY, lw=1.2, ls="--")
+    axes.text(1, limit - 0.006, "half the variance of p(z|x)/q(z|x), exact", color=GREY, va="top")
+    axes.set(title="K times what is missing has a limit", ylabel="K (log p - L_K), nats",
+             ylim=(limit - 0.05, gap.max() + 0.03))
+    _samples_axis(axes, KS)
+
+
+def draw_signal_to_noise(axes, KS, snr: dict, powers: dict) -> None:
+    """Signal to noise against K, and the fitted powers of K as lines from K = 16 on."""
+    late = KS >= 16
+    for name, color, marker in (("DReG", BLUE, "o"), ("IWAE", ORANGE, "s")):
+        y, power = snr[name], powers[name]
+        label = f"{name}: {'grows' if power > 0 else 'falls'} as $K^{{{power:.2f}}}$"
+        axes.loglog(KS, y, marker, color=color, ms=5, label=label)
+        middle, centre = np.exp(np.log(y[late]).mean()), np.exp(np.log(KS[late]).mean())
+        axes.loglog(KS[late], middle * (KS[late] / centre) ** power, color=color, lw=1.5)
+    axes.set(title="2. The encoder's gradient beside its noise; the lines are fitted",
+             ylabel="mean / standard deviation",
+             ylim=(snr["IWAE"].min() / 1.6, snr["DReG"].max() * 6))
+    axes.legend(loc="upper left")
+    _samples_axis(axes, KS)
+
+
+def _samples_axis(axes, KS) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(KS, KS)
+    axes.set_xlabel("samples K")
+
+
+def draw_units(axes, variances: dict, active: dict, threshold: float) -> None:
+    """The variance of each latent's posterior mean, the busiest first, for each estimator."""
+    markers = (("elbo", GREY, "^"), ("iwae", ORANGE, "s"), ("dreg", BLUE, "o"))
+    for name, color, marker in markers:
+        ordered = np.sort(variances[name])[::-1]
+        axes.semilogy(np.arange(1, len(ordered) + 1), ordered, marker + "-", color=color, ms=5,
+                      lw=1, label=f"{name}: {active[name]} active")
+    axes.axhline(threshold, color=DARK, lw=1, ls="--")
+    axes.text(0.8, threshold * 1.06, f"active above {threshold}", color=DARK, va="bottom")
+    axes.set(title="3. How far each latent's mean moves over the digits",
+             xlabel="latents, the busiest first", ylabel="variance of the posterior mean",
+             ylim=(8e-4, 1.3))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="lower left")
