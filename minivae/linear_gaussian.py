@@ -8,7 +8,7 @@ shared variance is this model, so its numbers can be compared with the exact one
     log p(x) = ELBO + KL( q(z|x) || p(z|x) )     at any theta and any phi
 
 theta is a Decoder (W, s2), phi is an Encoder (V, Sigma).  A gradient for theta is a Decoder, too,
-and one for phi an Encoder.  W is (D, Z), as in the papers, the transpose of the package's `to_mean.W`.
+and one for phi an Encoder.  W is (D, Z), as in the papers: the transpose of our `to_mean.W`.
 V is (Z, D), the transpose of `to_mu.W`.  The data enter through S = mean of (x - m)(x - m)', which
 is all that a Gaussian model sees of them.  So every value is a mean over the data, in nats per
 example.  m is the mean of the data, the best m for any W and s2.

@@ -52,7 +52,6 @@ def folder_of_images(tmp_path_factory, name):
 
 def small_run(folder, **changed):
     """What `minivae train --data mine.npy` leaves in `folder`, but for the training and the pictures; the model."""
-    import minivae
     from minivae.app.settings import RunSettings
     from minivae.app.train import Run
     from minivae.data import load_data
