@@ -11,8 +11,8 @@ from minivae.data import load_data
 from minivae.pixels import ONCE, is_grey, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.runs import open_run
-from minivae.training.batches import draw
-from minivae.training.loop import EVALUATION_SEED, NonFiniteError, check_data
+from minivae.training.batches import check_data, draw
+from minivae.training.evaluation import EVALUATION_SEED, NonFiniteError
 from minivae.training.metrics import ACTIVE, active_units, measure
 
 DEFAULT_IMAGES = 500            # of a larger test set: log p(x) takes `samples` passes for each

@@ -17,8 +17,8 @@ from minivae.model import Model
 from minivae.pixels import ONCE, scales_of
 from minivae.saving.archive import ArchiveError, write_whole
 from minivae.saving.runs import TrainedRun
-from minivae.training.batches import draw
-from minivae.training.loop import NonFiniteError, check_data
+from minivae.training.batches import check_data, draw
+from minivae.training.evaluation import NonFiniteError
 
 SIDE = 20                       # images along each side of the manifold
 STEPS = 9                       # images of an interpolation, with both ends

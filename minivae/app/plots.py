@@ -158,29 +158,6 @@ def _name_latents(axes, order: np.ndarray) -> None:
     axes.set(xlabel="latent dimension", ylabel="KL, nats per image")
 
 
-def taylor(h: np.ndarray, remainder: np.ndarray, right: bool, title: str, path: Path) -> None:
-    """Draw what is left of f(x+hu) - f(x-hu) after 2h<g,u>, over the step h.
-
-    It falls as h^3 for a right gradient, as h for a wrong one.
-    """
-    seen = remainder > 0
-    top = remainder[seen].max() if seen.any() else 1.0
-    floor = remainder[seen].min() / 10 if seen.any() else 1e-18
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.5, 4))
-        axes = figure.subplots()
-        axes.loglog(h[seen], remainder[seen], "o-", color=BLUE if right else ORANGE, markersize=4,
-                    label="measured")
-        axes.loglog(h, top * (h / h[0]) ** 3, color=GREY, linestyle="--", linewidth=1,
-                    label="falls as $h^3$: the gradient is right")
-        axes.loglog(h, top * (h / h[0]), color=GREY, linestyle=":", linewidth=1,
-                    label="falls as $h$: it is wrong")
-        axes.set(title=title, xlabel="step h", ylabel="|f(x+hu) - f(x-hu) - 2h<g,u>|",
-                 ylim=(floor, None))
-        axes.legend()
-        _save(figure, path)
-
-
 def manifold(images: np.ndarray, z: np.ndarray, image_shape: tuple[int, int], path: Path) -> None:
     """Draw a plane of images : (n, n, D), row by row from above.
 

@@ -23,8 +23,9 @@ from minivae.pixels import TREATMENTS, choose_treatment, is_grey, scales_of
 from minivae.saving import checkpoint
 from minivae.saving.archive import digest, write_whole
 from minivae.saving.model_file import build
-from minivae.training.batches import draw
-from minivae.training.loop import EVALUATION_SEED, check_data, fit
+from minivae.training.batches import check_data, draw
+from minivae.training.evaluation import EVALUATION_SEED
+from minivae.training.loop import fit
 from minivae.vae import VAE
 
 FILES = ("model.npz", "model.prev.npz", "best.npz", "config.json", "history.csv", "curves.png",
