@@ -11,7 +11,7 @@ import numpy as np
 import pictures
 
 from minivae import check_layer
-from minivae.estimators import sigmoid
+from minivae.layers import sigmoid
 from minivae.layers import Layer
 
 # after the script's name: a folder for the pictures

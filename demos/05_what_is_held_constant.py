@@ -19,7 +19,8 @@ from scipy.stats import norm
 
 from minivae import VAE, fit, load_data
 from minivae.baselines import Baseline
-from minivae.estimators import analytic_elbo, elbo, estimator, score_analytic_kl, sigmoid
+from minivae.estimators import analytic_elbo, elbo, estimator, score_analytic_kl
+from minivae.layers import sigmoid
 
 # after the script's name: a folder for the picture, and the number of draws
 out, draws = pictures.arguments(Path("runs/demo-05"), 1500)

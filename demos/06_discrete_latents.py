@@ -18,7 +18,8 @@ import pictures
 from minivae import DiscreteVAE, fit, load_data
 from minivae.baselines import NVIL, Baseline, Others, RunningMean
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
-from minivae.estimators import disarm, elbo, score, score_analytic_kl, sigmoid
+from minivae.estimators import disarm, elbo, score, score_analytic_kl
+from minivae.layers import sigmoid
 
 # after the script's name: a folder for the picture, and the number of epochs
 out, epochs = pictures.arguments(Path("runs/demo-06"), 80)

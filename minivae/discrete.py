@@ -1,7 +1,7 @@
 """Discrete latents: what if z is a row of coins?  Page 6 of the lesson, to be read beside vae.py.
 
     forward
-    x -> enc -> h -> to_a -> a --+--> z = 1[u > sigmoid(-a)] -> dec -> to_out -> log p(x|z) -> loss
+    x -> enc -> h -> to_a -> a --+--> z = (u > sigmoid(-a)) --> dec -> to_out -> log p(x|z) -> loss
          phi                     |         ^                    theta                           ^
                                  |         u ~ U(0, 1)                                          |
                                  +--> log q(z|x) -- times a number, log p(x|z) - b -------------+
@@ -11,16 +11,18 @@
     4. phi is                  +-- 3. from log q: (log p(x|z) - b) (z - sigmoid(a))
        filled                  +-- 3. from the KL      2. theta is filled, and the walk ends
 
-What is missing against vae.py is the path.  z jumps from 0 to 1 and is flat elsewhere, so dz/da = 0
-wherever it exists.  All of the gradient is in the moving density: the sum over z of log P grad Q,
-as NVIL has it (there z is called h; here h is the encoder's last hidden layer).  Two ways to put a
-path in its place, both biased, stand below the honest node: ConcreteLatent makes the step soft,
-StraightThroughLatent goes back as if there were no step.
+q(z_j = 1|x) = sigmoid(a_j): a coin whose logit a the encoder gives.  The prior is a fair coin,
+p(z_j = 1) = 1/2.  The dimensions of z are independent.
 
-q(z_j = 1|x) = sigmoid(a_j).  The prior is a fair coin, p(z_j = 1) = 1/2.  The dimensions of z are
-independent.
+What is missing against vae.py is the path.  z jumps from 0 to 1 and is flat elsewhere, so its
+derivative is 0 wherever it exists.  All of the gradient is in the moving density: it is the sum
+over z of log p(x|z) grad q(z|x).  NVIL (Mnih & Gregor 2014) writes it as log P grad Q, and h for z;
+here h is the encoder's last hidden layer.  Two ways to put a path in its place, both biased, stand
+below the honest node: ConcreteLatent makes the step soft, StraightThroughLatent goes back as if
+there were no step.
 
-Against page 0, the sampling node's two lines are gone, and the line `da = ...` from log q is new.
+Against page 0, the two lines of the sampling node are gone; da, the gradient of a, comes from log q
+and from the KL.
 """
 
 from collections.abc import Callable
@@ -28,9 +30,8 @@ from collections.abc import Callable
 import numpy as np
 
 from minivae.baselines import Others
-from minivae.estimators import Wires, elbo, sigmoid
-from minivae.latents import Latent
-from minivae.layers import as_rows, as_sample_rows
+from minivae.estimators import Wires, elbo
+from minivae.layers import Latent, as_rows, as_sample_rows, sigmoid
 from minivae.model import Model, Result
 
 
@@ -47,7 +48,7 @@ class BernoulliLatent(Latent):
     values_to_try = np.array([0, 1])
 
     def sample(self, a: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """a : (B, Z), u : (K, B, Z) from U(0, 1)  ->  z = 1[u > sigmoid(-a)] : (K*B, Z), 0 or 1.
+        """a : (B, Z), u : (K, B, Z) from U(0, 1)  ->  z = (u > sigmoid(-a)) : (K*B, Z), 0 or 1.
 
         P(u > sigmoid(-a)) = 1 - sigmoid(-a) = sigmoid(a).  Move a by a little: almost every z stays
         what it was.
@@ -65,7 +66,7 @@ class BernoulliLatent(Latent):
     def kl_backward(self, dkl: np.ndarray) -> np.ndarray:
         """dkl : (B,)  ->  da : (B, Z).
 
-        dkl/da_j = a_j sigmoid(a_j) sigmoid(-a_j) pulls a to 0, the fair coin.
+        d kl/d a_j = a_j sigmoid(a_j) sigmoid(-a_j) pulls a to 0, the fair coin.
         """
         (a,) = self._take("kl")
         dkl = as_rows(dkl, (len(a),), a.dtype, "dkl")
@@ -80,7 +81,7 @@ class BernoulliLatent(Latent):
     def log_q_backward(self, along_phi: np.ndarray) -> np.ndarray:
         """along_phi : (K*B,), or (K*B, Z) for a weight on each dimension  ->  da : (B, Z).
 
-        dlog_q/da_j = z_j - sigmoid(a_j), the "score".  All K samples share a, so it sums over k.
+        d log_q/d a_j = z_j - sigmoid(a_j), the "score".  All K samples share a, so it sums over k.
         """
         z, a = self._take("log_q")
         weight = along_phi.reshape(*z.shape[:2], -1)                   # (K, B, 1) or (K, B, Z)
@@ -197,7 +198,7 @@ class ConcreteLatent(BernoulliLatent):
         return z.reshape(-1, a.shape[1])
 
     def sample_backward(self, dz: np.ndarray) -> np.ndarray:
-        """dz : (K*B, Z)  ->  da : (B, Z).   dz/da = z (1 - z) / temperature, summed over k."""
+        """dz : (K*B, Z)  ->  da : (B, Z).   d z/d a = z (1 - z) / temperature, summed over k."""
         (z,) = self._take("sample")
         return (dz.reshape(z.shape) * z * (1 - z)).sum(axis=0) / self.temperature
 
@@ -224,7 +225,7 @@ class StraightThroughLatent(BernoulliLatent):
     check_wires, judged = ConcreteLatent.check_wires, ConcreteLatent.judged
 
     def sample(self, a: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """z = 1[u > sigmoid(-a)], as BernoulliLatent."""
+        """z = (u > sigmoid(-a)), as BernoulliLatent."""
         z = super().sample(a, u)
         self._cache["sample"] = (a, z)
         return z
@@ -240,7 +241,7 @@ class StraightThroughLatent(BernoulliLatent):
     def straightened(self, a0: np.ndarray, u: np.ndarray) -> Callable:
         """The function of a whose derivative backward gives, for gradcheck.
 
-        z starts at the coin's face and moves as sigmoid(a) moves.
+        z starts at the coin's value, 0 or 1, and moves as sigmoid(a) moves.
         """
         z0 = self.sample(a0, u)
         return lambda a: z0 + np.tile(sigmoid(a) - sigmoid(a0), (len(u), 1))

@@ -1,12 +1,18 @@
-"""Gradient estimators: a table of five weights.  Page 5 of the lesson (after vae.py).
+"""Gradient estimators: what runs along five wires.  Page 5 of the lesson (after vae.py).
 
-Page 0 knows one estimator, the first row of the second table below.  This page makes general what
-stands under "loss" in page 0's backward: which weight each part of the objective has.
+Page 0 knows one estimator, `elbo`, the first row of the second table below.  Its backward begins
+with drecon = dkl = 1/B; this page says what else can stand there.
 
-"What is held constant?"  The objective reaches the parameters along five wires, and an estimator is
-nothing but the weight that it puts on each wire, for sample k of example n.  To hold something
-constant is to multiply its wire by zero.  An estimator is a function from Terms to Wires; the
-decorator above it names the objective whose value forward reports.
+"What is held constant?"  The objective reaches the parameters along five wires.  An estimator says
+what each wire is multiplied by, for sample k of image n: four weights and a gain.  To hold
+something constant is to multiply its wire by zero.  An estimator is a function from Terms to Wires;
+the decorator above it names the objective whose value forward reports.
+
+Signs: the weights are for the objective, which is MAXIMISED.  `Model.take_wires` turns the sign,
+once, because the loss is -objective.  The 1/B of the mean over the batch is in the weights, and
+nowhere else.
+
+To begin with, read the rows `elbo` and `score`, and their functions.
 
     wire     from, to                                                 shape
     decoder  log p(x|z_k), to theta and to z_k                        (K, B)  a weight
@@ -25,7 +31,7 @@ decorator above it names the objective whose value forward reports.
     iwae_stl           w~/B     w~/B        1     0                      0        L_K, biased
     dreg               w~/B     w~/B        w~    0                      0        L_K
     rws                w~/B     0           0     w~/B                   0        L_K for theta only
-    vimco              w~/B     0           0     (L - L_-k - w~)/B      0        L_K
+    vimco              w~/B     0           0     (L_K - L_-k - w~)/B    0        L_K
     disarm             1/(K B)  0           0     s (log p(x|z) - b)/(K B) -beta/B ELBO, KL analytic
 
     L_K = log mean_k w_k,  w_k = p(x, z_k) / q(z_k|x),  w~ = w / sum_k w,
@@ -42,9 +48,6 @@ The loss is an estimate from one sample or a few; that of the ELBO is unbiased. 
 says is_derivative, backward gives the derivative of the number that forward found.  Elsewhere
 (score, stl, dreg, ..) it gives other numbers, whose mean is the mean of that derivative.  For
 iwae_stl and rws not even the means agree.
-
-Weights are for the objective to be MAXIMISED; `Model.take_wires` turns the sign, once.  The mean
-over the batch enters the gradient here, as 1/B, and nowhere else.
 """
 
 from collections.abc import Callable
@@ -52,16 +55,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minivae.layers import sigmoid
+
 
 def others(f: np.ndarray, x: np.ndarray | None = None) -> np.ndarray:
-    """f less the mean of f over the other samples : (K, B).  What a model does unless told."""
+    """f - b, b the mean of f over the other samples : (K, B).  What a model does unless told."""
     return f - mean_of_others(f)
 
 
 class Terms(NamedTuple):
     """What forward knows, in nats: three log-probabilities (K, B), the analytic kl (B,), and beta.
 
-    baseline(f, x) is f less its baseline, (K, B).  q holds the parameters of q(z|x) that the heads
+    baseline(f, x) gives f - b, (K, B).  q holds the parameters of q(z|x) that the heads
     gave, (B, Z) each: (mu, logvar) of a Gaussian latent, (a,) of a binary one.
     """
 
@@ -76,7 +81,7 @@ class Terms(NamedTuple):
 
 
 class Wires(NamedTuple):
-    """Four weights and a gain; see the table above."""
+    """Four weights and a gain; see the tables above."""
 
     decoder: np.ndarray
     latent: np.ndarray
@@ -182,7 +187,10 @@ def score(t: Terms) -> Wires:
 
 @estimator(analytic_elbo, takes_baseline=True)
 def score_analytic_kl(t: Terms) -> Wires:
-    """The sum over h of log p(x|h) grad q(h|x), sampled, with the KL on paper."""
+    """z is held fixed: (log p(x|z) - b) grad log q from samples, and the KL on paper.
+
+    Without b its mean is the sum over z of log p(x|z) grad q(z|x).
+    """
     K, B = t.log_px.shape
     f, zero = t.log_px, np.zeros_like(t.log_px)
     return Wires(decoder=zero + 1 / (K * B), latent=zero, path=zero,
@@ -272,11 +280,6 @@ ESTIMATORS = {f.__name__: f for f in (elbo, elbo_mc, stl, score, score_analytic_
 
 
 # --- helpers --------------------------------------------------------------------------------------
-
-
-def sigmoid(a: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-a), as exp(-log(1 + e^-a)): nothing overflows, for any finite a."""
-    return np.exp(-np.logaddexp(0, -a))
 
 
 def log_weights(t: Terms) -> np.ndarray:

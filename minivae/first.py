@@ -17,7 +17,7 @@ import numpy as np
 
 
 def init(D, H, Z, rng):
-    """p, all parameters by name: small random numbers, because faults can hide behind zeros."""
+    """p, all parameters by name.  No bias is 0: a zero could hide a wrong gradient."""
     sizes = {"enc": (D, H), "mu": (H, Z), "logvar": (H, Z), "dec": (Z, H), "logits": (H, D)}
     W = {"W_" + name: rng.standard_normal(size) / np.sqrt(size[0]) for name, size in sizes.items()}
     b = {"b_" + name: rng.standard_normal(size[1]) / 10 for name, size in sizes.items()}
@@ -44,13 +44,13 @@ def backward(p, cache):
     x, h, mu, logvar, std, eps, z, g, logits = cache
     dp = {}
     drecon = dkl = np.full(len(x), 1 / len(x))                            # (B,)  loss is a mean
-    # 1. The gradient enters at the logits.  prob is their sigmoid, in a form without overflow.
-    prob = 0.5 * (1 + np.tanh(logits / 2))                                # (B, D)
+    # 1. The gradient enters at the logits.  prob is their sigmoid: this form cannot overflow.
+    prob = (1 + np.tanh(logits / 2)) / 2                                  # (B, D)
     dlogits = drecon[:, None] * (prob - x)                                # (B, D)
     # 2. It fills theta, the decoder's parameters, on its way to z.
     dp["W_logits"], dp["b_logits"] = g.T @ dlogits, dlogits.sum(axis=0)   # (H, D), (D,)
     dg = dlogits @ p["W_logits"].T                                        # (B, H)
-    da = dg * (1 - g**2)                                                  # (B, H)  g = tanh(a)
+    da = dg * (1 - g**2)                                      # (B, H)  g = tanh(a), a = z W + b
     dp["W_dec"], dp["b_dec"] = z.T @ da, da.sum(axis=0)                   # (Z, H), (H,)
     dz = da @ p["W_dec"].T                                                # (B, Z)
     # 3. It splits at the sampling node: z = mu + std * eps, and std = exp(logvar / 2).
@@ -62,7 +62,7 @@ def backward(p, cache):
     dp["W_logvar"], dp["b_logvar"] = h.T @ dlogvar, dlogvar.sum(axis=0)   # (H, Z), (Z,)
     dp["W_mu"], dp["b_mu"] = h.T @ dmu, dmu.sum(axis=0)                   # (H, Z), (Z,)
     dh = dlogvar @ p["W_logvar"].T + dmu @ p["W_mu"].T                    # (B, H)
-    da = dh * (1 - h**2)                                                  # (B, H)  h = tanh(a)
+    da = dh * (1 - h**2)                                      # (B, H)  h = tanh(a), a = x W + b
     dp["W_enc"], dp["b_enc"] = x.T @ da, da.sum(axis=0)                   # (D, H), (H,)
     return dp
 
@@ -99,9 +99,9 @@ if __name__ == "__main__":
     check(init(7, 4, 3, rng), rng.random((5, 7)), rng.standard_normal((5, 3)))   # all sizes differ
 
     p, m, v, t = init(64, 64, 8, rng), {}, {}, 0
-    print(f"Loss as each epoch begins, nats per image (chance, 64 log 2: {64 * np.log(2):.2f}):")
+    print(f"Loss as each epoch begins, nats an image; a uniform guess: {64 * np.log(2):.2f}")
     for epoch in range(11):
-        x = (rng.random(images.shape) < images).astype(float)      # drawn anew, P(1) = grey
+        x = (rng.random(images.shape) < images).astype(float)      # 1 with probability grey
         eps = rng.standard_normal((len(x), 8))
         print(f"    epoch {epoch:2}  {forward(p, x, eps)[0]:.2f}")
         for rows in np.array_split(rng.permutation(len(x)), 36):   # batches of 50

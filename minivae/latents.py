@@ -3,53 +3,22 @@
 Here the gradient splits: dz becomes dmu and dlogvar in `sample_backward`, and `kl_backward` gives
 what the KL adds to both.  Page 0 has the first two of these four nodes, in its lines `z = ...` and
 `kl = ...`; here they take K samples, and log q and the log prior stand beside them.
-Every node returns nats per row; samples are rows, k*B + n.
+Samples are rows: row k*B + n of z is sample k of image n.  Log-probabilities are in nats, one
+number per row.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
 from minivae import kernels
-from minivae.estimators import Wires
-from minivae.layers import Layer, as_rows, as_sample_rows
-
-
-class Latent(Layer):
-    """What a model asks of its latent besides the four nodes.  q stands for what the heads gave.
-
-    name and settings go into files; prior, mean_name and between_in_words stand in pictures, and
-    values_to_try are what one z_j is given there, to show what it does.
-    """
-
-    name: str
-    settings: dict = {}
-    prior: str                  # where new z come from
-    mean_name: str              # what E_q[z] is called
-    between_in_words: str       # what `between` walks along
-    values_to_try: np.ndarray
-    has_path = True             # whether z moves with q's parameters, so that a gradient can pass
-
-    def check_noise(self, eps: np.ndarray, estimator: Callable) -> None:
-        """Raise ValueError for noise eps (K, B, Z) that the latent or the estimator cannot take."""
-
-    def check_wires(self, wires: Wires) -> None:
-        """Raise ValueError for an estimator that wants a wire which this latent does not have."""
-
-    def judged(self) -> "Latent":
-        """The latent that evaluation takes; another one where z is relaxed in training."""
-        return self
-
-    def straightened(self, *q_and_eps: np.ndarray) -> Callable | None:
-        """The function of q that sample_backward is the derivative of, where it is not `sample`."""
-        return None
+from minivae.layers import Latent, as_rows, as_sample_rows
 
 
 class GaussianLatent(Latent):
     """q(z|x) = N(mu, diag(exp(logvar))) against the prior p(z) = N(0, I).
 
-    Four nodes, each with its backward below it.  logvar is log sigma^2, hence the half in
-    std = exp(logvar / 2).  Source: Kingma & Welling (2014), arXiv:1312.6114, section 2.4.
+    Four nodes, that is four pairs of methods, each forward above its backward.  logvar is
+    log sigma^2, hence the half in std = exp(logvar / 2).
+    Source: Kingma & Welling (2014), arXiv:1312.6114, section 2.4.
     Every node raises ValueError for arrays whose shapes do not fit.
     """
 
@@ -76,8 +45,9 @@ class GaussianLatent(Latent):
         """dz : (K*B, Z)  ->  dmu, dlogvar : (B, Z).  Where the gradient splits.
 
         z[k, n, j] = mu[n, j] + std[n, j] eps[k, n, j],  std = e^(logvar/2).
-        dz/dmu = 1;  dz/dlogvar = eps * dstd/dlogvar = eps * std / 2.  All K samples moved with the
-        same mu and logvar, so their gradients sum over k.  eps is data: no gradient goes there.
+        d z/d mu = 1;  d z/d logvar = eps * d std/d logvar = eps * std / 2.  All K samples moved
+        with the same mu and logvar, so their gradients sum over k.  eps is data: no gradient goes
+        there.
         """
         std, eps = self._take("sample")
         dz = as_rows(dz, (len(eps) * len(std), std.shape[1]), std.dtype, "dz")
@@ -102,8 +72,8 @@ class GaussianLatent(Latent):
     def kl_backward(self, dkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """dkl : (B,)  ->  dmu, dlogvar : (B, Z).
 
-        dkl/dmu_j = mu_j pulls the mean to 0.
-        dkl/dlogvar_j = (e^logvar_j - 1) / 2 pulls the std to 1.
+        d kl/d mu_j = mu_j pulls the mean to 0.
+        d kl/d logvar_j = (e^logvar_j - 1) / 2 pulls the std to 1.
         """
         mu, logvar = self._take("kl")
         dkl = as_rows(dkl, (len(mu),), mu.dtype, "dkl")
@@ -129,7 +99,8 @@ class GaussianLatent(Latent):
         phi reaches log q twice: z moved with it, and it stands in the formula itself.  An estimator
         may weigh the two wires differently, so each has a weight of its own; the plain derivative
         passes the same number twice.  With t = (z - mu) / e^logvar:
-        dlog_q/dz = -t;   dlog_q/dmu = t;   dlog_q/dlogvar = ((z - mu) t - 1) / 2, the "score".
+        d log_q/d z = -t;  d log_q/d mu = t;  d log_q/d logvar = ((z - mu) t - 1) / 2.
+        The last two are called the score.
         """
         z, mu, logvar = self._take("log_q")
         along_z = as_rows(along_z, (len(z),), z.dtype, "along_z")
@@ -163,7 +134,7 @@ class GaussianLatent(Latent):
 
     def noise(self, shape: tuple[int, int, int], rng: np.random.Generator, dtype,
               antithetic: bool = False) -> np.ndarray:
-        """eps : (K, B, Z) from N(0, I).  No estimator wants an antithetic pair of these."""
+        """eps : (K, B, Z) from N(0, I).  antithetic concerns binary latents alone, see page 6."""
         return rng.standard_normal(shape, dtype)
 
     def draw_prior(self, shape: tuple[int, int], rng: np.random.Generator, dtype) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Layers: one node of a network each, forward beside backward.  Page 1 of the lesson.
 
 Reading order: 0 first, 1 layers, 2 likelihoods, 3 latents, 4 vae, 5 estimators, 6 discrete.
-This page makes general page 0's lines `... @ W + b` and `tanh(..)`, and the lines that undo them.
+This page turns the lines `... @ W + b` and `tanh(..)` of page 0, and the lines that undo them, into
+classes.
 
 Shape letters, in every file: B batch, K samples, D pixels, H hidden units, Z latent dimensions.
-`dfoo` always means d(loss)/d(foo) and always has foo's shape.  Each call of a kernel carries the
-NumPy line that it computes.
+`dfoo` always means d(loss)/d(foo) and always has foo's shape.  A kernel is a loop that Numba
+compiles; beside each call stands the NumPy line that it computes.  A layer, or any pair of a
+forward and a backward, is also called a node.
 
 Who owns which array: a layer keeps what comes in, without a copy, until backward has used it.  What
 forward and backward return may be the layer's own work buffer.  It stays valid until the next call
@@ -21,10 +23,10 @@ from minivae import kernels
 
 
 class Layer:
-    """What every node has: params and grads (same keys, same shapes) and one explicit cache.
+    """What every layer has: params and grads (same keys, same shapes), and a cache.
 
-    forward writes the cache, backward takes it, once.  backward OVERWRITES grads in place:
-    nothing accumulates, so there is no zero_grad to forget.
+    forward puts into the cache what backward needs; backward takes it out, once.  backward
+    OVERWRITES grads in place: nothing accumulates, so there is no zero_grad to forget.
     """
 
     def __init__(self):
@@ -236,7 +238,8 @@ def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
     """`a` as a contiguous array of `shape` (None: any size) and `dtype` (None: its own).
 
     Kernels read whatever memory they are pointed at, so every node asks here first.
-    Raises ValueError for another shape, and for a dtype of its own that is no float32 or float64.
+    Raises ValueError for another shape; where dtype is None, also for an `a` that is neither
+    float32 nor float64.
     """
     a = np.asarray(a)
     if a.shape != shape:
@@ -249,13 +252,78 @@ def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
     return np.ascontiguousarray(a, dtype)
 
 
-def as_sample_rows(a: np.ndarray, width: int | None, of: np.ndarray, name: str) -> np.ndarray:
-    """`a` as the rows of K samples for each row of `of`: (K*B, width), row k*B + n.
+def as_sample_rows(a: np.ndarray, width: int | None, batch: np.ndarray, name: str) -> np.ndarray:
+    """`a` as the rows of K samples for each row of `batch`: (K*B, width), row k*B + n.
 
-    Raises ValueError where the rows of `a` are no multiple of those of `of`.
+    Raises ValueError where the number of rows of `a` is no multiple of B.
     """
     a = as_rows(a, (None, width), None, name)
-    if len(of) == 0 or len(a) % len(of):
-        raise ValueError(f"{name} must hold K samples for each of the {len(of)} rows of the batch, "
+    B = len(batch)
+    if B == 0 or len(a) % B:
+        raise ValueError(f"{name} must hold K samples for each of the {B} rows of the batch, "
                          f"got {len(a)} rows")
     return a
+
+
+def sigmoid(a: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^-a), as exp(-log(1 + e^-a)): nothing overflows, for any finite a."""
+    return np.exp(-np.logaddexp(0, -a))
+
+
+# --- what a model asks of its likelihood and of its latent: read these with pages 2 and 3 ---------
+
+
+class Likelihood(Layer):
+    """What a model asks of its likelihood, page 2, besides forward(out, x) and backward(dlog_px).
+
+    forward : (K*B, width(D)) and (B, D)  ->  log p(x|z) : (K*B,), nats.
+    """
+
+    name: str                   # what a file calls it
+    settings: dict = {}         # what its class is called with, for a file
+    out_name: str               # what the decoder's last layer is called, e.g. "to_logits"
+    binary = False              # whether it is a distribution of pixels in {0, 1}
+
+    def width(self, D: int) -> int:
+        """How many numbers the decoder must give for D pixels."""
+        return D
+
+    def check(self, x: np.ndarray) -> None:
+        """Raise ValueError for pixels x (B, D) that it is not a distribution of."""
+
+    def mean(self, out: np.ndarray) -> np.ndarray:
+        """out : (B, width(D))  ->  E[x|z] : (B, D), a new array; here the output itself."""
+        return out.copy()
+
+
+class Latent(Layer):
+    """What a model asks of its latent besides the nodes of page 3.  q: what the heads gave.
+
+    Every latent has the nodes sample, kl, log_q and log_prior, and answers for noise, draw_prior,
+    mean, mode, kl_each and between; see GaussianLatent.
+    """
+
+    name: str                   # what a file calls it
+    settings: dict = {}         # what its class is called with, for a file
+    prior: str                  # where new z come from, for the titles of pictures
+    mean_name: str              # what E_q[z] is called there
+    between_in_words: str       # what `between` walks along
+    values_to_try: np.ndarray   # what one z_j is set to, to show what it does
+    has_path = True             # whether z moves with q's parameters, so that a gradient can pass
+
+    def check_noise(self, eps: np.ndarray, estimator) -> None:
+        """Raise ValueError for noise eps (K, B, Z) that the latent or the estimator cannot take."""
+
+    def check_wires(self, wires) -> None:
+        """Raise ValueError for an estimator that wants a wire which this latent does not have."""
+
+    def judged(self) -> "Latent":
+        """The latent that evaluation takes; another one where z is relaxed in training."""
+        return self
+
+    def straightened(self, *q_and_eps: np.ndarray):
+        """A smooth function of q whose derivative is sample_backward, where `sample` is a step.
+
+        None where sample_backward is the derivative of `sample` itself.
+        """
+        return None

@@ -3,21 +3,21 @@
 Here the gradient enters.  This page makes page 0's lines `recon = ...` and `dlogits = ...` general:
 each row has a weight of its own, and pixels may be Gaussian.
 
-Both nodes return log p(x|z) in nats, one number per row.  Their backward goes from the weight of
-each row to the decoder's output.  K samples share each x: row k*B + n of the decoder's output
-belongs to x[n].  Forward and backward raise ValueError for an array whose shape does not fit.
+Both nodes return log p(x|z) in nats, one number per row.  Page 0's recon is -log p(x|z), so the
+sign is turned here: dlog_px is -1/(K B) in every row for the plain ELBO.  K samples share each x:
+row k*B + n of the decoder's output belongs to x[n].  Forward and backward raise ValueError for an
+array whose shape does not fit.
 """
 
 import numpy as np
 
 from minivae import kernels
-from minivae.estimators import sigmoid
-from minivae.layers import Layer, as_rows, as_sample_rows
+from minivae.layers import Likelihood, as_rows, as_sample_rows, sigmoid
 
 LOGVAR_FLOOR = -10.0     # a std of e^-5 = 0.0067: under two of 255 grey levels
 
 
-class BernoulliLikelihood(Layer):
+class BernoulliLikelihood(Likelihood):
     """log p(x|z) = sum_i x_i log p_i + (1 - x_i) log(1 - p_i),  p = sigmoid(logits).
 
     Computed as  x l - log(1 + e^l):  p is never formed, so there is no log(0) and nothing to clip,
@@ -27,12 +27,10 @@ class BernoulliLikelihood(Layer):
     draw binary pixels from the intensities instead (see `fit(binarize="dynamic")`).
     """
 
-    head = "to_logits"          # what the decoder's last layer is called
-    binary = True               # a law of pixels in {0, 1}
+    name, out_name, binary = "bernoulli", "to_logits", True
 
-    def width(self, D: int) -> int:
-        """How many numbers the decoder must give for D pixels."""
-        return D
+    def __init__(self, dtype=np.float32):
+        super().__init__()                                 # no parameters, so dtype is not needed
 
     def check(self, x: np.ndarray) -> None:
         """Raise ValueError unless all of x (B, D) lies in [0, 1]."""
@@ -77,7 +75,7 @@ class BernoulliLikelihood(Layer):
         return p
 
 
-class GaussianLikelihood(Layer):
+class GaussianLikelihood(Likelihood):
     """log p(x|z) = -1/2 sum_i ( (x_i - mean_i)^2 / e^logvar_i + logvar_i + log 2 pi ).
 
     Source: Kingma & Welling (2014), appendix C.2.
@@ -98,7 +96,7 @@ class GaussianLikelihood(Layer):
         For another word, or a number that is not finite.
     """
 
-    binary = False
+    name = "gaussian"
 
     def __init__(self, logvar: str | float = "shared", dtype=np.float32):
         super().__init__()
@@ -107,7 +105,8 @@ class GaussianLikelihood(Layer):
         if not isinstance(logvar, str) and not (np.isscalar(logvar) and np.isfinite(logvar)):
             raise ValueError(f"logvar must be a finite number, got {logvar}")
         self.logvar = logvar if isinstance(logvar, str) else float(logvar)
-        self.head = "to_mean_raw" if logvar == "per_pixel" else "to_mean"
+        self.settings = {"logvar": self.logvar}
+        self.out_name = "to_mean_raw" if logvar == "per_pixel" else "to_mean"
         if logvar == "shared":
             self.params = {"raw_logvar": np.zeros((1, 1), dtype)}
             self.grads = {"raw_logvar": np.zeros((1, 1), dtype)}
@@ -161,11 +160,11 @@ class GaussianLikelihood(Layer):
         kernels.gaussian_backward(mean, logvar, x, dlog_px, dmean, dlogvar)
         if raw is None:
             return dmean
-        draw = dlogvar
-        draw *= sigmoid(raw - LOGVAR_FLOOR)                # in place: dout holds dmean and draw now
+        d_raw = dlogvar                                    # in place: dout holds dmean and d_raw
+        d_raw *= sigmoid(raw - LOGVAR_FLOOR)
         if self.logvar == "per_pixel":
             return dout
-        self.grads["raw_logvar"][...] = draw.sum()
+        self.grads["raw_logvar"][...] = d_raw.sum()
         return dmean
 
     def mean(self, out: np.ndarray) -> np.ndarray:

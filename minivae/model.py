@@ -95,7 +95,7 @@ class Model:
         act = choose(activation, ACTIVATIONS, "activation")
         if isinstance(likelihood, str):
             node = choose(likelihood, LIKELIHOODS, "likelihood")
-            likelihood = node(dtype=dtype) if node is GaussianLikelihood else node()
+            likelihood = node(dtype=dtype)
         for name, param in likelihood.params.items():
             if param.dtype != dtype:
                 raise ValueError(f"the likelihood's {name} is {param.dtype}, the model "
@@ -163,8 +163,9 @@ class Model:
         """The begin of backward: the weights, once, as gradients of the loss, with flat rows.
 
         loss = -objective, so the sign turns here; path is a gain, so it does not turn.
-        Returns d(loss) for log p(x|z) and log p(z), the gain, d(loss) for log q(z|x) with z held :
-        (K*B,) each (or (K*B, Z), where the estimator weighs dimensions), and for the KL : (B,).
+        Returns, (K*B,) each: d(loss) for log p(x|z); for log p(z), and less it for log q(z|x), on
+        their way to z; the gain of the path; d(loss) for log q(z|x) with z held, the score, which
+        is (K*B, Z) where the estimator weighs dimensions.  And for the KL : (B,).
         Raises RuntimeError without a forward before it.
         """
         if self._wires is None:
@@ -200,7 +201,7 @@ class Model:
         yield from ((head, getattr(self, head)) for head in self.heads)
         yield "latent", self.latent
         yield from ((f"dec.{i}", layer) for i, layer in enumerate(self.dec.layers))
-        yield from ((self.likelihood.head, self.to_out), ("likelihood", self.likelihood))
+        yield from ((self.likelihood.out_name, self.to_out), ("likelihood", self.likelihood))
 
     def named_params(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yield (name, param, grad), each W before its b; the arrays are the live ones."""

@@ -12,10 +12,10 @@
        filled                               ^
                                             +-- 4. the KL joins; theta never hears of it
 
-loss = mean over the batch of (recon + beta * kl),  recon = -log p(x|z),  elbo = -(recon + kl).
+For the plain ELBO: loss = mean over the batch of (recon + beta * kl),  recon = -log p(x|z).
 
-This is page 0's forward and backward with three things made general: any layers in the place of two
-Dense ones, K samples of z for each image, and a weight on every part, which the estimator chooses.
+This is page 0's forward and backward for any layers, for K samples of z for each image, and with a
+weight on every part.  The estimator (page 5) chooses the weights; `Model.weigh` makes the loss.
 """
 
 import numpy as np
@@ -72,7 +72,7 @@ class VAE(Model):
         g = self.dec.forward(z)                            # (K*B, H)
         out = self.to_out.forward(g)                       # (K*B, D)   logits, for a Bernoulli
         log_px = self.likelihood.forward(out, x)           # (K*B,)
-        # only for estimators that take the KL from the sample; the plain ELBO gives them weight 0
+        # computed always, but the plain ELBO gives these weight 0: others take the KL from them
         log_qz = self.latent.log_q(z, mu, logvar)          # (K*B,)
         log_pz = self.latent.log_prior(z)                  # (K*B,)
         return self.weigh(log_px, log_pz, log_qz, kl, x, q=(mu, logvar))
@@ -81,19 +81,20 @@ class VAE(Model):
         """Fill every layer's grads with d(loss).  Read `forward` from the bottom up beside this.
 
         A value used twice gets the SUM of the gradients that come back: mu and logvar feed z, the
-        KL and log q; h feeds both heads.  Returns nothing: x is also the target, so what leaves the
-        encoder is not d(loss)/dx.  Raises RuntimeError without a forward before it.
+        KL and log q; h feeds both heads.  dz_px is the part of dz that came from log p(x|z).
+        Returns nothing: x is also the target, so what leaves the encoder is not d(loss)/dx.
+        Raises RuntimeError without a forward before it.
         """
-        # what the loss passes to each of its parts: -1/(K B), 0, 1, 0 and beta/B for the plain ELBO
-        dlog_px, dlog_pz, path, dlog_qz, dkl = self.take_wires()       # (K*B,) each, dkl (B,)
+        # what the loss sends along each wire: -1/(K B), 0, 1, 0 and beta/B for the plain ELBO
+        dlog_px, dlog_pz, path, score, dkl = self.take_wires()         # (K*B,) each, dkl (B,)
 
         # decoder, theta
         dout = self.likelihood.backward(dlog_px)                       # (K*B, D)
         dg = self.to_out.backward(dout)                                # (K*B, H)
         dz_px = self.dec.backward(dg)                                  # (K*B, Z)   theta is filled
-        # only for estimators that take the KL from the sample; the plain ELBO gives them weight 0
+        # these are 0 for the plain ELBO.  One wire carries log p(z) - log q(z|x), hence the minus
         dz_pz = self.latent.log_prior_backward(dlog_pz)                # (K*B, Z)
-        dz_qz, dmu_qz, dlogvar_qz = self.latent.log_q_backward(-dlog_pz, dlog_qz)
+        dz_qz, dmu_qz, dlogvar_qz = self.latent.log_q_backward(-dlog_pz, score)
         # sampling node: dmu = dz and dlogvar = dz * eps * std / 2, summed over k
         dz = path[:, None] * (dz_px + dz_pz + dz_qz)                   # (K*B, Z)
         dmu_z, dlogvar_z = self.latent.sample_backward(dz)             # (B, Z)

@@ -12,7 +12,8 @@ import pytest
 import minivae
 from minivae import DiscreteVAE, check_model, estimators, fit
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
-from minivae.estimators import ESTIMATORS, sigmoid
+from minivae.estimators import ESTIMATORS
+from minivae.layers import sigmoid
 from minivae.gradcheck import exact_means, romberg
 from minivae.gradcheck.cases import perturbed
 from minivae.gradcheck.exact_means import all_coins, all_faces, all_pairs

@@ -151,7 +151,7 @@ def test_the_command_prints_the_gaps_and_then_a_loss_that_falls_far_below_chance
     gaps_part, loss_part = done.stdout.split("Loss")
     gaps = printed_gaps(gaps_part)
     assert set(gaps) == set(OURS) and max(gaps.values()) < 1e-7, gaps
-    chance = float(re.search(r"64 log 2: ([\d.]+)", loss_part)[1])
+    chance = float(re.search(r"uniform guess: ([\d.]+)", loss_part)[1])
     assert chance == round(64 * np.log(2), 2)
     losses = [float(loss) for loss in re.findall(r"epoch +\d+ +([\d.]+)$", loss_part, re.MULTILINE)]
     assert len(losses) == 11 and losses[-1] < losses[1] < chance < losses[0]

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 # workshops, then the doors.
 ORDER = """
 kernels pixels linear_gaussian first
-estimators layers optim likelihoods latents baselines model vae discrete
+layers estimators optim likelihoods latents baselines model vae discrete
 gradcheck.report gradcheck.differences gradcheck.suspects gradcheck.problem gradcheck.of_layer
 gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means gradcheck.cases
 gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.faults gradcheck.museum

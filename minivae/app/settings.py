@@ -143,7 +143,7 @@ class RunSettings:
         if self.latent_kind == "concrete":
             latent["temperature"] = self.temperature
         return {"x_dim": x_dim, "hidden": self.hidden, "z_dim": self.latent,
-                "activation": self.activation, "likelihood": self.likelihood, "logvar": "shared",
+                "activation": self.activation, "likelihood": {"name": self.likelihood},
                 "beta": self.beta, "estimator": self.estimator,
                 "baseline": {"name": self.baseline}, "latent": latent, "dtype": self.dtype}
 

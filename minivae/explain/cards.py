@@ -89,7 +89,7 @@ def words(t: Trace, stop: Stop) -> tuple[str, str, str]:
     kind = "likelihood" if stop.name == "likelihood" else stop.kind
     title, forward, backward = story.NODES.get(kind, ("a layer of your own", "", ""))
     head, more_forward, more_backward = story.HEADS.get(stop.name, ("", "", ""))
-    last_layer = t.vae.likelihood.head
+    last_layer = t.vae.likelihood.out_name
     side, _, number = stop.name.partition(".")
     if number:
         title = f"{'Encoder' if side == 'enc' else 'Decoder'}, node {int(number) + 1}: {title}"

@@ -10,11 +10,11 @@ import numpy as np
 from minivae import estimators
 from minivae.baselines import NVIL, RunningMean
 from minivae.discrete import BernoulliLatent, ConcreteLatent
-from minivae.estimators import sigmoid
 from minivae.gradcheck.cases import B, D, F8, H, K, Z
 from minivae.gradcheck.exact_means import all_faces
 from minivae.gradcheck.report import FAIL, PASS, Report, Row
 from minivae.latents import GaussianLatent
+from minivae.layers import sigmoid
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.optim import Adam
 from minivae.vae import VAE

@@ -13,7 +13,6 @@ from minivae import baselines
 from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
 from minivae.estimators import ESTIMATORS
 from minivae.latents import GaussianLatent
-from minivae.likelihoods import GaussianLikelihood
 from minivae.model import LIKELIHOODS, Model, choose
 from minivae.saving import archive
 from minivae.vae import VAE
@@ -31,9 +30,8 @@ def build(config: dict, rng=None) -> Model:
     Parameters
     ----------
     config : dict
-        x_dim, hidden, z_dim, activation, beta, dtype; likelihood, estimator, baseline and latent by
-        name, the last two with their settings: {"name": "concrete", "temperature": 0.5}; and
-        logvar, the first argument of a GaussianLikelihood, None for another.
+        x_dim, hidden, z_dim, activation, estimator, beta, dtype; likelihood, baseline and latent by
+        name, with their settings: {"name": "concrete", "temperature": 0.5}.
     rng : None, int or numpy.random.Generator, for the weights and the noise
 
     Raises
@@ -43,9 +41,9 @@ def build(config: dict, rng=None) -> Model:
     """
     config = dict(config)
     dtype = np.dtype(config.pop("dtype"))
-    logvar = config.pop("logvar")
-    node = choose(config.pop("likelihood"), LIKELIHOODS, "likelihood")
-    likelihood = node(logvar, dtype) if node is GaussianLikelihood else node()
+    settings = dict(config.pop("likelihood"))
+    node = choose(settings.pop("name"), LIKELIHOODS, "likelihood")
+    likelihood = node(**settings, dtype=dtype)
     estimator = choose(config.pop("estimator"), ESTIMATORS, "estimator")
     baseline = baselines.make(x_dim=config["x_dim"], dtype=dtype, rng=rng, **config.pop("baseline"))
     settings = dict(config.pop("latent"))
@@ -66,10 +64,9 @@ def describe(model: Model) -> dict:
     if not hasattr(model, "config"):
         raise ValueError("only a model that mlp built can be saved, this one was put together by "
                          "hand: keep its numbers with model.state() and model.restore(state)")
-    is_gaussian = isinstance(model.likelihood, GaussianLikelihood)
+    _name_in(LIKELIHOODS, type(model.likelihood))
     return model.config | {
-        "likelihood": _name_in(LIKELIHOODS, type(model.likelihood)),
-        "logvar": model.likelihood.logvar if is_gaussian else None,
+        "likelihood": {"name": model.likelihood.name, **model.likelihood.settings},
         "latent": {"name": model.latent.name, **model.latent.settings},
         "estimator": _name_in(ESTIMATORS, model.estimator),
         "baseline": {"name": model.baseline.name, **model.baseline.settings},
