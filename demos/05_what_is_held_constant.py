@@ -224,7 +224,8 @@ print("   k      mu: path      score    sigma: path      score")
 for k_shown in (0.5, 1.0, 1.5, 3.0):
     table = np.transpose(cos_variances(k_shown)).ravel()
     print("   {:3.1f}    {:8.4f}   {:8.4f}       {:8.4f}   {:8.4f}".format(k_shown, *table))
-print(f"   the path is noisier above k = {cross['mu']:.2f} for mu, above k = {cross['sigma']:.2f} for sigma")
+print(f"   the path is noisier above k = {cross['mu']:.2f} for mu,"
+      f" above k = {cross['sigma']:.2f} for sigma")
 
 # %% [markdown]
 # ## 4. Where pathwise fails: a step, and a discrete h

@@ -36,7 +36,7 @@ def wrote(path: Path) -> None:
     if IN_KERNEL:
         from IPython.display import Image, display
 
-        display(Image(filename=path))
+        display(Image(filename=str(path)))
 
 
 @contextmanager
