@@ -44,7 +44,7 @@ class Adam:
             # m = beta1 * m + (1 - beta1) * grad;  v = beta2 * v + (1 - beta2) * grad**2
             # param -= step_size * m / (sqrt(v) * unbias_v + adam_eps)
             cores.adam(param, grad, m, v, step_size, self.beta1, self.beta2, self.adam_eps,
-                         unbias_v)
+                       unbias_v)
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of all that the next step depends on besides the gradients: t, m and v."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import JIT
 
-from minivae import cores, kernels, pool
+from minivae import cores, fit, kernels, pool
 from minivae.optim import Adam
 from minivae.vae import VAE
 
@@ -184,3 +184,22 @@ def test_the_pool_says_who_multiplies_on_how_many_threads():
 def test_parts_below_one_are_refused():
     with pytest.raises(ValueError, match="parts must be at least 1, got 0"):
         pool.set_parts(0)
+
+
+def test_a_resumed_training_cuts_products_as_before_and_warns_of_another_library(parts, tmp_path, monkeypatch):
+    """Stopped with 3 parts and resumed by a process that has 2: the bits of a run that never stopped."""
+    X = (np.random.default_rng(0).random((96, 300)) < 0.3).astype(np.float32)
+
+    def train(**more):
+        vae = VAE.mlp(300, [100], 5, rng=0)
+        fit(vae, X, epochs=3, batch_size=32, rng=0, **more)
+        return b"".join(param.tobytes() for _, param, _ in vae.named_params())
+
+    parts(3)
+    whole, batches = train(), iter(range(100))
+    train(checkpoint=tmp_path / "m.npz", stop=lambda: next(batches) == 4)
+    parts(2)
+    assert train(resume=tmp_path / "m.npz") == whole and pool.pool.parts == 3
+    monkeypatch.setattr(pool.pool, "name", "another library")
+    with pytest.warns(UserWarning, match="trained with the products of .*, and here another library multiplies"):
+        train(resume=tmp_path / "m.npz")
