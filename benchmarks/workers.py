@@ -73,7 +73,7 @@ class Ours:
 
 
 class Floor:
-    """The matrix products of a step alone, in NumPy's BLAS as our layers call it."""
+    """The matrix products of a step alone, as our layers call them."""
 
     def __init__(self, net):
         enc, z = widths(net)[:-1], net["z"]
@@ -82,16 +82,16 @@ class Floor:
         self.shapes = pairs + list(zip(dec[:-1], dec[1:]))
 
     def stepper(self, batches):
-        from minivae.kernels import times_transpose
+        from minivae import cores
 
         B, rng, products = len(batches[0]), np.random.default_rng(0), []
         new = lambda *shape: rng.standard_normal(shape, np.float32)
         for i, (n_in, n_out) in enumerate(self.shapes):
             x, W, dy = new(B, n_in), new(n_in, n_out), new(B, n_out)
-            products.append((np.matmul, x, W, new(B, n_out)))          # y = x W
-            products.append((np.matmul, x.T, dy, new(n_in, n_out)))    # dW = x.T dy
+            products.append((cores.times, x, W, new(B, n_out)))            # y = x W
+            products.append((cores.transpose_times, x, dy, new(n_in, n_out)))      # x.T dy
             if i:                                # nobody needs the first layer's dx
-                products.append((times_transpose, dy, W, new(B, n_in)))        # dx = dy W.T
+                products.append((cores.times_transpose, dy, W, new(B, n_in)))  # dx = dy W.T
 
         def step():
             for product, a, b, out in products:

@@ -84,20 +84,6 @@ def sum_rows(dy, db):
             db[j] += dy[n, j]
 
 
-FEW_ROWS = 48       # measured with OpenBLAS, for layers of 20 to 784 units
-
-
-def times_transpose(a, W, out):
-    """out = a @ W.T, by BLAS
-
-    For few rows it is computed as (W @ a.T).T, the same sums: OpenBLAS then needs half the time.
-    """
-    if len(a) <= FEW_ROWS:
-        out[...] = (W @ a.T).T
-    else:
-        np.matmul(a, W.T, out=out)
-
-
 # --- activations ------------------------------------------------------------------------------
 
 

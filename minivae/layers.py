@@ -19,7 +19,7 @@ backward raises RuntimeError without a forward before it.
 
 import numpy as np
 
-from minivae import kernels
+from minivae import cores, kernels
 
 
 class Layer:
@@ -88,7 +88,7 @@ class Dense(Layer):
         W, b = self.params["W"], self.params["b"]
         x = as_rows(x, (None, W.shape[0]), W.dtype, "x of Dense")
         y = self._work("y", (len(x), W.shape[1]), W.dtype)
-        np.matmul(x, W, out=y)                         # y = x @ W + b     (B, n_in) @ (n_in, n_out)
+        cores.times(x, W, y)                           # y = x @ W + b     (B, n_in) @ (n_in, n_out)
         kernels.add_bias(b, y)
         self._cache["forward"] = (x,)
         return y
@@ -103,12 +103,12 @@ class Dense(Layer):
         (x,) = self._take()
         W = self.params["W"]
         dy = as_rows(dy, (len(x), W.shape[1]), W.dtype, "dy of Dense")
-        np.matmul(x.T, dy, out=self.grads["W"])        # dW = x.T @ dy     (n_in, B) @ (B, n_out)
+        cores.transpose_times(x, dy, self.grads["W"])  # dW = x.T @ dy     (n_in, B) @ (B, n_out)
         kernels.sum_rows(dy, self.grads["b"])          # db = dy.sum(axis=0)
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
-        kernels.times_transpose(dy, W, dx)             # dx = dy @ W.T  (B, n_out) @ (n_out, n_in)
+        cores.times_transpose(dy, W, dx)               # dx = dy @ W.T  (B, n_out) @ (n_out, n_in)
         return dx
 
 
@@ -119,7 +119,7 @@ class ReLU(Layer):
         """x : (B, n)  ->  y : (B, n)."""
         x = as_rows(x, (None, None), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
-        kernels.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
+        cores.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
         self._cache["forward"] = (x,)
         return y
 
@@ -128,7 +128,7 @@ class ReLU(Layer):
         (x,) = self._take()
         dy = as_rows(dy, x.shape, x.dtype, "dy of ReLU")
         dx = self._work("dx", x.shape, x.dtype)
-        kernels.relu_backward(x, dy, dx)               # dx = dy * (x > 0)
+        cores.relu_backward(x, dy, dx)               # dx = dy * (x > 0)
         return dx
 
     def kink_inputs(self) -> np.ndarray:
@@ -143,7 +143,7 @@ class Tanh(Layer):
         """x : (B, n)  ->  y : (B, n)."""
         x = as_rows(x, (None, None), None, "x of Tanh")
         y = self._work("y", x.shape, x.dtype)
-        kernels.tanh_forward(x, y)                     # y = tanh(x)
+        cores.tanh_forward(x, y)                     # y = tanh(x)
         self._cache["forward"] = (y,)
         return y
 
@@ -152,7 +152,7 @@ class Tanh(Layer):
         (y,) = self._take()
         dy = as_rows(dy, y.shape, y.dtype, "dy of Tanh")
         dx = self._work("dx", y.shape, y.dtype)
-        kernels.tanh_backward(y, dy, dx)               # dx = dy * (1 - y**2)
+        cores.tanh_backward(y, dy, dx)               # dx = dy * (1 - y**2)
         return dx
 
 

@@ -11,7 +11,7 @@ array whose shape does not fit.
 
 import numpy as np
 
-from minivae import kernels
+from minivae import cores, kernels
 from minivae.layers import Likelihood, as_rows, as_sample_rows, sigmoid
 
 LOGVAR_FLOOR = -10.0     # a std of e^-5 = 0.0067: under two of 255 grey levels
@@ -53,7 +53,7 @@ class BernoulliLikelihood(Likelihood):
         log_px = np.empty(len(logits), logits.dtype)
         residual = self._work("residual", logits.shape, logits.dtype)
         # log_px = (x*logits - logaddexp(0, logits)).sum(axis=1);  residual = x - sigmoid(logits)
-        kernels.bernoulli_forward(logits, x, log_px, residual)
+        cores.bernoulli_forward(logits, x, log_px, residual)
         self._cache["forward"] = (residual,)
         return log_px
 

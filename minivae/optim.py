@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from minivae import kernels
+from minivae import cores, kernels
 
 
 class Adam:
@@ -43,8 +43,8 @@ class Adam:
         for param, grad, m, v in self.slots.values():
             # m = beta1 * m + (1 - beta1) * grad;  v = beta2 * v + (1 - beta2) * grad**2
             # param -= step_size * m / (sqrt(v) * unbias_v + adam_eps)
-            kernels.adam(param, grad, m, v, step_size, self.beta1, self.beta2, self.adam_eps,
-                         unbias_v)
+            cores.adam(param, grad, m, v, step_size, self.beta1, self.beta2, self.adam_eps,
+                       unbias_v)
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of all that the next step depends on besides the gradients: t, m and v."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minivae.latents import GaussianLatent
-from minivae.kernels import FEW_ROWS, times_transpose
+from minivae.cores import FEW_ROWS, times_transpose
 from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.likelihoods import LOGVAR_FLOOR, BernoulliLikelihood, GaussianLikelihood
 from minivae.optim import Adam

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     argv : the words after `minivae`; left out, those of this process.
     """
     argv = sys.argv[1:] if argv is None else argv
+    warnings.formatwarning = lambda text, *_: f"minivae: warning: {text}\n"
     for_minivae = ("-h", "--help", "--version")
     if not argv or (argv[0].startswith("-") and argv[0] not in for_minivae):
         argv = ["train", *argv]

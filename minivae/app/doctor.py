@@ -100,24 +100,18 @@ def _threads() -> dict:
 
 
 def _kernels() -> dict:
-    """Whether Numba compiles the kernels, on how many threads, and where it keeps them."""
+    """Whether Numba compiles the kernels, who multiplies on how many threads, and more."""
     import numba
 
-    from minivae import kernels
+    from minivae import kernels, pool
 
     if numba.config.DISABLE_JIT:
         return {"jit": "off (NUMBA_DISABLE_JIT): every loop runs in Python, very slowly"}
-    try:
-        layer = numba.threading_layer()
-    except ValueError:
-        # Numba chooses a layer when the first parallel kernel runs
-        layer = "not started: the kernels here run on one thread"
     folder = getattr(kernels.add_bias.stats, "cache_path", None)
     kept = "nowhere: they are compiled anew in every process"
     if folder:
         kept = _writable(Path(folder))
-    return {"jit": "on", "threading": f"{layer} (configured: {numba.config.THREADING_LAYER})",
-            "kept in": kept}
+    return {"jit": "on", **pool.about(), "kept in": kept}
 
 
 def _cache() -> dict:

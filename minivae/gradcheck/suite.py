@@ -15,7 +15,7 @@ from minivae.gradcheck import cases, forward, unbiased
 from minivae.gradcheck.cases import B, D, F8, H, K, Z
 from minivae.gradcheck.of_layer import check_layer
 from minivae.gradcheck.report import Report
-from minivae.kernels import FEW_ROWS
+from minivae.cores import FEW_ROWS
 from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 

@@ -1,10 +1,12 @@
 """Stop and resume: all that the next batch depends on, as one object and as one file.
 
 A training that was stopped after any batch and then resumed ends with the same parameters, bit for
-bit, as one that never stopped: on the same machine, with the same versions and number of threads.
+bit, as one that never stopped: on the same machine, with the same versions and the same library
+for products.  The number of parts that products are cut into is kept, too.
 """
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
@@ -13,6 +15,7 @@ from time import perf_counter
 
 import numpy as np
 
+from minivae import pool
 from minivae.optim import Adam
 from minivae.saving import archive
 from minivae.saving.model_file import TRAINING, describe
@@ -77,10 +80,12 @@ class Progress:
         """What is not an array, ready for JSON."""
         return {"epoch": self.epoch, "first": self.first, "seconds": self.seconds,
                 "history": self.history, "best_elbo": self.best_elbo,
-                "best_epoch": self.best_epoch, "rng": _as_lists(self.rng.bit_generator.state)}
+                "best_epoch": self.best_epoch, "rng": _as_lists(self.rng.bit_generator.state),
+                "products": pool.identity()}
 
     def restore(self, arrays: dict[str, np.ndarray], numbers: dict) -> None:
         """Go on from what `arrays` and `numbers` gave."""
+        pool.set_parts(numbers["products"]["parts"])
         self.rng.bit_generator.state = numbers["rng"]
         for name in ("epoch", "first", "history", "best_elbo", "best_epoch"):
             setattr(self, name, numbers[name])
@@ -235,11 +240,19 @@ def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: in
         archive.check_fit(path, progress.arrays(), arrays)
         _check_position(path, meta, arrays[TRAINING + "order"], progress.order)
         progress.restore(arrays, meta["progress"])
+        _warn_of_another_library(path, meta["progress"]["products"]["multiplies"])
     except archive.ArchiveError as error:
         raise CheckpointError(str(error)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} describes no training that this version knows: "
                               f"{error}") from error
+
+
+def _warn_of_another_library(path: str | PathLike, before: str) -> None:
+    now = pool.identity()["multiplies"]
+    if before != now:
+        warnings.warn(f"{path} was trained with the products of {before}, and here {now} "
+                      "multiplies: what follows may differ in its last bits", stacklevel=4)
 
 
 def check_same_data(path: str | PathLike, meta: dict, X: str, X_test: str | None) -> None:
