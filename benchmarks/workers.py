@@ -42,11 +42,17 @@ def widths(net):
 
 
 class Ours:
-    """minivae: the layers, the kernels and Adam as `fit` uses them."""
+    """minivae: the layers, the kernels and Adam as `fit` uses them.
 
-    def __init__(self, net):
+    plain: as it is without the extra [fast], though that may be installed.
+    """
+
+    def __init__(self, net, plain=False):
         from minivae import VAE
         from minivae.optim import Adam
+
+        if plain:
+            without_onednn()
 
         self.vae = VAE.mlp(D, net["hidden"], net["z"], activation=net["activation"], rng=0)
         self.adam = Adam(self.vae.named_params())
@@ -72,10 +78,19 @@ class Ours:
         return log_px(self.vae, x, samples, rng=0)[0]
 
 
+def without_onednn():
+    """Have the pool pass over oneDNN, as if it were not installed."""
+    from minivae.pool import Pool
+
+    Pool._find_onednn = lambda self: False
+
+
 class Floor:
     """The matrix products of a step alone, as our layers call them."""
 
-    def __init__(self, net):
+    def __init__(self, net, plain=False):
+        if plain:
+            without_onednn()
         enc, z = widths(net)[:-1], net["z"]
         pairs = [*zip(enc[:-1], enc[1:]), (enc[-1], z), (enc[-1], z)]
         dec = [z, *reversed(enc)]
