@@ -1,8 +1,11 @@
 """minivae beside PyTorch, JAX and the bare matrix products: python -m benchmarks.step [--quick]
 
 Every contestant runs in a process of its own.  The rounds are interleaved, so that a slow spell of
-the machine meets all alike, and the medians are compared.  Writes benchmarks/results/step.json,
-step.png and scaling.png.
+the machine meets all alike, and the medians are compared.  minivae takes part twice: as it is
+installed, with oneDNN if `pip install '.[fast]'` has brought it, and as a plain install.
+Writes benchmarks/results/step.json, step.png and scaling.png.
+
+With --neighbours N it times one step beside N busy processes, and writes neighbours.json.
 """
 
 import argparse
@@ -18,11 +21,11 @@ from statistics import median, quantiles
 from time import perf_counter, sleep
 from typing import NamedTuple
 
-from benchmarks.workers import CONTESTANTS
+from benchmarks.workers import CONTESTANTS, PLAIN
 
 SMALL = {"hidden": [400], "z": 20, "activation": "relu"}            # 784-400-20
 DEEP = {"hidden": [200, 200], "z": 50, "activation": "tanh"}        # 784-200-200-50
-PEERS = [name for name in CONTESTANTS if name not in ("minivae", "products")]
+PEERS = [name for name in CONTESTANTS if not name.startswith(("minivae", "products"))]
 
 # the training steps that are timed: title -> (net, batch)
 STEPS = {
@@ -39,19 +42,31 @@ SPEEDUP, OVERHEAD, VALUE = "theirs / ours", "ours / theirs", "ours"
 
 # the rows of the table: work -> (what the ratio is, what it must reach, what it should reach)
 TARGETS = {
-    "step, 784-400-20, batch 128, ms": (SPEEDUP, 1.2, 1.3),
-    "step / its matrix products, batch 128, ms": (OVERHEAD, 1.2, 1.08),
-    "step, 784-400-20, batch 20, ms": (SPEEDUP, 1.35, 1.5),
-    "step / its matrix products, batch 20, ms": (OVERHEAD, 1.4, 1.25),
-    "step, 784-400-20, batch 512, ms": (SPEEDUP, 1.07, 1.1),
-    "step / its matrix products, batch 512, ms": (OVERHEAD, 1.12, 1.05),
-    "step, 784-200-200-50 tanh, batch 20, ms": (SPEEDUP, 1.3, 1.5),
-    "step, 784-200-200-50 tanh, batch 100, ms": (SPEEDUP, 1.3, 1.5),
+    "step, 784-400-20, batch 128, ms": (SPEEDUP, 1.25, 1.35),
+    "step, 784-400-20, batch 20, ms": (SPEEDUP, 1.45, 1.6),
+    "step, 784-400-20, batch 512, ms": (SPEEDUP, 1.08, 1.15),
+    "step, 784-200-200-50 tanh, batch 20, ms": (SPEEDUP, 1.45, 1.6),
+    "step, 784-200-200-50 tanh, batch 100, ms": (SPEEDUP, 1.2, 1.35),
+    "step / its matrix products, batch 128, ms": (OVERHEAD, 1.6, 1.45),
+    "step / its matrix products, batch 512, ms": (OVERHEAD, 1.5, 1.4),
+    "log p(x) by importance sampling, ms": (SPEEDUP, 2.0, 2.5),
+    f"step, 784-400-20, batch 128{PLAIN}, ms": (SPEEDUP, 1.0, 1.1),
+    f"step, 784-400-20, batch 20{PLAIN}, ms": (SPEEDUP, 1.2, 1.35),
+    f"step, 784-400-20, batch 512{PLAIN}, ms": (SPEEDUP, 0.95, 1.0),
+    f"step, 784-200-200-50 tanh, batch 20{PLAIN}, ms": (SPEEDUP, 1.25, 1.35),
+    f"step, 784-200-200-50 tanh, batch 100{PLAIN}, ms": (SPEEDUP, 1.0, 1.1),
+    f"step / its matrix products, batch 128{PLAIN}, ms": (OVERHEAD, 1.56, 1.56),
+    f"step / its matrix products, batch 512{PLAIN}, ms": (OVERHEAD, 1.49, 1.49),
+    f"log p(x) by importance sampling{PLAIN}, ms": (SPEEDUP, 1.8, 1.8),
     "epoch by fit / its bare steps, ms": (OVERHEAD, 1.15, 1.05),
-    "log p(x) by importance sampling, ms": (SPEEDUP, 1.2, 1.4),
     "start to first step, not cached, s": (VALUE, 10.0, 5.0),
     "start to first step, cached, s": (VALUE, 1.0, 0.6),
     "peak memory while training, MB": (VALUE, 400, 320),
+}
+# the same beside busy neighbours, one for each core
+BESIDE_NEIGHBOURS = {
+    "mean step / JAX's, ms": (OVERHEAD, 1.5, 1.2),
+    "mean step / PyTorch's, ms": (OVERHEAD, 0.25, 0.1),
 }
 
 
@@ -69,7 +84,7 @@ class Measured(NamedTuple):
 
 def row(work, measured):
     """One row of the table, as it stands in step.json."""
-    what, must, aim = TARGETS[work]
+    what, must, aim = (TARGETS | BESIDE_NEIGHBOURS)[work]
     ours, against, theirs, ratio = measured
     if ratio is None:
         ratio = {SPEEDUP: theirs / ours, OVERHEAD: ours / theirs, VALUE: ours}[what]
@@ -109,7 +124,7 @@ class Contestant:
 
 
 def side_by_side(team, rounds, percentile, questions):
-    """{title: {name: ms}}, the given percentile of the times; 50 is the median.
+    """{title: {name: ms}} twice: the given percentile of the times, and [quartile, quartile].
 
     In every round each question goes to each contestant in turn, so a slow spell of the machine
     meets all alike.  Who cannot take part is left out.
@@ -125,11 +140,16 @@ def side_by_side(team, rounds, percentile, questions):
                 else:
                     times[title][name] += answer["ms"]
 
-    def summary(ms):
-        return quantiles(ms, n=100, method="inclusive")[percentile - 1] if len(ms) > 1 else ms[0]
+    def percentiles(ms):
+        return quantiles(ms, n=100, method="inclusive") if len(ms) > 1 else 99 * ms
 
-    return {title: {name: summary(ms) for name, ms in found.items() if ms}
-            for title, found in times.items()}
+    found = {title: {name: percentiles(ms) for name, ms in by_name.items() if ms}
+             for title, by_name in times.items()}
+    wanted = {title: {name: p[percentile - 1] for name, p in by_name.items()}
+              for title, by_name in found.items()}
+    quartiles = {title: {name: [p[24], p[74]] for name, p in by_name.items()}
+                 for title, by_name in found.items()}
+    return wanted, quartiles
 
 
 def in_new_process(name, question, env=None):
@@ -152,21 +172,25 @@ def fastest_peer(numbers):
     return min(peers.items(), key=lambda item: item[1])
 
 
-def against_fastest_peer(numbers):
+def against_fastest_peer(numbers, ours="minivae"):
     """Our number beside that of the best peer."""
-    return Measured(numbers["minivae"], *fastest_peer(numbers))
+    return Measured(numbers[ours], *fastest_peer(numbers))
 
 
 # --- the measurements -----------------------------------------------------------------------------
 
 
 def measure(peers, quick, rows=60_000, percentile=50, log=print):
-    """All rows of the table, the times of every contestant, and the scaling curves."""
-    team = {name: Contestant(name) for name in ["minivae", "products", *peers]}
+    """All rows of the table, every contestant's times and quartiles, and the scaling curves."""
+    ours = [name for name in CONTESTANTS if name not in PEERS]
+    team = {name: Contestant(name) for name in [*ours, *peers]}
     try:
-        times = time_steps(team, quick, percentile)
+        times, quartiles = time_steps(team, quick, percentile)
         for title, found in times.items():
-            log(title, {name: round(ms, 3) for name, ms in found.items()})
+            log(title)
+            for name, ms in found.items():
+                low, high = quartiles[title][name]
+                log(f"    {name:26}{ms:9.3f} ms   quartiles {low:.3f} to {high:.3f}")
         measured = compare_steps(times)
         measured |= compare_epoch(team["minivae"], quick, rows)
         measured |= compare_log_px(team, quick, percentile)
@@ -178,11 +202,11 @@ def measure(peers, quick, rows=60_000, percentile=50, log=print):
             contestant.close()
     measured |= compare_starts(peers, quick)
     measured |= compare_memory(peers, rows)
-    return [row(work, measured[work]) for work in TARGETS], times, scaling
+    return [row(work, measured[work]) for work in TARGETS], times, quartiles, scaling
 
 
 def time_steps(team, quick, percentile):
-    """{title: {name: ms per step}}."""
+    """{title: {name: ms per step}}, and their quartiles."""
     rounds, n = (3, 5) if quick else (15, 20)
     questions = {title: dict(task="steps", net=net, batch=batch, n=n)
                  for title, (net, batch) in STEPS.items()}
@@ -194,10 +218,12 @@ def compare_steps(times):
     measured = {}
     for title, (net, batch) in STEPS.items():
         found = times[title]
-        measured[f"step, {title}, ms"] = against_fastest_peer(found)
-        if net is SMALL:
-            measured[f"step / its matrix products, batch {batch}, ms"] = Measured(
-                found["minivae"], "products", found["products"])
+        for plain in ("", PLAIN):
+            step, products = found["minivae" + plain], found["products" + plain]
+            measured[f"step, {title}{plain}, ms"] = against_fastest_peer(found, "minivae" + plain)
+            if net is SMALL:
+                work = f"step / its matrix products, batch {batch}{plain}, ms"
+                measured[work] = Measured(step, "products", products)
     return measured
 
 
@@ -223,11 +249,13 @@ def compare_epoch(ours, quick, rows):
 
 def compare_log_px(team, quick, percentile):
     """log p(x) of a few images, beside eager PyTorch, the only peer for which it is written."""
-    beside = {name: team[name] for name in ("minivae", "PyTorch eager") if name in team}
+    names = ("minivae", "minivae" + PLAIN, "PyTorch eager")
+    beside = {name: team[name] for name in names if name in team}
     images, samples = (5, 200) if quick else (200, 5000)
     question = dict(task="log_px", net=DEEP, rows=images, samples=samples)
-    found = side_by_side(beside, 1 if quick else 3, percentile, {"log p(x)": question})
-    return {"log p(x) by importance sampling, ms": against_fastest_peer(found["log p(x)"])}
+    found, _ = side_by_side(beside, 1 if quick else 3, percentile, {"log p(x)": question})
+    return {f"log p(x) by importance sampling{plain}, ms":
+            against_fastest_peer(found["log p(x)"], "minivae" + plain) for plain in ("", PLAIN)}
 
 
 def time_per_image(team, quick, percentile):
@@ -237,7 +265,7 @@ def time_per_image(team, quick, percentile):
     sizes = (1, 16, 256) if quick else [2**k for k in range(13)]
     n = 3 if quick else 6
     questions = {batch: dict(task="steps", net=SMALL, batch=batch, n=n, warm=5) for batch in sizes}
-    found = side_by_side(runners, 2 if quick else 6, percentile, questions)
+    found, _ = side_by_side(runners, 2 if quick else 6, percentile, questions)
     return {batch: {name: 1e3 * ms / batch for name, ms in times.items()}
             for batch, times in found.items()}
 
@@ -268,34 +296,63 @@ def compare_memory(peers, rows):
     return {"peak memory while training, MB": against_fastest_peer(megabytes)}
 
 
+def beside_neighbours(peers, neighbours, seconds=8.0):
+    """{name: mean ms of a step of the small net at batch 128}, beside so many busy processes.
+
+    A mean and not a median: whoever waits for a thread that has no core waits long, and now and
+    then.  Each contestant steps for `seconds`, twice, in turns.
+    """
+    names = [name for name in CONTESTANTS if name.startswith("minivae")]
+    names += [name for name in peers if name in ("PyTorch fused Adam", "JAX jit")]
+    team = {name: Contestant(name) for name in names}
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
+    times = {name: [] for name in team}
+    try:
+        for _ in range(2):
+            for name, one in team.items():
+                begin = perf_counter()
+                while perf_counter() - begin < seconds:
+                    times[name] += one.ask(task="steps", net=SMALL, batch=128, n=10)["ms"]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+        for one in team.values():
+            one.close()
+    return {name: sum(ms) / len(ms) for name, ms in times.items()}
+
+
 # --- the record -----------------------------------------------------------------------------------
 
 
 def machine():
     """What ran the measurements: the processor, and the versions of the packages."""
+    lines = []
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor()
     versions = {}
-    for package in ("numpy", "numba", "torch", "jax"):
+    for package in ("numpy", "numba", "onednn-cpu-gomp", "torch", "jax"):
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)),
+    flags = next((line for line in lines if line.startswith("flags")), "").split()
+    widest = next((name for name in ("avx512f", "avx2", "avx") if name in flags), "none known")
+    return {"cpu": cpu, "instructions": widest, "cores": len(os.sched_getaffinity(0)),
             "python": platform.python_version(), **versions,
             "OPENBLAS_CORETYPE": os.environ.get("OPENBLAS_CORETYPE", "OpenBLAS's choice"),
             "load before": os.getloadavg()[0]}
 
 
 def show(table):
-    print(f"\n{'work':48}{'minivae':>9}  {'against':22}{'theirs':>9}{'ratio':>8}{'must':>7}"
+    print(f"\n{'work':64}{'minivae':>9}  {'against':22}{'theirs':>9}{'ratio':>8}{'must':>7}"
           f"{'aim':>6}")
     for r in table:
         short = "" if r["reached"] else "   short"
-        print(f"{r['work']:48}{r['ours']:9.3f}  {r['against']:22}{r['theirs']:9.3f}"
+        print(f"{r['work']:64}{r['ours']:9.3f}  {r['against']:22}{r['theirs']:9.3f}"
               f"{r['ratio']:8.2f}{r['must']:7.4g}{r['aim']:6.4g}{short}")
 
 
@@ -306,7 +363,8 @@ def draw(times, scaling, folder):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    colors = ["#d1495b", "#bbbbbb", "#9ecae1", "#6baed6", "#2171b5", "#66a182"]
+    colors = ["#d1495b", "#999999", "#e8909c", "#cccccc", "#9ecae1", "#6baed6", "#2171b5",
+              "#66a182"]
     color = dict(zip(CONTESTANTS, colors))
     width = 3.2 * len(times)
     fig, axes = plt.subplots(1, len(times), figsize=(width, 3.4), layout="constrained")
@@ -324,8 +382,8 @@ def draw(times, scaling, folder):
     for name in color:
         points = [(batch, us[name]) for batch, us in scaling.items() if name in us]
         if points:
-            style = "--" if name == "products" else "o-"
-            label = "matrix products alone" if name == "products" else name
+            style = "--" if name.startswith("products") else "o-"
+            label = name.replace("products", "matrix products alone")
             ax.loglog(*zip(*points), style, color=color[name], markersize=4, label=label)
     ax.set(xlabel="batch size", ylabel="microseconds per image",
            title="A training step of 784-400-20")
@@ -338,6 +396,8 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a record")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
+    parser.add_argument("--neighbours", type=int, metavar="N",
+                        help="time one step beside N busy processes, and nothing else")
     parser.add_argument("--rows", type=int, default=60_000, help="images of an epoch")
     parser.add_argument("--percentile", type=int, default=50,
                         help="of the times; below 50 where the machine is shared with others")
@@ -350,11 +410,20 @@ def main(argv=None):
     print(*(f"{key}: {value}" for key, value in about.items()), sep="   ")
     for name in set(PEERS) - set(peers):
         print(f"{name} is left out: {'--ours' if args.ours else 'not installed'}")
-    table, times, scaling = measure(peers, args.quick, args.rows, args.percentile)
-    show(table)
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.neighbours:
+        found = beside_neighbours(peers, args.neighbours)
+        table = [row(work, Measured(found["minivae"], peer, found[peer])) for work, peer in
+                 zip(BESIDE_NEIGHBOURS, ("JAX jit", "PyTorch fused Adam")) if peer in found]
+        show(table)
+        record = {"machine": about, "neighbours": args.neighbours, "table": table,
+                  "mean ms per step": found}
+        (args.out / "neighbours.json").write_text(json.dumps(record, indent=1) + "\n")
+        return
+    table, times, quartiles, scaling = measure(peers, args.quick, args.rows, args.percentile)
+    show(table)
     record = {"machine": about, "percentile": args.percentile, "table": table,
-              "ms per step": times, "us per image": scaling}
+              "ms per step": times, "quartiles": quartiles, "us per image": scaling}
     (args.out / "step.json").write_text(json.dumps(record, indent=1) + "\n")
     draw(times, scaling, args.out)
     print(f"wrote step.json, step.png and scaling.png in {args.out}")

@@ -241,9 +241,12 @@ class Jax:
         return step
 
 
+PLAIN = ", plain install"        # without the extra [fast]
 CONTESTANTS = {
     "minivae": Ours,
     "products": Floor,
+    "minivae" + PLAIN: lambda net: Ours(net, plain=True),
+    "products" + PLAIN: lambda net: Floor(net, plain=True),
     "PyTorch eager": lambda net: Torch(net, "eager"),
     "PyTorch fused Adam": lambda net: Torch(net, "fused"),
     "PyTorch compiled": lambda net: Torch(net, "compile"),

@@ -67,8 +67,9 @@ def shared(function):
     alone = _compiled(copy, parallel=False)
 
     @wraps(function)
-    def run(*arguments):
-        (together if pool.together() else alone)(*arguments)
+    def run(library, parts, a, b, out):
+        chosen = together if parts > 1 and pool.together() else alone
+        chosen(library, parts, a, b, out)
 
     return run
 

@@ -22,6 +22,7 @@ import numpy as np
 
 NOBODY, OPENBLAS, ONEDNN = 0, 1, 2      # who multiplies; NOBODY: np.matmul does
 SPINS = "20000"         # about 0.1 ms; to wake a sleeping thread takes nearly as long
+SMALL_PRODUCT = 400_000     # multiplications, some 10 microseconds: a second core would not help
 
 
 class Neighbours:
@@ -39,13 +40,11 @@ class Neighbours:
         self.wait, self.next_look = self.LOOK_EVERY, self.since + self.LOOK_EVERY
 
     def leave_room(self, together: bool) -> bool:
-        """Whether to work together from now on.  Asked at every product; it looks now and then.
+        """Whether to work together from now on.  To be asked at `next_look`, and not before.
 
         Each time that working together fails, the wait before the next attempt doubles.
         """
         now = perf_counter()
-        if now < self.next_look:
-            return together
         taken_away = _taken_away()
         busy = (taken_away - self.taken_away) / (now - self.since) > self.BUSY
         if together:
@@ -91,8 +90,10 @@ class Pool:
             self.begin()
         if self.library == NOBODY or self.forked or self.parts == 1:
             return False
-        self._together = self._neighbours.leave_room(self._together)
-        return self._together and self._gomp.omp_get_max_threads() > 1
+        if perf_counter() >= self._neighbours.next_look:
+            told_one = self._gomp.omp_get_max_threads() == 1       # by OMP_NUM_THREADS, or joblib
+            self._together = self._neighbours.leave_room(self._together) and not told_one
+        return self._together
 
     def _share_gomp(self) -> bool:
         """Load GNU OpenMP, and have Numba take its threads from it.  False where that cannot be.
@@ -149,16 +150,21 @@ class Pool:
         return False
 
     def multiply(self, product, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-        """Run a product of cores.py.  OpenBLAS uses one thread meanwhile: the pool has the rest."""
+        """Run a product of cores.py, a small one in one part.
+
+        OpenBLAS is told to use one thread meanwhile: the pool has the others.
+        """
+        multiplications = a.size * out.shape[1]
+        parts = self.parts if multiplications > SMALL_PRODUCT else 1
         if self.library == ONEDNN:
-            product(ONEDNN, self.parts, a, b, out)
+            product(ONEDNN, parts, a, b, out)
             return
         with self.lock:
             before = self._get_threads()
             if before != 1:
                 self._set_threads(1)
             try:
-                product(OPENBLAS, self.parts, a, b, out)
+                product(OPENBLAS, parts, a, b, out)
             finally:
                 if before != 1:
                     self._set_threads(before)

@@ -12,7 +12,6 @@ import pytest
 from conftest import JIT
 
 from minivae import cores, fit, kernels, pool
-from minivae.optim import Adam
 from minivae.vae import VAE
 
 SIZES = [(1, 7, 3), (5, 784, 400), (20, 400, 20), (48, 33, 65), (49, 33, 65), (63, 100, 10), (64, 100, 10),
@@ -95,15 +94,11 @@ def test_the_bits_of_a_loop_are_those_of_its_kernel(B, D, n, parts):
         np.testing.assert_array_equal(found, want)
 
 
-def trained_bits(steps=3, seed=0):
-    """The parameters of a model after a few float32 steps, as bytes."""
-    rng = np.random.default_rng(seed)
+def trained_bits(seed=0):
+    """The parameters of a model after three float32 steps of `fit`, as bytes."""
     vae = VAE.mlp(300, [120], 8, rng=seed)
-    adam = Adam(vae.named_params())
-    for _ in range(steps):
-        vae.forward((rng.random((100, 300)) < 0.3).astype(np.float32))
-        vae.backward()
-        adam.step()
+    X = (np.random.default_rng(seed).random((300, 300)) < 0.3).astype(np.float32)
+    fit(vae, X, epochs=1, batch_size=100, rng=seed)
     return b"".join(param.tobytes() for _, param, _ in vae.named_params())
 
 
@@ -144,7 +139,8 @@ def test_who_sees_neighbours_leaves_them_room_and_tries_again(monkeypatch):
     for tick in range(200):                                # 20 s: busy from second 5 to second 12
         clock[0] += 0.1001
         count[0] += 30 if 50 <= tick < 120 else 1
-        together = neighbours.leave_room(together)
+        if clock[0] >= neighbours.next_look:
+            together = neighbours.leave_room(together)
         history.append(together)
     assert all(history[:50]) and sum(history[60:120]) < 12 and all(history[-20:])
 
@@ -166,6 +162,20 @@ def run_in_new_process(code, **variables):
 
 
 WHO = "import json; from minivae import pool; print(json.dumps(pool.about()))"
+
+
+def test_without_gnu_openmp_everything_takes_the_plain_road():
+    missing = """
+import ctypes
+real = ctypes.CDLL
+def without_gomp(name, *more, **options):
+    if "libgomp" in str(name):
+        raise OSError("no such library")
+    return real(name, *more, **options)
+ctypes.CDLL = without_gomp
+"""
+    found = run_in_new_process(missing + WHO)
+    assert found["multiplies"] == "NumPy's matmul" and found["threads"] == 1
 
 
 def test_another_threading_layer_or_no_jit_leaves_the_plain_road():

@@ -43,6 +43,7 @@ def test_plain_text_and_json_hold_the_same_findings(capsys, monkeypatch):
     assert "BROKEN" not in text
     assert any("blas" in pool or "mkl" in pool for pool in found["threads"]["pools"])
     assert "not made yet" in found["cache"]["downloads"]
+    assert found["kernels"]["parts"] >= 1 and found["kernels"]["multiplies"]
     assert "8x8 digits" in found["data"]["digits"] and found["data"]["kmnist"].startswith("not here: it is downloaded")
 
 
