@@ -21,7 +21,7 @@ from minivae import VAE
 from minivae.optim import Adam
 from minivae.saving import checkpoint
 from minivae.saving.archive import ArchiveError, previous
-from minivae.saving.checkpoint import CheckpointError, Progress, Saver
+from minivae.saving.checkpoint import CheckpointError, Saver, TrainingState
 
 # what can come of reading a file, or of writing one; the last two must never happen
 RIGHT, REFUSED = "loads right", "refused in one line"
@@ -31,8 +31,8 @@ TRACEBACK, WRONG = "traceback", "silently wrong"
 def training(x_dim, hidden, path):
     """A training's state, and what saves it to `path`."""
     vae = VAE.mlp(x_dim, hidden, 2, rng=0)
-    progress = Progress(vae, Adam(vae.named_params()), np.random.default_rng(0), np.arange(30))
-    return progress, Saver(path, progress, {}, None)
+    state = TrainingState(vae, Adam(vae.named_params()), np.random.default_rng(0), np.arange(30))
+    return state, Saver(path, state, {}, None)
 
 
 def outcome(path, is_sound):
@@ -51,19 +51,19 @@ def outcome(path, is_sound):
 
 def save_forever(path):
     """Save again and again; in save n, every parameter is n."""
-    progress, saver = training(784, [100], path)
+    state, saver = training(784, [100], path)
     for n in range(1, 10**9):
-        progress.epoch = n
-        for _, param, _ in progress.vae.named_params():
+        state.epoch = n
+        for _, param, _ in state.vae.named_params():
             param[...] = n
         saver.save()
 
 
 def save_naively_forever(path):
     """The same with np.savez straight into the file, for comparison."""
-    progress, _ = training(784, [100], path)
+    state, _ = training(784, [100], path)
     for n in range(1, 10**9):
-        np.savez(path, **{name: np.full_like(a, n) for name, a in progress.arrays().items()})
+        np.savez(path, **{name: np.full_like(a, n) for name, a in state.arrays().items()})
 
 
 # what a process does that is to be killed
@@ -73,7 +73,7 @@ WORKERS = {"safe": save_forever, "naive": save_naively_forever}
 def of_one_save(arrays, meta):
     """Whether everything in a file is of one and the same save of `save_forever`."""
     own = [a for name, a in arrays.items() if not name.startswith("training.")]
-    return len(own) == 10 and all((a == meta["progress"]["epoch"]).all() for a in own)
+    return len(own) == 10 and all((a == meta["state"]["epoch"]).all() for a in own)
 
 
 def of_one_naive_save(path):
@@ -187,11 +187,11 @@ def full_disk(every):
     found = Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.npz"
-        progress, saver = training(4, [], path)
+        state, saver = training(4, [], path)
         saver.save()
         old = path.read_bytes()
         for room in range(0, len(old), every):
-            progress.epoch += 1
+            state.epoch += 1
             resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
             try:
                 saver.save()

@@ -21,7 +21,7 @@ from minivae.pixels import scales_of
 from minivae.saving.archive import write_whole
 from minivae.training.batches import draw
 from minivae.training.loop import EVALUATION_SEED
-from minivae.training.metrics import ACTIVE, measure
+from minivae.training.metrics import ACTIVE_VARIANCE, measure
 
 # name: (estimator, K)
 TRAININGS = {
@@ -66,7 +66,7 @@ def judge(vae: VAE, data, images: int, samples: int) -> dict:
             "error_draws": float(np.sqrt((report.log_px_error**2).sum()) / images),
             "error_images": float(report.log_px.std() / np.sqrt(images)),
             "elbo": float(report.elbo.mean()),
-            "active": int((report.mu_variance > ACTIVE).sum()),
+            "active": int((report.mu_variance > ACTIVE_VARIANCE).sum()),
             "images": images, "samples": samples}
 
 

@@ -25,7 +25,7 @@ from minivae import linear_gaussian as lg
 from minivae.estimators import ESTIMATORS, Terms, dreg, iwae, log_mean_exp, log_weights
 from minivae.likelihoods import GaussianLikelihood
 from minivae.linear_gaussian import Decoder, Encoder
-from minivae.training.metrics import ACTIVE, measure
+from minivae.training.metrics import ACTIVE_VARIANCE, measure
 
 # after the script's name: a folder for the picture, and the number of epochs
 out, EPOCHS = pictures.arguments(Path("runs/demo-07"), 80)
@@ -202,7 +202,7 @@ for name in ("elbo", "iwae", "dreg"):
         if n:
             fit(vae, digits.x_train, epochs=n, batch_size=32, lr=lr, samples=K, rng=[0, part])
     reports[name] = r = measure(vae, x_test, DRAWS, rng=1)
-    active[name] = int((r.mu_variance > ACTIVE).sum())
+    active[name] = int((r.mu_variance > ACTIVE_VARIANCE).sum())
     row = name, r.elbo.mean(), r.log_px.mean(), (r.log_px - r.elbo).mean(), active[name]
     print("   {:9s}   {:8.2f}     {:8.2f}   {:15.2f}   {:15d}".format(*row), flush=True)
 
@@ -229,4 +229,4 @@ with pictures.four_panels(out / "tighter_bounds.png", height=8) as panels:
     pictures.draw_scaled_gap(panels[1], KS, gap, gap_error, limit)
     pictures.draw_signal_to_noise(panels[2], KS, snr, powers)
     variances = {name: report.mu_variance for name, report in reports.items()}
-    pictures.draw_units(panels[3], variances, active, ACTIVE)
+    pictures.draw_units(panels[3], variances, active, ACTIVE_VARIANCE)

@@ -1,4 +1,4 @@
-"""Baselines: what a score-function estimator takes off f before it weighs grad log q with it.
+"""Baselines: what a score-function estimator subtracts from f before it weighs grad log q with it.
 
 E_q[b grad log q] = 0 for every b that does not depend on z, so b changes the variance of the
 gradient and not its mean.  A model calls its baseline in two places:
@@ -8,13 +8,14 @@ gradient and not its mean.  A model calls its baseline in two places:
 
 They are apart because a baseline that has already learned from f depends on the z behind f.  With
 batches of one image, RunningMean would then make the gradient of step t too small by the factor
-(decay - decay^t) / (1 - decay^t), which soon is its decay.
+(decay - decay^t) / (1 - decay^t), which tends to decay, e.g. 0.9.
 
 Shapes: f (K, B) in nats, x (B, D), b (B,) or (K, B).
 """
 
 import numpy as np
 
+from minivae.choices import choose
 from minivae.estimators import ESTIMATORS, others
 from minivae.layers import Dense, Sequential, Tanh
 from minivae.optim import Adam
@@ -42,7 +43,7 @@ class Baseline:
 
 
 class Others(Baseline):
-    """b = the mean of f over the image's other samples, 0 at K = 1.  The baseline of every model.
+    """b = the mean of f over the image's other samples, 0 at K = 1.  The default.
 
     Source: Kool et al. (2019), "Buy 4 REINFORCE samples, get a baseline for free", section 3.
     """
@@ -70,8 +71,9 @@ class RunningMean(Baseline):
     name = "running-mean"
 
     def __init__(self, decay: float = 0.9):
-        self.settings = {"decay": _check_decay(decay)}
-        self.decay, self.mean, self.steps, self.seen = decay, 0.0, 0, None
+        self.decay = _checked_decay(decay)
+        self.settings = {"decay": self.decay}
+        self.mean, self.steps, self.last_f = 0.0, 0, None
 
     def value(self, x: np.ndarray) -> np.ndarray:
         """x : (B, D)  ->  b : (B,), nats, from past steps only."""
@@ -80,12 +82,14 @@ class RunningMean(Baseline):
 
     def __call__(self, f: np.ndarray, x: np.ndarray) -> np.ndarray:
         """f : (K, B), x : (B, D)  ->  f - b : (K, B)."""
-        self.seen = (f,)
+        self.last_f = f
         return f - self.value(x).astype(f.dtype)
 
     def update(self) -> None:
         """Learn from the last call, once."""
-        (f,), self.seen = _check_seen(self.seen, "RunningMean"), None
+        _check_called(self.last_f, "RunningMean")
+        f = self.last_f
+        self.last_f = None
         self.mean = self.decay * self.mean + (1 - self.decay) * float(f.mean(dtype=np.float64))
         self.steps += 1
 
@@ -125,25 +129,28 @@ class NVIL(Baseline):
     def __init__(self, x_dim: int, hidden: int = 100, decay: float = 0.8, lr: float = 1e-3,
                  rng=None, dtype=np.float32):
         rng = np.random.default_rng(rng)
-        self.settings = {"hidden": int(hidden), "decay": _check_decay(decay), "lr": float(lr)}
+        self.decay = _checked_decay(decay)
+        self.settings = {"hidden": int(hidden), "decay": self.decay, "lr": float(lr)}
         self.net = Sequential(Dense(x_dim, hidden, rng, dtype), Tanh(),
                               Dense(hidden, 1, rng, dtype))
         named = [(name, p, self.net.grads[name]) for name, p in self.net.params.items()]
         self.adam = Adam(named, lr)
-        self.decay, self.c, self.v, self.seen = decay, 0.0, 0.0, None
+        self.c, self.v, self.last_call = 0.0, 0.0, None
 
     def value(self, x: np.ndarray) -> np.ndarray:
         """x : (B, D)  ->  b = C(x) + c : (B,), nats, from past steps only."""
-        return self.net.forward(x)[:, 0] + self.net.params["0.b"].dtype.type(self.c)
+        return self.net.forward(x)[:, 0] + self.c
 
     def __call__(self, f: np.ndarray, x: np.ndarray) -> np.ndarray:
         """f : (K, B), x : (B, D)  ->  (f - C(x) - c) / max(1, sqrt(v)) : (K, B)."""
-        self.seen = (f, x)
+        self.last_call = f, x
         return (f - self.value(x)) / max(1.0, float(np.sqrt(self.v)))
 
     def update(self) -> None:
         """Learn from the last call, once: one step of Adam for C, then c and v."""
-        (f, x), self.seen = _check_seen(self.seen, "NVIL"), None
+        _check_called(self.last_call, "NVIL")
+        f, x = self.last_call
+        self.last_call = None
         residual = f - self.value(x)                       # (K, B)
         self.net.backward(self.backward(residual), input_grad=False)
         self.adam.step()
@@ -182,11 +189,10 @@ def make(name: str, x_dim: int, rng=None, dtype=np.float32, **settings) -> Basel
 
     Raises ValueError for an unknown name.
     """
-    if name not in BASELINES:
-        raise ValueError(f"unknown baseline {name!r}; choose from {', '.join(BASELINES)}")
-    if name == "nvil":
+    kind = choose(name, BASELINES, "baseline")
+    if kind is NVIL:
         return NVIL(x_dim, rng=rng, dtype=dtype, **settings)
-    return BASELINES[name](**settings)
+    return kind(**settings)
 
 
 def check(baseline: Baseline, estimator) -> None:
@@ -204,14 +210,15 @@ def check(baseline: Baseline, estimator) -> None:
                          "estimator score")
 
 
-def _check_decay(decay: float) -> float:
+def _checked_decay(decay: float) -> float:
+    """decay as a float.  Raises ValueError unless 0 <= decay < 1."""
     if not 0 <= decay < 1:
         raise ValueError(f"a baseline's decay must be a number from 0 to below 1, got {decay}")
     return float(decay)
 
 
-def _check_seen(seen: tuple | None, name: str) -> tuple:
-    if seen is None:
+def _check_called(last, name: str) -> None:
+    """Raise RuntimeError where there was no call for `update` to learn from."""
+    if last is None:
         raise RuntimeError(f"{name}.update called without a forward of a score-function estimator "
                            "before it")
-    return seen

@@ -256,7 +256,7 @@ class DiscreteVAE(Model):
     begin with a Dense, too.
     """
 
-    heads, latents = ("to_a",), BernoulliLatent
+    heads, latent_class = ("to_a",), BernoulliLatent
 
     def __init__(self, enc, to_a, dec, to_out, *, likelihood, latent=None, estimator=elbo,
                  baseline=None, beta=1.0, rng=None):
@@ -272,7 +272,7 @@ class DiscreteVAE(Model):
 
         Returns a Result, in nats.  Raises ValueError for an x or u that does not fit the model.
         """
-        x, u = self.inputs(x, u)
+        x, u = self.checked_inputs(x, u)
         # encoder, phi: x -> q(z|x)
         h = self.enc.forward(x)                            # (B, H)
         a = self.to_a.forward(h)                           # (B, Z)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minivae import baselines, estimators
+from minivae.choices import choose
 from minivae.estimators import Terms, Wires
 from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, as_rows)
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
@@ -36,18 +37,12 @@ class Result(NamedTuple):
     logw: np.ndarray
 
 
-def choose(name: str, table: dict, what: str):
-    """table[name].  Raises ValueError, with the names that there are, for another."""
-    if name not in table:
-        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(table)}")
-    return table[name]
-
-
 class Model:
     """The everyday methods of a VAE.  Public methods return arrays of their own."""
 
     heads: tuple[str, ...]      # the layers that give the parameters of q(z|x)
-    latents: type               # the class of its latents
+    latent_class: type          # its latent is one of this class
+    config: dict | None = None  # how `mlp` built it; None for a model put together by hand
     _wires: Wires | None = None             # what forward leaves for backward
 
     @classmethod
@@ -69,10 +64,10 @@ class Model:
             Weight of the KL; 1 gives the ELBO.
         estimator : function of minivae.estimators
         baseline : "none", "others", "running-mean", "nvil", or an object of minivae.baselines
-            What the estimators `score` and `score_analytic_kl` take off f; "nvil" goes with
-            `score` alone.
+            What is subtracted from f, see estimators.py; "nvil" goes with `score` alone.  A dict
+            gives a name its settings: {"name": "nvil", "hidden": 50}.
         latent : the latent node
-            Left out, GaussianLatent() of a VAE, BernoulliLatent() of a DiscreteVAE.
+            Default: GaussianLatent() for a VAE, BernoulliLatent() for a DiscreteVAE.
         rng : None, int or numpy.random.Generator
             Draws the initial weights, then the noise of `forward`.
         dtype : float32 for training, float64 for checking
@@ -100,10 +95,10 @@ class Model:
             if param.dtype != dtype:
                 raise ValueError(f"the likelihood's {name} is {param.dtype}, the model "
                                  f"{np.dtype(dtype)}: give the likelihood that dtype too")
-        if latent is not None and not isinstance(latent, cls.latents):
+        if latent is not None and not isinstance(latent, cls.latent_class):
             got = latent if isinstance(latent, str) else type(latent).__name__
-            raise ValueError(f"the latent of a {cls.__name__} is a {cls.latents.__name__} or made "
-                             f"from it, got {got}")
+            raise ValueError(f"the latent of a {cls.__name__} is a {cls.latent_class.__name__} or "
+                             f"made from it, got {got}")
         rng = np.random.default_rng(rng)
 
         def dense_stack(widths: list[int]) -> Sequential:
@@ -117,7 +112,9 @@ class Model:
         dec = dense_stack(back)
         to_out = Dense(back[-1], likelihood.width(x_dim), rng, dtype)
         if isinstance(baseline, str):
-            baseline = baselines.make(baseline, x_dim, rng, dtype)
+            baseline = {"name": baseline}
+        if isinstance(baseline, dict):
+            baseline = baselines.make(**baseline, x_dim=x_dim, rng=rng, dtype=dtype)
         baselines.check(baseline, estimator)
         model = cls(enc, *heads, dec, to_out, likelihood=likelihood, latent=latent,
                     estimator=estimator, baseline=baseline, beta=beta, rng=rng)
@@ -125,11 +122,14 @@ class Model:
                         "activation": activation}
         return model
 
-    # --- what forward and backward end and begin with ---
+    # --- the first and last lines of forward and backward ---
 
-    def inputs(self, x: np.ndarray, eps: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """x : (B, D) checked; eps : (K, B, Z), drawn when None, given its K = 1 where it lacks one.
+    def checked_inputs(self, x: np.ndarray, eps: np.ndarray | None
+                       ) -> tuple[np.ndarray, np.ndarray]:
+        """The start of forward: x and eps checked, in the model's dtype.
 
+        eps : (B, Z), (K, B, Z), or None to draw one sample.
+        Returns x : (B, D), eps : (K, B, Z).
         Raises ValueError for an x or eps that does not fit the model.
         """
         x = self.pixels(x)
@@ -160,12 +160,11 @@ class Model:
         return Result(loss, recon, kl_found, -(recon + kl_found), logw)
 
     def take_wires(self) -> Wires:
-        """The begin of backward: the weights, once, as gradients of the loss, with flat rows.
+        """The start of backward: the weights of `weigh`, used up, as d(loss), with flat rows.
 
-        loss = -objective, so the sign turns here; path is a gain, so it does not turn.
-        Returns, (K*B,) each: d(loss) for log p(x|z); for log p(z), and less it for log q(z|x), on
-        their way to z; the gain of the path; d(loss) for log q(z|x) with z held, the score, which
-        is (K*B, Z) where the estimator weighs dimensions.  And for the KL : (B,).
+        Returns, (K*B,) each: decoder = d(loss)/d log p(x|z); latent = d(loss)/d log p(z), whose
+        negative is that of log q(z|x) through z; path, the gain (sign kept); score =
+        d(loss)/d log q(z|x) at fixed z, (K*B, Z) if weighted per dimension.  kl : (B,).
         Raises RuntimeError without a forward before it.
         """
         if self._wires is None:
@@ -229,35 +228,53 @@ class Model:
 
     # --- between images and latents ---
 
-    def q_of(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """x : (B, D)  ->  what the heads say of q(z|x) : (B, Z) each."""
+    def q_parameters(self, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """x : (B, D)  ->  the parameters of q(z|x), from the heads : (B, Z) each.
+
+        Raises ValueError for an x that does not fit the model.
+        """
         x = self.pixels(x)
         with self.undisturbed():
             h = self.enc.forward(x)
             return tuple(getattr(self, head).forward(h) for head in self.heads)
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, ...] | np.ndarray:
-        """x : (B, D)  ->  mu, logvar : (B, Z) of a VAE;  the logits a : (B, Z) of a DiscreteVAE."""
-        q = self.q_of(x)
+        """x : (B, D)  ->  mu, logvar : (B, Z) of a VAE;  the logits a : (B, Z) of a DiscreteVAE.
+
+        Raises ValueError for an x that does not fit the model.
+        """
+        q = self.q_parameters(x)
         return q if len(q) > 1 else q[0]
 
-    def posterior(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """x : (B, D)  ->  E_q[z_j], and the KL of each dimension in nats : (B, Z) twice."""
-        q = self.q_of(x)
+    def q_mean_and_kl(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """x : (B, D)  ->  E_q[z_j], and the KL of each dimension in nats : (B, Z) twice.
+
+        Raises ValueError for an x that does not fit the model.
+        """
+        q = self.q_parameters(x)
         return self.latent.mean(*q), self.latent.kl_each(*q)
 
     def likeliest_z(self, x: np.ndarray) -> np.ndarray:
-        """x : (B, D)  ->  the z where q(z|x) is largest : (B, Z).  For a Gaussian it is mu."""
-        return self.latent.mode(*self.q_of(x))
+        """x : (B, D)  ->  the z where q(z|x) is largest : (B, Z).  For a Gaussian it is mu.
+
+        Raises ValueError for an x that does not fit the model.
+        """
+        return self.latent.mode(*self.q_parameters(x))
 
     def decode(self, z: np.ndarray) -> np.ndarray:
-        """z : (B, Z)  ->  E[x|z] : (B, D), the mean of p(x|z)."""
+        """z : (B, Z)  ->  E[x|z] : (B, D), the mean of p(x|z).
+
+        Raises ValueError for a z of another shape.
+        """
         z = as_rows(np.asarray(z), (None, self.z_dim), self.dtype, "z")
         with self.undisturbed():
             return self.likelihood.mean(self.to_out.forward(self.dec.forward(z)))
 
     def reconstruct(self, x: np.ndarray) -> np.ndarray:
-        """x : (B, D)  ->  E[x|z] : (B, D), through the likeliest z, without noise."""
+        """x : (B, D)  ->  E[x|z] : (B, D), through the likeliest z, without noise.
+
+        Raises ValueError for an x that does not fit the model.
+        """
         return self.decode(self.likeliest_z(x))
 
     def draw_prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -265,18 +282,25 @@ class Model:
         return self.latent.draw_prior((n, self.z_dim), rng, self.dtype)
 
     def sample(self, n: int, rng=None) -> np.ndarray:
-        """n new images : (n, D): z from the prior, then the mean of p(x|z)."""
+        """n new images : (n, D): z from the prior, then the mean of p(x|z).
+
+        rng : None for the model's own, a seed, or a numpy.random.Generator.
+        Raises ValueError for an n below 1.
+        """
+        if n < 1:
+            raise ValueError(f"the number of images to sample must be at least 1, got {n}")
         rng = self.rng if rng is None else np.random.default_rng(rng)
         return self.decode(self.draw_prior(n, rng))
 
-    # --- for a while ---
+    # --- temporary changes ---
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Lend every layer an empty cache and fresh buffers: a pending backward stays whole."""
         pending = [(layer, layer._cache, layer._buffers) for _, layer in self.named_layers()]
         wires, baseline = self._wires, self.baseline
-        self.baseline = copy.copy(baseline)                # the copy alone sees what comes now
+        # calls in the block change this copy only
+        self.baseline = copy.copy(baseline)
         for layer, _, _ in pending:
             layer._cache, layer._buffers = {}, {}
         try:
@@ -288,7 +312,7 @@ class Model:
 
     @contextmanager
     def at_beta(self, beta: float) -> Iterator[None]:
-        """Another weight of the KL for a while, as a warm-up wants it."""
+        """Within the block the KL has another weight, as a warm-up wants it."""
         own, self.beta = self.beta, beta
         try:
             yield
@@ -296,8 +320,8 @@ class Model:
             self.beta = own
 
     @contextmanager
-    def judged_by(self, estimator, beta: float) -> Iterator[None]:
-        """Another objective for a while, e.g. to report the plain ELBO of a beta-VAE.
+    def with_objective(self, estimator, beta: float) -> Iterator[None]:
+        """Within the block the objective is another, e.g. to report the plain ELBO of a beta-VAE.
 
         A relaxed model is judged with the discrete z that it stands for.
         """
@@ -309,7 +333,10 @@ class Model:
             self.estimator, self.beta, self.latent = own
 
     def try_estimator(self, samples: int, beta: float | None = None) -> None:
-        """Raise the ValueError that the estimator has for this beta, K or latent, if it has one."""
+        """Call the estimator on zeros, so that what it refuses (beta, K, latent) raises now.
+
+        samples : K.  beta : Default: the model's own.  Raises ValueError.
+        """
         zero, q = np.zeros((samples, 1)), tuple(np.zeros((1, self.z_dim)) for _ in self.heads)
         beta = self.beta if beta is None else beta
         self.latent.check_wires(self.estimator(Terms(zero, zero, zero, zero[0], beta, q=q)))
@@ -322,7 +349,7 @@ class Model:
         return params | {f"baseline.{name}": a for name, a in self.baseline.state().items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take up, in place, what `state` gave."""
+        """Take up, in place, what `state` gave.  Raises KeyError where a name is missing."""
         for name, param, _ in self.named_params():
             param[...] = state[name]
         memory = {name.removeprefix("baseline."): a for name, a in state.items()

@@ -13,7 +13,7 @@ class Adam:
     m = beta1 * m + (1 - beta1) * grad            v = beta2 * v + (1 - beta2) * grad^2
     param -= lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + adam_eps)
 
-    The two divisions free m and v of their start at 0; t counts the steps.
+    The divisions correct the bias of m and v starting at 0; t is the step, from 1.
     Source: Kingma & Ba (2015), arXiv:1412.6980, algorithm 1.
 
     Parameters

@@ -1,21 +1,23 @@
 """Pixels: what an array of images must be, and how its numbers become pixels in [0, 1].
 
 Bool, or uint8 whose maximum is 1, is binary.  Other uint8 counts as 0..255 and is divided by 255.
-Floats are taken as they are.  Big uint8 data stays uint8 until a batch is drawn, see
+Floats are taken as they are.  uint8 data stays uint8 until a batch is drawn, see
 training/batches.py.  NumPy only: whoever reads a data file needs no model and no kernel.
 """
 
 import numpy as np
 
+from minivae.choices import check_choice
+
 # how grey pixels become black and white, and what is said of it
-TREATMENTS = {
+BINARIZE = {
     "dynamic": "black or white, drawn afresh from their grey levels at every pass "
                "(dynamic binarisation)",
     "threshold": "black or white, cut at one half",
     "none": "as they are",
 }
 # the same of test images, which are drawn once
-ONCE = {**TREATMENTS, "dynamic": "black or white, drawn once from their grey levels "
+ONCE = {**BINARIZE, "dynamic": "black or white, drawn once from their grey levels "
                                  "(dynamic binarisation)"}
 
 
@@ -94,10 +96,12 @@ def is_grey(X: np.ndarray) -> bool:
     return any(bool(((part != 0) & (part != scale)).any()) for part in parts)
 
 
-def choose_treatment(binarize: str | None, likelihood) -> str:
-    """The treatment by name.  None means dynamic for a likelihood of binary pixels, else none."""
+def choose_binarize(binarize: str | None, likelihood) -> str:
+    """A key of BINARIZE.  None means dynamic for a likelihood of binary pixels, else none.
+
+    Raises ValueError for an unknown name.
+    """
     if binarize is None:
         return "dynamic" if likelihood.binary else "none"
-    if binarize not in TREATMENTS:
-        raise ValueError(f"unknown binarize {binarize!r}; choose from {', '.join(TREATMENTS)}")
+    check_choice(binarize, BINARIZE, "binarize")
     return binarize

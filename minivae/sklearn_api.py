@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minivae.optim import Adam
-from minivae.pixels import choose_treatment
+from minivae.pixels import choose_binarize
 from minivae.training.batches import check_data, draw
 from minivae.training.loop import fit
 from minivae.vae import VAE
@@ -130,13 +130,13 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         images beside it.  Raises as `transform`.
         """
         vae, X = self._fitted(), self._rows(X).astype(self.vae_.dtype, copy=False)
-        treatment = choose_treatment(None, vae.likelihood)
-        check_data(vae, X, "X", treatment)
+        binarize = choose_binarize(None, vae.likelihood)
+        check_data(vae, X, "X", binarize)
         elbo = np.empty(len(X))
         with vae.undisturbed():
             for first in range(0, len(X), ROWS):
                 few = slice(first, first + ROWS)
-                x, eps = _draws(vae, X[few], treatment)
+                x, eps = _draws(vae, X[few], binarize)
                 elbo_each = vae.forward(x, eps).elbo.reshape(-1, DRAWS)
                 elbo[few] = elbo_each.mean(axis=1, dtype=np.float64)
         return elbo
@@ -207,13 +207,13 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return self
 
 
-def _draws(vae, X, treatment):
+def _draws(vae, X, binarize):
     """X (B, D)  ->  x (B * DRAWS, D) and eps (B * DRAWS, Z), image after image."""
     x, eps = [], []
     for n, pixels in enumerate(X):
         seed = np.frombuffer(hashlib.sha256(pixels.tobytes()).digest(), np.uint32)
         rng = np.random.default_rng(seed)
-        x.append(draw(X, np.full(DRAWS, n), 1.0, treatment, rng, vae.dtype))
+        x.append(draw(X, np.full(DRAWS, n), 1.0, binarize, rng, vae.dtype))
         eps.append(rng.standard_normal((DRAWS, vae.z_dim), vae.dtype))
     return np.concatenate(x), np.concatenate(eps)
 

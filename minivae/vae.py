@@ -40,12 +40,12 @@ class VAE(Model):
         theta: z (K*B, Z) -> g (K*B, H) -> the likelihood's input, e.g. logits (K*B, D).
     likelihood, latent : the nodes of likelihoods.py and latents.py.
     estimator : a function of estimators.py, the weights on the wires.
-    baseline : what a score-function estimator takes off f; see baselines.py.
+    baseline : what a score-function estimator subtracts from f; see baselines.py.
     beta : float, the KL's weight; 1 gives the ELBO.
     rng : seed or numpy.random.Generator, for the noise that forward draws when left without.
     """
 
-    heads, latents = ("to_mu", "to_logvar"), GaussianLatent
+    heads, latent_class = ("to_mu", "to_logvar"), GaussianLatent
 
     def __init__(self, enc, to_mu, to_logvar, dec, to_out, *, likelihood, latent=None,
                  estimator=elbo, baseline=None, beta=1.0, rng=None):
@@ -59,7 +59,7 @@ class VAE(Model):
 
         Returns a Result, in nats.  Raises ValueError for an x or eps that does not fit the model.
         """
-        x, eps = self.inputs(x, eps)
+        x, eps = self.checked_inputs(x, eps)
         # encoder, phi: x -> q(z|x)
         h = self.enc.forward(x)                            # (B, H)
         mu = self.to_mu.forward(h)                         # (B, Z)

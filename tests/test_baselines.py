@@ -10,6 +10,7 @@ from minivae.gradcheck.cases import perturbed
 from minivae.gradcheck.exact_means import all_coins, phi_mask
 from minivae.optim import Adam
 from minivae.saving.archive import ArchiveError
+from minivae.saving.model_file import build, describe
 from minivae.training.loop import NonFiniteError, evaluate
 
 from numeric import assert_gradients
@@ -129,7 +130,7 @@ def mean_gradient(baseline, estimator, outcomes=None):
     vae = DiscreteVAE.mlp(3, [4], 2, estimator=estimator, baseline=baseline, activation="tanh", beta=1.7, rng=2,
                           dtype=F8)
     x, total = np.array([[1.0, 0.0, 1.0]]), 0.0
-    u, probabilities = all_coins(vae.posterior(x)[0][0])
+    u, probabilities = all_coins(vae.q_mean_and_kl(x)[0][0])
     for n, probability in enumerate(probabilities):
         vae.forward(x, u[:, n])
         vae.backward()
@@ -166,7 +167,7 @@ def test_a_running_mean_that_includes_the_present_cost_scales_the_gradient_by_it
 
     class Hasty(RunningMean):
         def __call__(self, f, x):
-            before, self.seen = (self.mean, self.steps), (f,)
+            before, self.last_f = (self.mean, self.steps), f
             self.update()
             signal = f - self.value(x)
             self.mean, self.steps = before                 # every outcome meets the same past
@@ -236,6 +237,26 @@ def test_a_model_is_saved_with_its_baseline_and_loads_bit_for_bit(name, cls, tmp
         model.backward()
     for (_, _, g), (_, _, h) in zip(vae.named_params(), again.named_params()):
         np.testing.assert_array_equal(g, h)
+
+
+@pytest.mark.parametrize("cls", [VAE, DiscreteVAE])
+def test_mlp_and_build_with_the_same_rng_give_the_same_weights(cls):
+    vae = cls.mlp(D, [6], 2, estimator=estimators.score, baseline="nvil", rng=0)
+    for rng in (0, np.random.default_rng(0)):
+        again = build(describe(vae), rng)
+        assert again.state().keys() == vae.state().keys()
+        for key, value in vae.state().items():
+            np.testing.assert_array_equal(again.state()[key], value)
+
+
+@pytest.mark.parametrize("decay", [0.8, np.float64(0.8)], ids=["float", "np.float64"])
+def test_a_baseline_keeps_the_precision_of_its_model(decay):
+    f, x = np.full((2, 3), -7.0, np.float32), np.zeros((3, D), np.float32)
+    for baseline in (RunningMean(decay), NVIL(D, decay=decay)):
+        for _ in range(2):
+            assert baseline(f, x).dtype == np.float32
+            baseline.update()
+        assert type(baseline.settings["decay"]) is float
 
 
 def test_settings_of_a_baseline_are_saved_too(tmp_path):

@@ -27,7 +27,7 @@ from minivae.app.train import Run
 from minivae.optim import Adam
 from minivae.saving import archive, checkpoint
 from minivae.saving.archive import ArchiveError, previous
-from minivae.saving.checkpoint import CheckpointError, Progress, Saver, Throttle
+from minivae.saving.checkpoint import CheckpointError, Saver, Throttle, TrainingState
 from minivae.training import loop
 from minivae.training.evaluation import NonFiniteError, evaluate
 from minivae.training.loop import Settings
@@ -72,9 +72,9 @@ def timeless(history):
 def everything(path):
     """What a checkpoint says, but for the clock."""
     arrays, meta = checkpoint.read(path)
-    progress = meta["progress"]
-    numbers = {name: value for name, value in progress.items() if name not in ("seconds", "history")}
-    return {name: a.tobytes() for name, a in arrays.items()}, json.dumps([numbers, timeless(progress["history"])])
+    state = meta["state"]
+    numbers = {name: value for name, value in state.items() if name not in ("seconds", "history")}
+    return {name: a.tobytes() for name, a in arrays.items()}, json.dumps([numbers, timeless(state["history"])])
 
 
 # --- going on ---------------------------------------------------------------------------------------
@@ -266,12 +266,12 @@ def test_the_images_held_out_are_never_trained_on(grey, monkeypatch):
 
 
 def test_patience_does_not_count_the_epochs_of_the_warm_up(grey, tmp_path):
-    progress = Progress(build(), Adam([]), np.random.default_rng(0), np.arange(3))
+    state = TrainingState(build(), Adam([]), np.random.default_rng(0), np.arange(3))
     s = Settings(8, 0.01, 1, "none", 4.5, 1.0, 2)
-    progress.best_epoch = 1
+    state.best_epoch = 1
     ends = []
-    for progress.epoch in range(1, 10):
-        ends.append(loop._is_over(progress, 100, s))
+    for state.epoch in range(1, 10):
+        ends.append(loop._is_over(state, 100, s))
     # before epoch 8, five epochs of warm-up and two of patience are over
     assert ends == [False] * 7 + [True] * 2
 
@@ -326,7 +326,7 @@ def test_a_long_epoch_is_saved_within(grey, tmp_path, monkeypatch):
     clock, saved, save, step = Clock(monkeypatch), [], Saver.save, Adam.step
 
     def save_and_note(self):
-        saved.append((self.progress.epoch, self.progress.first))
+        saved.append((self.state.epoch, self.state.next_row))
         save(self)
 
     monkeypatch.setattr(Saver, "save", save_and_note)
@@ -337,7 +337,7 @@ def test_a_long_epoch_is_saved_within(grey, tmp_path, monkeypatch):
 
 def test_what_cannot_be_saved_is_refused_before_training(grey, tmp_path):
     by_hand = build()
-    del by_hand.config
+    by_hand.config = None
     cases = [(by_hand, tmp_path / "model.npz", "put together by hand"),
              (build(), tmp_path / "none" / "model.npz", "there is no folder")]
     for vae, path, message in cases:
@@ -358,7 +358,7 @@ def small(tmp_path_factory):
 
 def save_small(path):
     vae = VAE.mlp(4, [], 2, rng=0)
-    Saver(path, Progress(vae, Adam(vae.named_params()), np.random.default_rng(0), np.arange(30)), {}, None).save()
+    Saver(path, TrainingState(vae, Adam(vae.named_params()), np.random.default_rng(0), np.arange(30)), {}, None).save()
 
 
 def right_or_refused(path, small):
@@ -475,7 +475,7 @@ CRAFTED = {
     "another format": (lambda d: forged(d, lambda h: h.update(format=1)), "has format 1, this version reads 3"),
     "no names": (lambda d: forged(d, lambda h: h.update(arrays={})), "it should hold the arrays"),
     "a list": (lambda d: forged(d, lambda h: [h]), "damaged or no minivae file"),
-    "no progress": (lambda d: forged(d, lambda h: h["meta"].pop("progress") and None), "not where its training stood"),
+    "no state": (lambda d: forged(d, lambda h: h["meta"].pop("state") and None), "not where its training stood"),
     "an object array": (lambda d: with_part(d, "to_mu.b.npy", OBJECTS), "Object arrays cannot be loaded"),
 }
 
@@ -506,16 +506,16 @@ def test_a_model_described_falsely_is_refused_before_it_is_built(small, tmp_path
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda h: h["meta"]["progress"].update(rng={"state": 1}), "describes no training"),
-    (lambda h: h["meta"]["progress"].pop("epoch"), "knows"),
+    (lambda h: h["meta"]["state"].update(rng={"state": 1}), "describes no training"),
+    (lambda h: h["meta"]["state"].pop("epoch"), "knows"),
     (lambda h: h["meta"].update(config=[]), "not where its training stood"),
     (lambda h: h["meta"]["settings"].pop("lr"), "describes no training"),
-    (lambda h: h["meta"]["progress"].update(history=None), "not where its training stood"),
+    (lambda h: h["meta"]["state"].update(history=None), "not where its training stood"),
     (lambda h: h.update(meta=[]), "not resumed"),
-    (lambda h: h["meta"]["progress"].update(epoch="one"), "contradict each other"),
-    (lambda h: h["meta"]["progress"].update(first=24), "contradict"),
-    ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "first"])
-def test_a_progress_described_falsely_is_refused_in_one_line(grey, tmp_path, change, message):
+    (lambda h: h["meta"]["state"].update(epoch="one"), "contradict each other"),
+    (lambda h: h["meta"]["state"].update(next_row=24), "contradict"),
+    ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "next row"])
+def test_a_state_described_falsely_is_refused_in_one_line(grey, tmp_path, change, message):
     path = tmp_path / "model.npz"
     train(build(), grey, checkpoint=path, epochs=1)
     path.write_bytes(forged(path.read_bytes(), lambda h: change(h) and None))
@@ -664,7 +664,7 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_is_the_one_never_stopped(t
     assert process.returncode == 128 + number, err
     assert err.strip() == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
     assert out.endswith("  minivae train --resume r\n")
-    trained = len(checkpoint.read("r/model.npz")[1]["progress"]["history"])
+    trained = len(checkpoint.read("r/model.npz")[1]["state"]["history"])
     assert main(["train", "--resume", "r", "--epochs", str(trained + 2)]) == 0
     assert main(["train", "--epochs", str(trained + 2), *SHORT, "--out", "never"]) == 0
     assert run_files(tmp_path / "r") == run_files(tmp_path / "never")

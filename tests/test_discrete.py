@@ -463,7 +463,7 @@ def test_the_everyday_methods_know_that_z_is_a_coin():
     vae = model()
     a = vae.encode(X)
     np.testing.assert_array_equal(vae.reconstruct(X), vae.decode((a > 0).astype(float)))
-    mean, kl = vae.posterior(X)
+    mean, kl = vae.q_mean_and_kl(X)
     np.testing.assert_allclose(mean, 1 / (1 + np.exp(-a)), rtol=1e-14)
     assert kl.shape == mean.shape == (1, Z)
     codes = {tuple(image) for image in vae.decode(all_faces(Z))}

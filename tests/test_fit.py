@@ -117,7 +117,8 @@ def test_far_too_long_steps_end_in_one_clear_error(X):
 def test_a_nan_of_the_very_last_step_is_seen(X):
     vae = small()
     before = [p.copy() for _, p, _ in vae.named_params()]
-    with pytest.raises(NonFiniteError, match="epoch 1, last batch: first in the parameter"):
+    message = "epoch 1, last batch: first in the parameter .* back at its initial parameters"
+    with pytest.raises(NonFiniteError, match=message):
         fit(vae, X, epochs=1, batch_size=len(X), lr=1e38, rng=0)
     for (_, p, _), q in zip(vae.named_params(), before):
         np.testing.assert_array_equal(p, q)

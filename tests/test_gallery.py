@@ -144,7 +144,7 @@ def test_the_busiest_latent_is_above_and_of_many_only_some_are_shown(tmp_path, c
     assert "traversal the 2 busiest of 3 latents" in capsys.readouterr().out
     found, vae = read(tmp_path / "latent.npz"), minivae.load("runs/three/model.npz")
     _, _, x = gallery._choose_images(open_run("runs/three"), None, None, 500, 0)
-    kl = vae.posterior(x)[1].mean(axis=0)
+    kl = vae.q_mean_and_kl(x)[1].mean(axis=0)
     assert found["traversal_dims"].tolist() == np.argsort(-kl)[:2].tolist()
     assert found["traversal"].shape == (2, 11, 5, 4)
     assert np.array_equal(found["interpolation"].reshape(-1, 20), vae.decode(found["interpolation_z"].reshape(-1, 3)))

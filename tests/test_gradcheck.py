@@ -545,11 +545,14 @@ def ready():
 ''')
     monkeypatch.chdir(tmp_path)
     assert main(["gradcheck", "mylayers:Square"]) == 1
-    assert "half of what they should be" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "half of what they should be" in out and "\n1 check: " in out
     assert main(["gradcheck", "mylayers:ready"]) == 1
     assert main(["gradcheck", "mylayers:Cube"]) == 2
     assert main(["gradcheck", "nonsense"]) == 2
-    assert "unknown check 'nonsense'" in capsys.readouterr().err
+    assert "unknown check 'nonsense'; see the first column of `minivae gradcheck`" in capsys.readouterr().err
+    assert main(["gradcheck", "dense"]) == 2
+    assert "unknown check 'dense', did you mean 'Dense'? see the first column" in capsys.readouterr().err
     (tmp_path / "broken.py").write_text("class Bad:\n    params = grads = {}\n"
                                         "    def forward(self, x):\n        return x + None\n1 / 0\n")
     assert main(["gradcheck", "broken:Bad"]) == 2

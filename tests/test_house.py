@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 # The one allowed order: a file imports only files that stand above it.  Lesson first, then the
 # workshops, then the doors.
 ORDER = """
-kernels pool cores pixels linear_gaussian first
+choices kernels pool cores pixels linear_gaussian first
 layers estimators optim likelihoods latents baselines model vae discrete
 gradcheck.report gradcheck.differences gradcheck.suspects gradcheck.problem gradcheck.of_layer
 gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means gradcheck.cases

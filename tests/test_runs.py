@@ -107,7 +107,7 @@ def test_what_holds_no_model_is_refused_in_one_line(tmp_path):
 
 def test_a_model_put_together_by_hand_is_refused_and_no_file_is_written(tmp_path):
     model = VAE.mlp(D, [7], 3, rng=0)
-    del model.config
+    model.config = None
     with pytest.raises(ValueError, match=r"keep its numbers with model.state\(\) and model.restore\(state\)"):
         minivae.save(model, tmp_path / "mine.npz")
     assert list(tmp_path.iterdir()) == []

@@ -209,6 +209,19 @@ def test_mlp_refuses(settings, message):
         model(**settings)
 
 
+def test_sample_refuses_less_than_one_image():
+    for n in (0, -1):
+        with pytest.raises(ValueError, match=f"the number of images to sample must be at least 1, got {n}"):
+            model().sample(n)
+
+
+def test_restore_names_what_is_missing():
+    state = model().state()
+    del state["to_mu.W"]
+    with pytest.raises(KeyError, match="to_mu.W"):
+        model().restore(state)
+
+
 def test_mlp_refuses_an_empty_layer():
     with pytest.raises(ValueError, match=r"hidden\[1\] must be at least 1, got 0"):
         VAE.mlp(4, [3, 0], 2)

@@ -73,12 +73,12 @@ def quieted(arguments: argparse.Namespace) -> ExitStack:
     return stack
 
 
-def train(arguments: argparse.Namespace) -> int:
+def run_train(arguments: argparse.Namespace) -> int:
     """Train, or go on with a training."""
     options = {setting.name: getattr(arguments, setting.name) for setting in fields(RunSettings)}
     given = {name: value for name, value in options.items() if value is not None}
     if arguments.resume is not None:
-        return resume(arguments, given)
+        return resume_run(arguments, given)
     settings = RunSettings.for_data(**given)
 
     # NumPy comes in here: images that cannot be read are refused before Numba and the model are
@@ -93,8 +93,11 @@ def train(arguments: argparse.Namespace) -> int:
     return Run(data, settings, lambda: new_run_folder(data.name, arguments.out)).train()
 
 
-def resume(arguments: argparse.Namespace, given: dict) -> int:
-    """Go on with a training; `given` are the settings that the command line names."""
+def resume_run(arguments: argparse.Namespace, given: dict) -> int:
+    """Go on with a training; `given` are the settings that the command line names.
+
+    Raises ValueError where --out is given too, and for what `settings_to_resume` refuses.
+    """
     from minivae.app.train import Run, settings_to_resume
     from minivae.data import load_data
 
@@ -105,7 +108,7 @@ def resume(arguments: argparse.Namespace, given: dict) -> int:
     return Run(data, settings, lambda: checkpoint.parent, checkpoint).train()
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
+def run_evaluate(arguments: argparse.Namespace) -> int:
     """Judge a run, and print or draw what was found."""
     from minivae.app.evaluate import Evaluation
     from minivae.saving.runs import newest_run
@@ -127,30 +130,29 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def sample(arguments: argparse.Namespace) -> int:
+def run_sample(arguments: argparse.Namespace) -> int:
     """Write new images."""
     from minivae.app import gallery
 
-    a = arguments
-    return print_written(gallery.sample(open_named_run(a), a.n, a.seed, a.out, a.npz))
+    run = open_named_run(arguments)
+    print_written(gallery.sample(run, arguments.n, arguments.seed, arguments.out, arguments.npz))
+    return EXIT_OK
 
 
-def reconstruct(arguments: argparse.Namespace) -> int:
+def run_reconstruct(arguments: argparse.Namespace) -> int:
     """Write images and their reconstructions."""
     from minivae.app import gallery
 
-    a = arguments
-    return print_written(gallery.reconstruct(open_named_run(a), a.n, a.seed, a.data, a.data_dir,
-                                             a.out, a.npz))
+    print_written(gallery.reconstruct(open_named_run(arguments), **images_to_draw(arguments)))
+    return EXIT_OK
 
 
-def latent(arguments: argparse.Namespace) -> int:
+def run_latent(arguments: argparse.Namespace) -> int:
     """Write the pictures of the latent space."""
     from minivae.app import gallery
 
-    a = arguments
-    return print_written(gallery.latent(open_named_run(a), a.n, a.seed, a.data, a.data_dir,
-                                        a.out, a.npz))
+    print_written(gallery.latent(open_named_run(arguments), **images_to_draw(arguments)))
+    return EXIT_OK
 
 
 def open_named_run(arguments: argparse.Namespace):
@@ -162,28 +164,36 @@ def open_named_run(arguments: argparse.Namespace):
     return run
 
 
-def print_written(paths: list[Path]) -> int:
+def images_to_draw(arguments: argparse.Namespace) -> dict:
+    """The options that reconstruct and latent share."""
+    names = ("n", "seed", "data", "data_dir", "out", "npz")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def print_written(paths: list[Path]) -> None:
     """Name the files that were written."""
     print("\n" + "\n".join(f"wrote {path}" for path in paths))
-    return EXIT_OK
 
 
-def gradcheck(arguments: argparse.Namespace) -> int:
-    """Check gradients, or plant faults; a fault that is caught is a wrong gradient."""
+def run_gradcheck(arguments: argparse.Namespace) -> int:
+    """Check gradients, or plant faults.
+
+    Planting one always gives 1; planting all gives 0 if all are caught.
+    """
     from minivae.app.gradcheck import plant_all_faults, plant_fault, run_checks
 
-    a = arguments
-    if a.plant == "all":
-        right = plant_all_faults(a.seed, a.json)
-    elif a.plant is not None:
-        plant_fault(a.plant, a.seed, a.json)
-        right = False
+    seed, as_json = arguments.seed, arguments.json
+    if arguments.plant is None:
+        right = run_checks(arguments.name, seed, as_json)
+    elif arguments.plant == "all":
+        right = plant_all_faults(seed, as_json)
     else:
-        right = run_checks(a.name, a.seed, a.json)
+        plant_fault(arguments.plant, seed, as_json)
+        right = False
     return EXIT_OK if right else EXIT_WRONG_GRADIENT
 
 
-def examine(arguments: argparse.Namespace) -> int:
+def run_doctor(arguments: argparse.Namespace) -> int:
     """Print what the doctor finds."""
     from minivae.app import doctor
 
@@ -192,22 +202,22 @@ def examine(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def walk(arguments: argparse.Namespace) -> int:
+def run_walk(arguments: argparse.Namespace) -> int:
     """Print one backward pass."""
-    from minivae.explain.walk import walk as print_walk
+    from minivae.explain.walk import walk
 
-    print_walk(arguments.folder, arguments.image, arguments.estimator)
+    walk(arguments.folder, arguments.image, arguments.estimator)
     return EXIT_OK
 
 
-def explain(arguments: argparse.Namespace) -> int:
+def run_explain(arguments: argparse.Namespace) -> int:
     """Write one backward pass as a page."""
-    from minivae.explain.page import explain as write_page
+    from minivae.explain.page import explain
 
-    finite = write_page(arguments.folder, arguments.image, arguments.out)
+    finite = explain(arguments.folder, arguments.image, arguments.out)
     return EXIT_OK if finite else EXIT_NON_FINITE
 
 
-COMMANDS = {"train": train, "evaluate": evaluate, "sample": sample, "reconstruct": reconstruct,
-            "latent": latent, "gradcheck": gradcheck, "doctor": examine, "walk": walk,
-            "explain": explain}
+COMMANDS = {"train": run_train, "evaluate": run_evaluate, "sample": run_sample,
+            "reconstruct": run_reconstruct, "latent": run_latent, "gradcheck": run_gradcheck,
+            "doctor": run_doctor, "walk": run_walk, "explain": run_explain}

@@ -100,7 +100,7 @@ def _threads() -> dict:
 
 
 def _kernels() -> dict:
-    """Whether Numba compiles the kernels, who multiplies on how many threads, and more."""
+    """Whether Numba compiles, which library multiplies on how many threads, where code is kept."""
     import numba
 
     from minivae import kernels, pool
@@ -189,9 +189,12 @@ def _speed() -> dict:
 
     start = perf_counter()
     step()
-    first, steps, start = perf_counter() - start, 0, perf_counter()
+    first = perf_counter() - start
+    steps = 0
+    start = perf_counter()
     while (passed := perf_counter() - start) < SECONDS:
-        loss, steps = step(), steps + 1
+        loss = step()
+        steps += 1
     found = {"first step": f"{first:.2f} s, with compiling or loading the kernels",
              "model": "784-400-20, batches of 128, float32",
              "steps a second": round(steps / passed, 1),

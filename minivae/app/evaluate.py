@@ -13,7 +13,7 @@ from minivae.saving.archive import digest
 from minivae.saving.runs import open_run
 from minivae.training.batches import check_data, draw
 from minivae.training.evaluation import EVALUATION_SEED, NonFiniteError
-from minivae.training.metrics import ACTIVE, active_units, measure
+from minivae.training.metrics import ACTIVE_VARIANCE, active_units, measure
 
 DEFAULT_IMAGES = 500            # of a larger test set: log p(x) takes `samples` passes for each
 
@@ -43,16 +43,16 @@ class Evaluation:
         self.trained, self.samples = open_run(folder), samples
         self.folder, self.config, self.vae, _ = self.trained
         self.data = load_data(data or self.config["data"], data_dir or self.config["data_dir"])
-        x_test, treatment = self.data.x_test, self.config["binarize"]
-        check_data(self.vae, x_test, f"{self.data.name}: x_test", treatment)
+        x_test, binarize = self.data.x_test, self.config["binarize"]
+        check_data(self.vae, x_test, f"{self.data.name}: x_test", binarize)
         self.same_images = digest(x_test) == self.config["test_sha256"]
-        self.grey = treatment == "none" and self.vae.likelihood.binary and is_grey(x_test)
-        self.images = min(images or DEFAULT_IMAGES, len(x_test))
+        self.grey = binarize == "none" and self.vae.likelihood.binary and is_grey(x_test)
+        self.n_images = min(images or DEFAULT_IMAGES, len(x_test))
         # evenly spaced, because the first half of a test set may be easier: in MNIST it is
-        index = np.arange(self.images) * len(x_test) // self.images
+        index = np.arange(self.n_images) * len(x_test) // self.n_images
         _, scale = scales_of(self.data.x_train, x_test)
         rng = np.random.default_rng(EVALUATION_SEED)
-        self.x = draw(x_test, index, scale, treatment, rng, self.vae.dtype)
+        self.x = draw(x_test, index, scale, binarize, rng, self.vae.dtype)
 
     def run(self) -> None:
         """Compute.  It is seeded, so the same run gets the same numbers.
@@ -65,7 +65,7 @@ class Evaluation:
         if not finite.all():
             raise NonFiniteError("the ELBO or log p(x) is not finite, first at image "
                                  f"{np.argmin(finite)} of those chosen")
-        mean, _ = self.vae.posterior(self.x)
+        mean, _ = self.vae.q_mean_and_kl(self.x)
         self.active = active_units(mean)
         n = len(r.elbo)
         # images are independent, so the variances of their estimates add
@@ -88,7 +88,7 @@ class Evaluation:
         r = self.report
         return {"run": str(self.folder), "data": self.data.note,
                 "binarize": self.config["binarize"], "test_images": len(self.data.x_test),
-                "images": self.images, "samples": self.samples,
+                "images": self.n_images, "samples": self.samples,
                 "elbo": float(r.elbo.mean()), "recon": float(r.recon.mean()),
                 "kl": float(r.kl.mean()), "log_px": float(r.log_px.mean()),
                 "log_px_error": self.error_draws, "log_px_error_images": self.error_images,
@@ -101,8 +101,8 @@ class Evaluation:
         self.trained.print_head(newest)
         total = len(self.data.x_test)
         images = f"all {total} test images"
-        if self.images < total:
-            images = (f"{self.images} of {total} test images, evenly spaced; "
+        if self.n_images < total:
+            images = (f"{self.n_images} of {total} test images, evenly spaced; "
                       f"--images {total} takes them all")
         print(f"data      {self.data.note}")
         print(f"pixels    {ONCE[self.config['binarize']]}")
@@ -130,8 +130,8 @@ class Evaluation:
         for j in np.argsort(-self.report.kl_per_dim, kind="stable"):
             active = "active" if self.active[j] else "-"
             print(f"{j:6d} {d['kl_per_dim'][j]:7.3f} {d['mu_variance'][j]:9.4f}   {active}")
-        print(f"{d['active_units']} of {len(self.active)} active: variance > {ACTIVE:g} "
-              "(Burda et al. 2016)")
+        print(f"{d['active_units']} of {len(self.active)} active: "
+              f"variance > {ACTIVE_VARIANCE:g} (Burda et al. 2016)")
 
     def draw_picture(self, out: str | PathLike | None = None) -> Path:
         """Draw the KL of every latent dimension; the path of the picture, see `output_path`."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from minivae.app.folders import is_file_name, output_path
-from minivae.data import load_data, load_images
+from minivae.data import load_data, load_test_images
 from minivae.latents import GaussianLatent
 from minivae.model import Model
 from minivae.pixels import ONCE, scales_of
@@ -170,7 +170,7 @@ def _draw_traversal(vae: Model, x: np.ndarray, shape: tuple[int, int],
     """
     from minivae.app import plots
 
-    kl = vae.posterior(x)[1].mean(axis=0, dtype=np.float64)
+    kl = vae.q_mean_and_kl(x)[1].mean(axis=0, dtype=np.float64)
     dims = np.argsort(-kl, kind="stable")[:MOST_LATENTS]
     if len(dims) < vae.z_dim:
         print(f"traversal the {MOST_LATENTS} busiest of {vae.z_dim} latents")
@@ -204,18 +204,18 @@ def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n:
     Returns their shape (H, W), their indices (n,), and their pixels as the model takes them (n, D).
     """
     if source:
-        data, where = load_images(source, data_dir), f"in {source}"
+        data, where = load_test_images(source, data_dir), f"in {source}"
     else:
         data = load_data(run.config["data"], data_dir or run.config["data_dir"])
         where = f"test images of {data.name}"
-    treatment = run.config["binarize"]
-    check_data(run.vae, data.x_test, source or f"{data.name}: x_test", treatment)
+    binarize = run.config["binarize"]
+    check_data(run.vae, data.x_test, source or f"{data.name}: x_test", binarize)
     rng = np.random.default_rng(seed)
     index = rng.permutation(len(data.x_test))[:n]
     _, scale = scales_of(data.x_train, data.x_test)
-    x = draw(data.x_test, index, scale, treatment, rng, run.vae.dtype)
+    x = draw(data.x_test, index, scale, binarize, rng, run.vae.dtype)
     print(f"images    {len(index)} of the {len(data.x_test)} {where}, seed {seed}")
-    print(f"pixels    {ONCE[treatment]}")
+    print(f"pixels    {ONCE[binarize]}")
     return data.image_shape, index, run.vae.pixels(x)
 
 

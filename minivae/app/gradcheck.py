@@ -2,10 +2,11 @@
 
 import json
 import sys
+from difflib import get_close_matches
 
+from minivae.choices import choose
 from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
 from minivae.gradcheck import museum, suite
-from minivae.model import choose
 
 
 def run_checks(name: str | None, seed: int, as_json: bool) -> bool:
@@ -28,7 +29,7 @@ def run_checks(name: str | None, seed: int, as_json: bool) -> bool:
         print(json.dumps(records, default=str, indent=1))
     else:
         totals = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-        print(f"{len(chosen)} checks: {totals}")
+        print(f"{len(chosen)} check{'s' * (len(chosen) > 1)}: {totals}")
     return counts[FAIL] == counts[INCONCLUSIVE] == 0
 
 
@@ -42,7 +43,9 @@ def _chosen_checks(name: str | None) -> dict:
         # the user's module lies in the folder where the command was typed
         sys.path.insert(0, "")
         return {name: lambda seed: suite.user_check(name, seed)}
-    raise ValueError(f"unknown check {name!r}; choose from {', '.join(suite.CHECKS)}, "
+    nearest = get_close_matches(name, suite.CHECKS, n=1)
+    hint = f", did you mean {nearest[0]!r}?" if nearest else ";"
+    raise ValueError(f"unknown check {name!r}{hint} see the first column of `minivae gradcheck`, "
                      "or name a layer of yours as module:Class")
 
 

@@ -1,6 +1,6 @@
 """The commands and their options, for argparse; cli.py runs them.
 
-Nothing heavy is imported here, and nothing of minivae but settings.
+Nothing that imports NumPy is imported here.
 """
 
 import argparse
@@ -125,7 +125,8 @@ def add_sample(commands) -> None:
         description="Draw z from the prior and write a sheet of the images that the decoder makes "
                     "of them.",
         epilog="example: minivae sample runs/digits --n 25 --seed 3 --out new.png")
-    add_gallery_options(command, 100, "how many new images", "of the draws from the prior")
+    add_gallery_options(command, 100, "how many new images",
+                        "seed of the draws from the prior")
 
 
 def add_reconstruct(commands) -> None:
@@ -139,7 +140,7 @@ def add_reconstruct(commands) -> None:
                     "are taken, of a .npz x_test if it is there.",
         epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
     add_gallery_options(command, 40, "how many images",
-                        "of their choice, and of pixels that are drawn black or white")
+                        "seed of their choice, and of pixels that are drawn black or white")
 
 
 def add_latent(commands) -> None:
@@ -153,13 +154,14 @@ def add_latent(commands) -> None:
                     "the images of the whole plane.",
         epilog="example: minivae --latent 2 --out runs/two && minivae latent runs/two --seed 1")
     add_gallery_options(command, 8, "how many interpolations",
-                        "of the choice of images, and of pixels that are drawn black or white")
+                        "seed of the choice of images, and of pixels that are drawn black or "
+                        "white")
 
 
-def add_gallery_options(command, n: int, what_n: str, of_what: str) -> None:
-    """--n, with its default, --seed and --npz; `what_n` and `of_what` explain the first two."""
+def add_gallery_options(command, n: int, what_n: str, what_seed: str) -> None:
+    """--n, with its default, --seed and --npz; `what_n` and `what_seed` explain the first two."""
     command.add_argument("--n", type=positive_int, default=n, help=f"{what_n} (default: {n})")
-    command.add_argument("--seed", type=natural_number, default=0, help=f"{of_what} (default: 0)")
+    command.add_argument("--seed", type=natural_number, default=0, help=f"{what_seed} (default: 0)")
     command.add_argument("--npz", action="store_true",
                          help="write the arrays, too, into a .npz beside the pictures")
 
@@ -184,7 +186,7 @@ def add_gradcheck(commands) -> None:
                          help="a check (see the first column), or module:name of yours")
     command.add_argument("--plant", metavar="FAULT", help="a fault's name, or all")
     command.add_argument("--seed", type=natural_number, default=0,
-                         help="of the points and directions (default: 0)")
+                         help="seed of the points and directions (default: 0)")
 
 
 def add_doctor(commands) -> None:

@@ -63,7 +63,7 @@ def _draw_losses(axes, column: dict[str, list]) -> None:
     if "held_elbo" in column:
         axes.plot(epoch, np.negative(column["held_elbo"]), color=GREY,
                   label="-ELBO, held out to stop by")
-    axes.set(title="the loss falls", ylabel="nats per image")
+    axes.set(title="loss", ylabel="nats per image")
 
 
 def _draw_parts(axes, column: dict[str, list]) -> None:

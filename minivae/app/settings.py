@@ -1,7 +1,7 @@
 """What a run is trained with.  Every setting stands here once: its default, its help, its type.
 
 The command line makes an option of every field, `--batch-size` of `batch_size`, and config.json
-holds every field.  Nothing heavy is imported here: `minivae --help` reads this file.
+holds every field.  Nothing that imports NumPy is imported here: `minivae --help` reads this file.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from dataclasses import asdict, dataclass, field, fields
 
+from minivae.choices import check_choice
+
 
 def positive_int(text: str) -> int:
-    """A whole number of at least 1, from the command line."""
+    """A whole number of at least 1, from the command line.  Raises ArgumentTypeError for others."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
@@ -19,14 +21,17 @@ def positive_int(text: str) -> int:
 
 
 def natural_number(text: str) -> int:
-    """A whole number of at least 0, from the command line."""
+    """A whole number of at least 0, from the command line.  Raises ArgumentTypeError for others."""
     if not text.isdecimal():
         raise ArgumentTypeError(f"wanted a whole number of at least 0, got {text!r}")
     return int(text)
 
 
 def widths(text: str) -> list[int]:
-    """Whole numbers of at least 1 with commas between them, from the command line."""
+    """Whole numbers of at least 1 with commas between them, from the command line.
+
+    Raises ArgumentTypeError for anything else.
+    """
     return [positive_int(part.strip()) for part in text.split(",")]
 
 
@@ -87,13 +92,15 @@ class RunSettings:
         1, "draws of z per image", type=positive_int, metavar="K",
         default_text="1; 2 for a bernoulli latent")
     latent_kind: str = setting(
-        "gaussian", "normal numbers, coins, or coins whose gradient is relaxed and biased",
+        "gaussian", "gaussian; bernoulli (0 or 1); or 0/1 with a biased gradient: concrete, "
+        "straight-through",
         choices=("gaussian", "bernoulli", "concrete", "straight-through"))
     temperature: float = setting(
-        0.5, "of a concrete latent: towards 0 less bias, more variance", type=float)
+        0.5, "temperature of the concrete latent; lower: less bias, more variance", type=float)
     baseline: str = setting(
-        "others", "what score and score_analytic_kl take off f; others is the mean over the "
-        "image's other samples", choices=("none", "others", "running-mean", "nvil"))
+        "others", "what is subtracted from the signal of score and score_analytic_kl; others is "
+        "the mean over the image's other samples",
+        choices=("none", "others", "running-mean", "nvil"))
     lr: float = setting(2e-3, "Adam's step size", type=float, default_text=BY_DATA)
     warmup: float = setting(
         0.0, "epochs in which beta rises from 0 to its value, a little at every batch", type=float,
@@ -105,7 +112,7 @@ class RunSettings:
         None, "stop after so many epochs without a better ELBO on a tenth of the training images, "
         "held out; the best model goes into best.npz", type=positive_int, metavar="EPOCHS",
         default_text="never")
-    seed: int = setting(0, "of the weights and of training", type=natural_number)
+    seed: int = setting(0, "random seed of weights and training", type=natural_number)
     dtype: str = setting("float32", "precision", choices=("float32", "float64"))
     binarize: str | None = setting(
         None, "grey pixels to black and white: drawn afresh at every pass, cut at one half, or "
@@ -126,14 +133,14 @@ class RunSettings:
     def check(self) -> None:
         """Raise ValueError, in one line, for a choice or a number that no training can have.
 
-        What only the model can refuse, a name or an estimator, it refuses when it is built.
+        Names and estimators are checked later, when the model is built.
         """
         from minivae.training.loop import check_settings       # heavy: it brings NumPy and Numba
 
         for f in fields(self):
             value, choices = getattr(self, f.name), f.metadata.get("choices")
-            if choices and value not in choices and value != f.default:
-                raise ValueError(f"unknown {f.name} {value!r}; choose from {', '.join(choices)}")
+            if choices and value != f.default:
+                check_choice(value, choices, f.name)
         check_settings(self.epochs, self.batch_size, self.samples, self.lr, self.warmup, self.decay,
                        self.patience)
 

@@ -19,7 +19,7 @@ from minivae.app.settings import RunSettings
 from minivae.app.signals import StopAsked
 from minivae.data import Data
 from minivae.data.published import PUBLISHED, find_folder
-from minivae.pixels import TREATMENTS, choose_treatment, is_grey, scales_of
+from minivae.pixels import BINARIZE, choose_binarize, is_grey, scales_of
 from minivae.saving import checkpoint
 from minivae.saving.archive import digest, write_whole
 from minivae.saving.model_file import build
@@ -64,7 +64,7 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
             raise ValueError(f"--{name.replace('_', '-')} {given[name]} with --resume: the run has "
                              f"{getattr(before, name)}, and only --epochs may be changed")
     settings = replace(before, **given)
-    trained = len(meta["progress"]["history"])
+    trained = len(meta["state"]["history"])
     if trained >= settings.epochs:
         raise ValueError(f"{path} has trained {trained} epochs of {settings.epochs} already: "
                          f"--epochs {2 * trained} would double them")
@@ -116,12 +116,12 @@ class Run:
         self.data, self.settings, self.resume = data, settings, resume
         rng = np.random.default_rng(settings.seed)
         self.vae = build(settings.model_config(data.x_train.shape[1]), rng)
-        self.treatment = choose_treatment(settings.binarize, self.vae.likelihood)
+        self.binarize = choose_binarize(settings.binarize, self.vae.likelihood)
         self._check_together()
         _, self.scale_test = scales_of(data.x_train, data.x_test)
         self.history = [] if resume is None else self._history_before()
         self.epochs_drawn = 0
-        self.history_file = checkpoint.Throttle()
+        self.history_throttle = checkpoint.Throttle()
         self.out = make_folder()
 
     def _check_together(self) -> None:
@@ -129,14 +129,14 @@ class Run:
         first_beta = 0.0 if self.settings.warmup else self.settings.beta
         self.vae.try_estimator(self.settings.samples, first_beta)
         for X, name in ((self.data.x_train, "x_train"), (self.data.x_test, "x_test")):
-            check_data(self.vae, X, f"{self.data.name}: {name}", self.treatment)
+            check_data(self.vae, X, f"{self.data.name}: {name}", self.binarize)
 
     def _history_before(self) -> list[dict]:
         """The epochs in the checkpoint.  Raises CheckpointError where its data are others."""
         _, meta = checkpoint.read(self.resume)
         x_train, x_test = self.data.x_train, self.data.x_test
         checkpoint.check_same_data(self.resume, meta, digest(x_train), digest(x_test))
-        return meta["progress"]["history"]
+        return meta["state"]["history"]
 
     def train(self) -> int:
         """Train, print how it goes, and leave the files in the folder.
@@ -149,7 +149,7 @@ class Run:
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
             print(f"minivae: warning: {warning}", file=sys.stderr)
-        compile_kernels(self.data.x_train, self.settings, self.treatment)
+        compile_kernels(self.data.x_train, self.settings, self.binarize)
         print(EPOCH_HEAD, flush=True)
         with StopAsked() as stop:
             self._fit(stop)
@@ -173,7 +173,7 @@ class Run:
         """Train until the epochs are over or `stop` says so."""
         s = self.settings
         fit(self.vae, self.data.x_train, X_test=self.data.x_test, epochs=s.epochs,
-            batch_size=s.batch_size, lr=s.lr, samples=s.samples, binarize=self.treatment,
+            batch_size=s.batch_size, lr=s.lr, samples=s.samples, binarize=self.binarize,
             warmup=s.warmup, decay=s.decay, patience=s.patience, rng=[s.seed, 1],
             callback=self._after_epoch, checkpoint=self.out / "model.npz", resume=self.resume,
             stop=stop, note=self.config(), progress=sys.stderr.isatty())
@@ -182,8 +182,8 @@ class Run:
         """Print the epoch's line; renew the history and, now and then, the pictures."""
         self.history.append(row)
         print(epoch_line(row), flush=True)
-        if self.history_file.due():
-            with self.history_file.timed():
+        if self.history_throttle.due():
+            with self.history_throttle.timed():
                 self._write_history()
         epoch = row["epoch"]
         # often while much changes, then seldom
@@ -204,7 +204,7 @@ class Run:
                  f"beta {s.beta:g}"]
         lines = [
             f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test",
-            f"pixels    {TREATMENTS[self.treatment]}",
+            f"pixels    {BINARIZE[self.binarize]}",
             f"model     {', '.join(parts)}: {size:,} parameters",
             f"training  {self._training_in_words()}"]
         if s.warmup:
@@ -237,7 +237,7 @@ class Run:
 
     def warnings(self) -> list[str]:
         """What whoever reads the numbers must know."""
-        if not self.vae.likelihood.binary or self.treatment != "none":
+        if not self.vae.likelihood.binary or self.binarize != "none":
             return []
         if not is_grey(self.data.x_train):
             return []
@@ -256,7 +256,7 @@ class Run:
             data_dir = None if folder is None else str(folder.absolute())
         elif data != "digits":
             data = str(Path(data).absolute())
-        settings = replace(self.settings, data=data, data_dir=data_dir, binarize=self.treatment)
+        settings = replace(self.settings, data=data, data_dir=data_dir, binarize=self.binarize)
         return {"minivae": __version__, **settings.to_json(),
                 "image_shape": list(self.data.image_shape), "test_sha256": digest(self.data.x_test)}
 
@@ -277,9 +277,9 @@ class Run:
         vae, shape, out = self.vae, self.data.image_shape, self.out
         rows = np.arange(min(2000, len(self.data.x_test)))
         rng = np.random.default_rng(EVALUATION_SEED)
-        x = draw(self.data.x_test, rows, self.scale_test, self.treatment, rng, vae.dtype)
+        x = draw(self.data.x_test, rows, self.scale_test, self.binarize, rng, vae.dtype)
         labels = None if self.data.y_test is None else self.data.y_test[: len(rows)]
-        mean, kl = vae.posterior(x)
+        mean, kl = vae.q_mean_and_kl(x)
         kl_per_dim = kl.mean(axis=0, dtype=np.float64)
         plots.curves(self.history, out / "curves.png")
         plots.reconstructions(x[:40], vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
@@ -343,10 +343,10 @@ def in_letters(images: np.ndarray, image_shape: tuple[int, int]) -> str:
     return "\n".join(lines)
 
 
-def compile_kernels(X: np.ndarray, settings: RunSettings, treatment: str) -> None:
+def compile_kernels(X: np.ndarray, settings: RunSettings, binarize: str) -> None:
     """Compile the kernels that training needs, and say so where that takes more than a second.
 
-    A model with one hidden unit is trained on two images: what a first use compiles is then there.
+    Training a tiny model on two images compiles them.
     """
     message = ("minivae: compiling the kernels, some seconds; they are kept, so the next start is "
                "quick")
@@ -355,6 +355,6 @@ def compile_kernels(X: np.ndarray, settings: RunSettings, treatment: str) -> Non
     try:
         small = VAE.mlp(X.shape[1], [1], 1, likelihood=settings.likelihood,
                         activation=settings.activation, dtype=np.dtype(settings.dtype))
-        fit(small, X[:2], epochs=1, batch_size=2, binarize=treatment, rng=0)
+        fit(small, X[:2], epochs=1, batch_size=2, binarize=binarize, rng=0)
     finally:
         timer.cancel()

@@ -19,11 +19,11 @@ SPLIT_SEED = 1797               # which rows are held out never depends on the t
 
 
 class Data(NamedTuple):
-    """Training and test images, (N, D) each, and what there is to say of them."""
+    """Training and test images, and what there is to say of them."""
 
     name: str
-    x_train: np.ndarray
-    x_test: np.ndarray
+    x_train: np.ndarray                     # (N, D) bool, uint8 or float
+    x_test: np.ndarray                      # (N_test, D) bool, uint8 or float
     image_shape: tuple[int, int]            # (H, W), with H * W = D
     y_test: np.ndarray | None               # (N,) labels of x_test, where they are known
     note: str                               # where they come from, in a line
@@ -60,10 +60,10 @@ def load_data(source: str | PathLike = "digits", data_dir: str | PathLike | None
     return _from_file(path, hold_out=True)
 
 
-def load_images(source: str | PathLike, data_dir: str | PathLike | None = None) -> Data:
-    """As load_data, for a model that was trained elsewhere.
+def load_test_images(source: str | PathLike, data_dir: str | PathLike | None = None) -> Data:
+    """As load_data; a file without x_test gives all its images as test images.
 
-    Of a file without x_test all images are test images, in their order; one is enough.
+    They keep their order, and one image is enough.
 
     Raises
     ------

@@ -92,7 +92,7 @@ def about(subject: Subject) -> dict:
     sizes = [vae.x_dim, *widths(vae.enc), vae.z_dim, *widths(vae.dec), vae.x_dim]
     return {
         "run": subject.run, "note": subject.note, "image": subject.image, "label": subject.label,
-        "pixels": ONCE[subject.treatment],
+        "pixels": ONCE[subject.binarize],
         "model": " - ".join(map(str, sizes)), "latents": vae.z_dim,
         "likelihood": "Bernoulli" if vae.likelihood.binary else "Gaussian",
         "beta": vae.beta, "trained": vae.estimator.__name__, "dtype": vae.dtype.name,

@@ -11,7 +11,7 @@ import numpy as np
 
 from minivae.data import Data, load_data
 from minivae.estimators import multi_sample_bound
-from minivae.pixels import choose_treatment, scales_of
+from minivae.pixels import choose_binarize, scales_of
 from minivae.saving.runs import newest_run, open_run
 from minivae.training.batches import draw
 from minivae.training.loop import EVALUATION_SEED, check_data, fit
@@ -30,7 +30,7 @@ class Subject(NamedTuple):
     image_shape: tuple[int, int]
     run: str                             # which run it is, in words
     note: str                            # which data they are, in words
-    treatment: str                       # what was done to the pixels, a key of pixels.TREATMENTS
+    binarize: str                        # what was done to the pixels, a key of pixels.BINARIZE
     lr: float                            # the run's step size
 
     def noise(self, K: int) -> np.ndarray:
@@ -74,15 +74,15 @@ def trained_on_the_spot(image: int) -> Subject:
     return subject_of(vae, data, image, name, "dynamic", lr)
 
 
-def subject_of(vae: VAE, data: Data, image: int, run: str, treatment: str, lr: float) -> Subject:
+def subject_of(vae: VAE, data: Data, image: int, run: str, binarize: str, lr: float) -> Subject:
     """Test image `image` of `data`, its pixels treated as in training, from a seed of its own."""
-    wanted = choose_treatment(treatment, vae.likelihood)
+    wanted = choose_binarize(binarize, vae.likelihood)
     x_test = check_data(vae, data.x_test, f"{data.name}: x_test", wanted)
     if image >= len(x_test):
         raise ValueError(f"--image {image}: there are {len(x_test)} test images, numbered from 0")
     _, scale = scales_of(data.x_train, x_test)
     rng = np.random.default_rng([EVALUATION_SEED, image])
-    x = draw(x_test, np.array([image]), scale, treatment, rng, vae.dtype)
+    x = draw(x_test, np.array([image]), scale, binarize, rng, vae.dtype)
     label = None if data.y_test is None else str(data.y_test[image])
     height, width = (int(side) for side in data.image_shape)
-    return Subject(vae, x, image, label, (height, width), run, data.note, treatment, lr)
+    return Subject(vae, x, image, label, (height, width), run, data.note, binarize, lr)

@@ -133,7 +133,7 @@ def trace(vae: VAE, x: np.ndarray, eps: np.ndarray, estimator: Callable | None =
                          f"{type(vae.latent).__name__}")
     vae = float64_twin(vae)
     vae.estimator = estimator or vae.estimator
-    x, eps = vae.inputs(x, eps)
+    x, eps = vae.checked_inputs(x, eps)
     result, wires, visits = record(vae, x, eps)
     grads = {name: grad.copy() for name, _, grad in vae.named_params()}
     refuse_non_finite(vae, visits, grads)

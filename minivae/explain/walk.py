@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minivae.choices import choose
 from minivae.estimators import ESTIMATORS
 from minivae.explain.subject import find_subject, samples_of
 from minivae.explain.trace import PHI, Check, Parameter, Stop, Trace, trace
-from minivae.model import choose
 
 COLUMNS = 80
 FORMULA_AT = 39                                            # the column where formulas begin

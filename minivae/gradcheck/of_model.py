@@ -42,7 +42,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     """
     rng = np.random.default_rng(rng)
     vae = float64_twin(vae)
-    x, eps = (np.array(a) for a in vae.inputs(x, eps))
+    x, eps = (np.array(a) for a in vae.checked_inputs(x, eps))
     result = vae.forward(x, eps)
     vae.backward()
     arrays = {name: param for name, param, _ in vae.named_params()}

@@ -73,7 +73,7 @@ def discrete_estimators(seed: int) -> Report:
     """Every estimator of a DiscreteVAE, by enumeration of two samples of two coins."""
     rng = np.random.default_rng(seed)
     vae = perturbed(DiscreteVAE.mlp(3, [4], 2, rng=rng, dtype=F8, activation="tanh"), rng)
-    theta = vae.posterior(X)[0][0]
+    theta = vae.q_mean_and_kl(X)[0][0]
     rows = [*_means_of_coins(vae, all_coins(theta, K=2), all_pairs(theta)),
             _refuses_independent_noise(vae, all_coins(theta, K=2)[0]),
             _draws_pairs(vae, rng)]

@@ -150,8 +150,8 @@ def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
     Raises
     ------
     ArchiveError
-        For a file that is missing, damaged, of another format, or not of `write`.  It names the
-        save from before, where there is one.
+        For a file that is missing, damaged, of another format, or not written by `write`.  It
+        names the save from before, where there is one.
     """
     hint = f"; the save before it is {previous(path)}" if previous(path).exists() else ""
     try:
@@ -225,7 +225,7 @@ def check_fit(path: str | PathLike, wanted: dict[str, np.ndarray],
     """
     lacking, unknown = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if lacking or unknown:
-        raise ArchiveError(f"{path} is damaged: it lacks {lacking}, and has {unknown} too many")
+        raise ArchiveError(f"{path} is damaged: arrays missing {lacking}, unexpected {unknown}")
     for name, want in wanted.items():
         got = arrays[name]
         if (got.shape, got.dtype) != (want.shape, want.dtype):

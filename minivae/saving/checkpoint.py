@@ -16,10 +16,10 @@ from time import perf_counter
 import numpy as np
 
 from minivae import pool
+from minivae.model import Model
 from minivae.optim import Adam
 from minivae.saving import archive
 from minivae.saving.model_file import TRAINING, describe
-from minivae.vae import VAE
 
 SAVE_EVERY = 60.0               # seconds: within an epoch, saves are at least as far apart
 SHARE = 1 / 200                 # the part of the time that saving may take
@@ -30,12 +30,12 @@ class CheckpointError(archive.ArchiveError):
     """A checkpoint is damaged, or does not fit the training.  The message is one line."""
 
 
-class Progress:
+class TrainingState:
     """Where a training stands: everything that moves.  Data and settings stay.
 
     Parameters
     ----------
-    vae : VAE
+    vae : VAE or DiscreteVAE
     adam : Adam
     rng : numpy.random.Generator, all randomness of training
     rows : (N,) array of int
@@ -45,7 +45,7 @@ class Progress:
     ----------
     order : (N,) array of int
         The rows, shuffled for this epoch.
-    epoch, first : int
+    epoch, next_row : int
         The epoch under way, counted from 1, and the place in `order` where its next batch begins.
     totals : (3,) array
         The sums of loss, recon and kl over this epoch's images so far, in nats.
@@ -56,10 +56,10 @@ class Progress:
         The parameters of that epoch, until `Saver` has written them.
     """
 
-    def __init__(self, vae: VAE, adam: Adam, rng: np.random.Generator, rows: np.ndarray):
+    def __init__(self, vae: Model, adam: Adam, rng: np.random.Generator, rows: np.ndarray):
         self.vae, self.adam, self.rng = vae, adam, rng
         self.order = rows.copy()
-        self.epoch, self.first = 1, 0
+        self.epoch, self.next_row = 1, 0
         self.totals = np.zeros(3)
         self.history = []
         self.best_elbo, self.best_epoch, self.best = -np.inf, 0, None
@@ -78,16 +78,19 @@ class Progress:
 
     def numbers(self) -> dict:
         """What is not an array, ready for JSON."""
-        return {"epoch": self.epoch, "first": self.first, "seconds": self.seconds,
+        return {"epoch": self.epoch, "next_row": self.next_row, "seconds": self.seconds,
                 "history": self.history, "best_elbo": self.best_elbo,
                 "best_epoch": self.best_epoch, "rng": _as_lists(self.rng.bit_generator.state),
                 "products": pool.identity()}
 
     def restore(self, arrays: dict[str, np.ndarray], numbers: dict) -> None:
-        """Go on from what `arrays` and `numbers` gave."""
+        """Go on from what `arrays` and `numbers` gave.
+
+        Sets the number of parts of products for the whole process.
+        """
         pool.set_parts(numbers["products"]["parts"])
         self.rng.bit_generator.state = numbers["rng"]
-        for name in ("epoch", "first", "history", "best_elbo", "best_epoch"):
+        for name in ("epoch", "next_row", "history", "best_elbo", "best_epoch"):
             setattr(self, name, numbers[name])
         self._started, self._seconds_before = perf_counter(), numbers["seconds"]
         self.vae.restore(arrays)
@@ -136,12 +139,12 @@ class Throttle:
 
 
 class Saver:
-    """Writes the checkpoint of `progress`, and best.npz beside it.  Without a path it does nothing.
+    """Writes the checkpoint of `state`, and best.npz beside it.  Without a path it does nothing.
 
     Parameters
     ----------
     path : path or None
-    progress : Progress
+    state : TrainingState
     settings : dict
         What must be the same for the training to be resumed; ready for JSON.
     note : dict or None
@@ -154,14 +157,14 @@ class Saver:
         ArchiveError where the folder is missing.
     """
 
-    def __init__(self, path: str | PathLike | None, progress: Progress, settings: dict,
+    def __init__(self, path: str | PathLike | None, state: TrainingState, settings: dict,
                  note: dict | None):
         self.path = None if path is None else Path(path)
-        self.progress, self.settings, self.note = progress, settings, note
+        self.state, self.settings, self.note = state, settings, note
         self.throttle = Throttle()
         if self.path is not None:
             archive.check_folder(self.path)
-            describe(progress.vae)
+            describe(state.vae)
 
     def due(self, every: float = 0.0) -> bool:
         """Whether it is time to save, see `Throttle.due`."""
@@ -174,21 +177,21 @@ class Saver:
         with self.throttle.timed():
             # the best model first: best.npz may be newer than the checkpoint, but never older
             self.save_best()
-            meta = {"config": describe(self.progress.vae), "settings": self.settings,
-                    "progress": self.progress.numbers(), "note": self.note}
-            archive.write(self.path, self.progress.arrays(), meta, keep_previous=True)
+            meta = {"config": describe(self.state.vae), "settings": self.settings,
+                    "state": self.state.numbers(), "note": self.note}
+            archive.write(self.path, self.state.arrays(), meta, keep_previous=True)
 
     def save_best(self) -> None:
         """Write best.npz where there is a better model than the one in it."""
-        if self.path is None or self.progress.best is None:
+        if self.path is None or self.state.best is None:
             return
-        meta = {"config": describe(self.progress.vae)}
-        archive.write(self.path.with_name("best.npz"), self.progress.best, meta)
-        self.progress.best = None
+        meta = {"config": describe(self.state.vae)}
+        archive.write(self.path.with_name("best.npz"), self.state.best, meta)
+        self.state.best = None
 
 
 def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
-    """A checkpoint's arrays, and a dict of its config, settings, progress and note.
+    """A checkpoint's arrays, and a dict of its config, settings, state and note.
 
     Raises
     ------
@@ -209,18 +212,18 @@ def _describes_a_training(meta) -> bool:
     """Whether what came from a file has the parts that a checkpoint has."""
     if not isinstance(meta, dict):
         return False
-    if not all(isinstance(meta.get(name), dict) for name in ("config", "settings", "progress")):
+    if not all(isinstance(meta.get(name), dict) for name in ("config", "settings", "state")):
         return False
-    return isinstance(meta["progress"].get("history"), list)
+    return isinstance(meta["state"].get("history"), list)
 
 
-def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: int) -> None:
-    """Bring `progress`, with its model, Adam and rng, to where the checkpoint stands.
+def restore(path: str | PathLike, state: TrainingState, settings: dict, epochs: int) -> None:
+    """Bring `state`, with its model, Adam and rng, to where the checkpoint stands.
 
     Parameters
     ----------
     path : path
-    progress : Progress of a training that has not begun
+    state : TrainingState of a training that has not begun
     settings : dict
         What must be the same as before; X and X_test are digests of the data.
     epochs : int
@@ -229,18 +232,18 @@ def restore(path: str | PathLike, progress: Progress, settings: dict, epochs: in
     Raises
     ------
     CheckpointError
-        For a checkpoint that is missing or damaged, or of another model, other settings, other data
-        or more epochs than are wanted.
+        For a checkpoint that is missing, damaged, of another model, settings or data, or already
+        past `epochs`.
     """
     arrays, meta = read(path)
     try:
         check_same_data(path, meta, settings["X"], settings["X_test"])
-        _check_same_settings(path, meta, describe(progress.vae) | settings)
+        _check_same_settings(path, meta, describe(state.vae) | settings)
         _check_epochs(path, meta, epochs)
-        archive.check_fit(path, progress.arrays(), arrays)
-        _check_position(path, meta, arrays[TRAINING + "order"], progress.order)
-        progress.restore(arrays, meta["progress"])
-        _warn_of_another_library(path, meta["progress"]["products"]["multiplies"])
+        archive.check_fit(path, state.arrays(), arrays)
+        _check_position(path, meta, arrays[TRAINING + "order"], state.order)
+        state.restore(arrays, meta["state"])
+        _warn_of_another_library(path, meta["state"]["products"]["multiplies"])
     except archive.ArchiveError as error:
         raise CheckpointError(str(error)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -275,7 +278,7 @@ def _check_same_settings(path: str | PathLike, meta: dict, wanted: dict) -> None
 
 
 def _check_epochs(path: str | PathLike, meta: dict, epochs: int) -> None:
-    trained = len(meta["progress"]["history"])
+    trained = len(meta["state"]["history"])
     if epochs < trained:
         raise CheckpointError(f"{path} has trained {trained} epochs already: epochs may be "
                               f"raised, not lowered to {epochs}")
@@ -283,9 +286,9 @@ def _check_epochs(path: str | PathLike, meta: dict, epochs: int) -> None:
 
 def _check_position(path: str | PathLike, meta: dict, order: np.ndarray, rows: np.ndarray) -> None:
     """Raise CheckpointError for a batch that cannot be: kernels would read past the data's end."""
-    epoch, first = meta["progress"]["epoch"], meta["progress"]["first"]
-    right_epoch = epoch == len(meta["progress"]["history"]) + 1
+    epoch, next_row = meta["state"]["epoch"], meta["state"]["next_row"]
+    right_epoch = epoch == len(meta["state"]["history"]) + 1
     same_rows = np.array_equal(np.sort(order), np.sort(rows))
-    if not (right_epoch and same_rows and 0 <= first <= len(order)):
+    if not (right_epoch and same_rows and 0 <= next_row <= len(order)):
         raise CheckpointError(f"{path} describes no training that this version knows: "
                               "its numbers contradict each other")

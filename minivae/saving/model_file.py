@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae import baselines
+from minivae.choices import choose
 from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
 from minivae.estimators import ESTIMATORS
 from minivae.latents import GaussianLatent
-from minivae.model import LIKELIHOODS, Model, choose
+from minivae.model import LIKELIHOODS, Model
 from minivae.saving import archive
 from minivae.vae import VAE
 
 TRAINING = "training."          # the names of a checkpoint's own arrays begin with this
 
-# which model has which latent
-LATENTS = {GaussianLatent: VAE, BernoulliLatent: DiscreteVAE, ConcreteLatent: DiscreteVAE,
-           StraightThroughLatent: DiscreteVAE}
+# latent class -> model class
+MODEL_OF = {GaussianLatent: VAE, BernoulliLatent: DiscreteVAE, ConcreteLatent: DiscreteVAE,
+            StraightThroughLatent: DiscreteVAE}
 
 
 def build(config: dict, rng=None) -> Model:
@@ -45,12 +45,12 @@ def build(config: dict, rng=None) -> Model:
     node = choose(settings.pop("name"), LIKELIHOODS, "likelihood")
     likelihood = node(**settings, dtype=dtype)
     estimator = choose(config.pop("estimator"), ESTIMATORS, "estimator")
-    baseline = baselines.make(x_dim=config["x_dim"], dtype=dtype, rng=rng, **config.pop("baseline"))
     settings = dict(config.pop("latent"))
-    by_name = {latent.name: latent for latent in LATENTS}
+    by_name = {latent.name: latent for latent in MODEL_OF}
     latent = choose(settings.pop("name"), by_name, "latent")
-    return LATENTS[latent].mlp(likelihood=likelihood, estimator=estimator, baseline=baseline,
-                               latent=latent(**settings), rng=rng, dtype=dtype, **config)
+    return MODEL_OF[latent].mlp(likelihood=likelihood, estimator=estimator,
+                                baseline=config.pop("baseline"), latent=latent(**settings),
+                                rng=rng, dtype=dtype, **config)
 
 
 def describe(model: Model) -> dict:
@@ -61,7 +61,7 @@ def describe(model: Model) -> dict:
     ValueError
         For a model that `build` could not make again.
     """
-    if not hasattr(model, "config"):
+    if model.config is None:
         raise ValueError("only a model that mlp built can be saved, this one was put together by "
                          "hand: keep its numbers with model.state() and model.restore(state)")
     _name_in(LIKELIHOODS, type(model.likelihood))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minivae.model import Model
-from minivae.pixels import TREATMENTS
+from minivae.pixels import BINARIZE
 from minivae.saving.archive import ArchiveError
 from minivae.saving.model_file import load, model_of
 
@@ -42,7 +42,7 @@ def newest_run(runs: Path = Path("runs")) -> Path:
 
 
 def open_run(folder: str | PathLike) -> TrainedRun:
-    """The run in `folder`, with its best model where it was told to stop early.
+    """The run in `folder`, with the model of best.npz if the run used patience, else model.npz.
 
     Raises
     ------
@@ -58,11 +58,11 @@ def open_run(folder: str | PathLike) -> TrainedRun:
 
 
 # what commands need of config.json, and whether a value is one that training writes
-IS_SOUND = {
+CONFIG_CHECKS = {
     "data": lambda name: isinstance(name, str),
     "data_dir": lambda folder: isinstance(folder, str | None),
     "test_sha256": lambda digest: isinstance(digest, str),
-    "binarize": lambda treatment: treatment in TREATMENTS,
+    "binarize": lambda binarize: binarize in BINARIZE,
     "lr": lambda lr: isinstance(lr, int | float) and lr > 0,
     "image_shape": lambda shape: [type(side) for side in shape] == [int, int],
 }
@@ -79,7 +79,7 @@ def read_config(folder: Path) -> dict:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_bytes())
-        wrong = [name for name, is_sound in IS_SOUND.items() if not is_sound(config[name])]
+        wrong = [name for name, is_sound in CONFIG_CHECKS.items() if not is_sound(config[name])]
     except FileNotFoundError:
         raise ArchiveError(f"{path} does not exist: wanted a folder that `minivae train` "
                            "wrote") from None

@@ -1,6 +1,6 @@
 """Which stored pixels a model can be trained on, and how a batch is drawn from them.
 
-What a pixel is stands in pixels.py.
+pixels.py says what a pixel is.
 """
 
 import numpy as np
@@ -11,16 +11,16 @@ from minivae.model import Model
 from minivae.pixels import check_pixels
 
 
-def check_data(vae: Model, X: np.ndarray, name: str, treatment: str) -> np.ndarray:
+def check_data(vae: Model, X: np.ndarray, name: str, binarize: str) -> np.ndarray:
     """X : (N, D) as bool, uint8, float32 or float64 pixels that this model can be trained on.
 
-    name stands in the message for X; treatment is a key of pixels.TREATMENTS.
+    name stands in the message for X; binarize is a key of pixels.BINARIZE.
 
     Raises
     ------
     ValueError
-        In one line, for data that are no images, of another width, or that the likelihood or the
-        treatment does not take.
+        In one line, for data that are no images, of another width, or that the likelihood or
+        `binarize` does not take.
     """
     X = check_pixels(X, name)
     if X.shape[1] != vae.x_dim:
@@ -30,14 +30,14 @@ def check_data(vae: Model, X: np.ndarray, name: str, treatment: str) -> np.ndarr
         try:
             vae.likelihood.check(X)
             # only an intensity in [0, 1] can be made black or white
-            if treatment != "none":
+            if binarize != "none":
                 BernoulliLikelihood().check(X)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return X
 
 
-def draw(X: np.ndarray, index: np.ndarray, scale: float, treatment: str, rng: np.random.Generator,
+def draw(X: np.ndarray, index: np.ndarray, scale: float, binarize: str, rng: np.random.Generator,
          dtype: np.dtype) -> np.ndarray:
     """The rows `index` of X as pixels in [0, 1] : (len(index), D), a new array of dtype.
 
@@ -47,7 +47,7 @@ def draw(X: np.ndarray, index: np.ndarray, scale: float, treatment: str, rng: np
     index : array of int
     scale : float
         What X is divided by, see `pixels.scale_of`.
-    treatment : "dynamic" | "threshold" | "none"
+    binarize : "dynamic" | "threshold" | "none"
         dynamic: each pixel is 1 with probability its intensity, drawn anew at every call, because
         a Bernoulli likelihood is one of binary pixels [1]_.  threshold: 1 where the intensity is
         at least 0.5.
@@ -58,16 +58,16 @@ def draw(X: np.ndarray, index: np.ndarray, scale: float, treatment: str, rng: np
     ----------
     .. [1] Salakhutdinov & Murray (2008), "On the quantitative analysis of deep belief networks".
     """
-    if treatment == "dynamic" and X.dtype == np.uint8 and scale == 255:
+    if binarize == "dynamic" and X.dtype == np.uint8 and scale == 255:
         return _draw_from_bytes(X, index, rng, dtype)
     x = X[index].astype(dtype)
     if scale != 1:
         x *= dtype.type(1 / scale)
     # bool, and whole numbers on scale 1, are binary already
-    if treatment == "dynamic" and X.dtype.kind == "f":
+    if binarize == "dynamic" and X.dtype.kind == "f":
         u = rng.random(x.shape, dtype)
         kernels.binarize(x, u, x)                          # x = (u < x)
-    if treatment == "threshold":
+    if binarize == "threshold":
         x = (x >= 0.5).astype(dtype)
     return x
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from minivae import estimators
 from minivae.model import Model
-from minivae.pixels import choose_treatment, scale_of
+from minivae.pixels import choose_binarize, scale_of
 from minivae.training.batches import check_data, draw
 
 EVALUATION_SEED = 20131220      # of the test images' binarisation and eps: the same for every run
@@ -42,15 +42,15 @@ def evaluate(vae: Model, X: np.ndarray, *, binarize: str | None = None,
     NonFiniteError
         When the ELBO is NaN or infinite; it names the first layer that was.
     """
-    treatment = choose_treatment(binarize, vae.likelihood)
-    X = check_data(vae, X, "X", treatment)
+    binarize = choose_binarize(binarize, vae.likelihood)
+    X = check_data(vae, X, "X", binarize)
     scale = scale or scale_of(X)
     rng = np.random.default_rng(EVALUATION_SEED)
     totals = np.zeros(3)
-    with vae.undisturbed(), vae.judged_by(estimators.elbo, beta=1.0):
+    with vae.undisturbed(), vae.with_objective(estimators.elbo, beta=1.0):
         for first in range(0, len(X), EVALUATION_ROWS):
             index = np.arange(first, min(first + EVALUATION_ROWS, len(X)))
-            x = draw(X, index, scale, treatment, rng, vae.dtype)
+            x = draw(X, index, scale, binarize, rng, vae.dtype)
             result = vae.forward(x, vae.noise(1, len(x), rng))
             if not np.isfinite(result.loss):
                 raise NonFiniteError(f"judging the images from row {first} on: first in "

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from minivae.model import Model
 from minivae.optim import Adam
-from minivae.pixels import choose_treatment, scales_of
+from minivae.pixels import choose_binarize, scales_of
 from minivae.saving.archive import digest
-from minivae.saving.checkpoint import SAVE_EVERY, Progress, Saver, restore
+from minivae.saving.checkpoint import SAVE_EVERY, TrainingState, Saver, restore
 from minivae.training.batches import check_data, draw
 from minivae.training.evaluation import (EVALUATION_SEED, NonFiniteError, evaluate,
                                          first_non_finite, non_finite_param)
@@ -31,7 +31,9 @@ class Settings(NamedTuple):
     patience: int | None
 
     def schedule(self, beta: float, passed: float) -> tuple[float, float]:
-        """beta and lr after `passed` epochs, a fraction, of a model whose own beta is given.
+        """beta and lr at a moment of training.
+
+        beta : the model's; passed : epochs done so far, fractions count.
 
         beta * min(1, passed / warmup):  the KL is switched on slowly, so that the latents say
         something before it can silence them (Bowman et al. 2016, arXiv:1511.06349, section 3.1).
@@ -50,8 +52,8 @@ class Images(NamedTuple):
     scale: float
     X_test: np.ndarray | None   # (N_test, D)
     scale_test: float
-    rows: np.ndarray            # of X: those that are trained on
-    held: np.ndarray | None     # of X: those held out, where there is patience
+    rows: np.ndarray            # (n,) indices into X that are trained on
+    held: np.ndarray | None     # (m,) indices into X that are held out, where there is patience
 
 
 def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: int = 20,
@@ -87,8 +89,8 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     callback : function of one row of the history
         Called after each epoch.
     checkpoint : path
-        Where to save what resuming needs: when stopped, at the end, and in between, where it takes
-        at most a two-hundredth of the time.  `minivae.load` reads the file too.
+        Where to save what resuming needs.  It is written when training stops or ends, and in
+        between; saving takes at most 0.5 % of the time.  `minivae.load` reads the file too.
     resume : path
         A checkpoint to go on from, with the same data and settings (epochs may be raised) and a
         model built alike.  The rng goes on where it stood, too.
@@ -97,7 +99,8 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     note : dict, ready for JSON
         Kept in the checkpoint for whoever reads it.
     adam : Adam
-        The optimiser of an earlier call, to go on where it stands; left out, a new one.
+        An Adam over this model's parameters, to keep its moments across calls; its lr is
+        overwritten.  Default: a new one.
     progress : bool
         Show a bar on stderr while an epoch runs.
 
@@ -117,78 +120,80 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     ArchiveError
         A ValueError, where the checkpoint cannot be written.
     NonFiniteError
-        When the loss turns NaN or infinite.  It names the first layer that did, and the model is
-        left with the parameters of the last epoch that ended well.
+        When the loss turns NaN or infinite.  It names the first layer that did.  The model is left
+        as it was after the last good epoch, or at the point of resuming if none has ended since.
     """
     check_settings(epochs, batch_size, samples, lr, warmup, decay, patience)
-    treatment = choose_treatment(binarize, vae.likelihood)
-    settings = Settings(int(batch_size), float(lr), int(samples), treatment, float(warmup),
+    binarize = choose_binarize(binarize, vae.likelihood)
+    settings = Settings(int(batch_size), float(lr), int(samples), binarize, float(warmup),
                         float(decay), None if patience is None else int(patience))
     images = _check_images(vae, X, X_test, settings)
     rng = np.random.default_rng(rng)
     first_beta, _ = settings.schedule(vae.beta, passed=0.0)
     vae.try_estimator(samples, first_beta)
 
-    start = Progress(vae, adam or Adam(vae.named_params(), lr), rng, images.rows)
+    state = TrainingState(vae, adam or Adam(vae.named_params(), lr), rng, images.rows)
     must_stay = {}
     if checkpoint is not None or resume is not None:
         must_stay = _what_must_stay(settings, rng, images)
     if resume is not None:
-        restore(resume, start, must_stay, epochs)
-    saver = Saver(checkpoint, start, must_stay, note)
-    return _train(start, images, settings, epochs, saver, callback, stop, show_bar=progress)
+        restore(resume, state, must_stay, epochs)
+    saver = Saver(checkpoint, state, must_stay, note)
+    return _train(state, images, settings, epochs, saver, callback, stop, show_bar=progress)
 
 
-def _train(progress: Progress, images: Images, settings: Settings, epochs: int, saver: Saver,
+def _train(state: TrainingState, images: Images, settings: Settings, epochs: int, saver: Saver,
            callback, stop, show_bar: bool) -> list[dict]:
-    """Epoch after epoch, from where `progress` stands.  Returns the history."""
-    vae = progress.vae
+    """Epoch after epoch, from where `state` stands.  Returns the history."""
+    vae = state.vae
     # what the model goes back to when a number is no longer finite
-    good, good_since = vae.state(), f"the end of epoch {progress.epoch - 1}"
-    if progress.first > 0:
+    good, good_since = vae.state(), f"the end of epoch {state.epoch - 1}"
+    if state.epoch == 1:
+        good_since = "its initial parameters"
+    if state.next_row > 0:
         good_since = "the batch where it was resumed"
 
-    while not _is_over(progress, epochs, settings):
+    while not _is_over(state, epochs, settings):
         try:
-            stopped = _one_epoch(progress, images, settings, saver, stop, show_bar)
+            stopped = _one_epoch(state, images, settings, saver, stop, show_bar)
             _check_params(vae)
             judged = {} if stopped else _judge(vae, images, settings)
         except NonFiniteError as error:
             saver.save_best()
             vae.restore(good)
             raise NonFiniteError(
-                f"training turned non-finite in epoch {progress.epoch}, {error}. "
-                f"The model is back at {good_since}. {_advice(progress, settings)}") from None
+                f"training turned non-finite in epoch {state.epoch}, {error}. "
+                f"The model is back at {good_since}. {_advice(state, settings)}") from None
         if stopped:
             saver.save()
-            return progress.history
-        good, good_since = vae.state(), f"the end of epoch {progress.epoch}"
-        if "held_elbo" in judged and judged["held_elbo"] > progress.best_elbo:
-            progress.best_elbo, progress.best_epoch = judged["held_elbo"], progress.epoch
-            progress.best = good
-        progress.history.append(_row(progress, settings, judged))
-        progress.epoch, progress.first = progress.epoch + 1, 0
+            return state.history
+        good, good_since = vae.state(), f"the end of epoch {state.epoch}"
+        if "held_elbo" in judged and judged["held_elbo"] > state.best_elbo:
+            state.best_elbo, state.best_epoch = judged["held_elbo"], state.epoch
+            state.best = good
+        state.history.append(_row(state, settings, judged))
+        state.epoch, state.next_row = state.epoch + 1, 0
         if callback:
-            callback(progress.history[-1])
-        if saver.due() or _is_over(progress, epochs, settings):
+            callback(state.history[-1])
+        if saver.due() or _is_over(state, epochs, settings):
             saver.save()
-    return progress.history
+    return state.history
 
 
-def _one_epoch(progress: Progress, images: Images, settings: Settings, saver: Saver, stop,
+def _one_epoch(state: TrainingState, images: Images, settings: Settings, saver: Saver, stop,
                show_bar: bool) -> bool:
     """Every row once, in a new order, or what is left of an epoch.  True where `stop` ended it."""
-    vae, adam, rng = progress.vae, progress.adam, progress.rng
-    if progress.first == 0:
+    vae, adam, rng = state.vae, state.adam, state.rng
+    if state.next_row == 0:
         # sorted first: the new order depends on rng alone, and not on the old order
-        progress.order = rng.permutation(np.sort(progress.order))
-        progress.totals = np.zeros(3)
-    n, B = len(progress.order), settings.batch_size
-    bar = tqdm(range(progress.first, n, B), f"epoch {progress.epoch}", leave=False,
+        state.order = rng.permutation(np.sort(state.order))
+        state.totals = np.zeros(3)
+    n, B = len(state.order), settings.batch_size
+    bar = tqdm(range(state.next_row, n, B), f"epoch {state.epoch}", leave=False,
                unit=" batches", file=sys.stderr, disable=not show_bar)
     for first in bar:
-        index = progress.order[first : first + B]
-        beta, adam.lr = settings.schedule(vae.beta, progress.epoch - 1 + first / n)
+        index = state.order[first : first + B]
+        beta, adam.lr = settings.schedule(vae.beta, state.epoch - 1 + first / n)
 
         x = draw(images.X, index, images.scale, settings.binarize, rng, vae.dtype)     # (B, D)
         eps = vae.noise(settings.samples, len(x), rng)                                 # (K, B, Z)
@@ -200,9 +205,9 @@ def _one_epoch(progress: Progress, images: Images, settings: Settings, saver: Sa
         adam.step()                         # every parameter, by its grads
         vae.baseline.update()
 
-        progress.totals += [result.loss * len(x), result.recon.sum(dtype=float),
+        state.totals += [result.loss * len(x), result.recon.sum(dtype=float),
                             result.kl.sum(dtype=float)]
-        progress.first = first + len(x)
+        state.next_row = first + len(x)
         if saver.due(SAVE_EVERY) and non_finite_param(vae) is None:
             saver.save()
         if stop is not None and stop():
@@ -232,12 +237,12 @@ def _hold_out(n: int) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[n // 10 :]), np.sort(order[: n // 10])
 
 
-def _is_over(progress: Progress, epochs: int, settings: Settings) -> bool:
+def _is_over(state: TrainingState, epochs: int, settings: Settings) -> bool:
     """Whether all epochs are done, or `patience` of them have brought no better model."""
-    done = progress.epoch - 1
+    done = state.epoch - 1
     if settings.patience is None:
         return done >= epochs
-    waiting_since = max(progress.best_epoch, ceil(settings.warmup))
+    waiting_since = max(state.best_epoch, ceil(settings.warmup))
     return done >= epochs or done - waiting_since >= settings.patience
 
 
@@ -253,24 +258,24 @@ def _judge(vae: Model, images: Images, settings: Settings) -> dict[str, float]:
     return {"test_elbo": test_elbo, "held_elbo": held["elbo"]}
 
 
-def _row(progress: Progress, settings: Settings, judged: dict[str, float]) -> dict:
+def _row(state: TrainingState, settings: Settings, judged: dict[str, float]) -> dict:
     """The epoch's row of the history."""
-    loss, recon, kl = (progress.totals / len(progress.order)).tolist()
-    beta, lr = settings.schedule(progress.vae.beta, progress.epoch)
-    return {"epoch": progress.epoch, "loss": loss, "recon": recon, "kl": kl, **judged,
-            "beta": beta, "lr": lr, "seconds": progress.seconds}
+    loss, recon, kl = (state.totals / len(state.order)).tolist()
+    beta, lr = settings.schedule(state.vae.beta, state.epoch)
+    return {"epoch": state.epoch, "loss": loss, "recon": recon, "kl": kl, **judged,
+            "beta": beta, "lr": lr, "seconds": state.seconds}
 
 
 def _check_params(vae: Model) -> None:
-    """Raise NonFiniteError for what an epoch's last step did: no forward has seen it yet."""
+    """Raise NonFiniteError if the epoch's last step broke a parameter; no forward has run since."""
     name = non_finite_param(vae)
     if name is not None:
         raise NonFiniteError(f"last batch: first in {name}")
 
 
-def _advice(progress: Progress, settings: Settings) -> str:
+def _advice(state: TrainingState, settings: Settings) -> str:
     """What to try after a NonFiniteError."""
-    if progress.adam.t == 0:
+    if state.adam.t == 0:
         return "No step was taken yet: look at the data and the model"
     return f"Try a smaller lr than {settings.lr:g}"
 

@@ -13,8 +13,8 @@ from minivae import estimators
 from minivae.model import Model
 
 # images and draws of one forward pass: enough rows for the BLAS, few enough to stay in cache
-IMAGES, DRAWS = 10, 100
-ACTIVE = 0.01                   # Burda et al. (2016), section 5.2
+IMAGES_PER_PASS, DRAWS_PER_PASS = 10, 100
+ACTIVE_VARIANCE = 0.01          # Burda et al. (2016), section 5.2
 
 
 class Measured(NamedTuple):
@@ -99,12 +99,12 @@ def _from_draws(vae: Model, x: np.ndarray, samples: int, rng, progress: bool = F
         raise ValueError(f"samples must be at least 2, got {samples}")
     rng = np.random.default_rng(rng)
     found = []
-    bar = tqdm(range(0, len(x), IMAGES), "images", leave=False, file=sys.stderr,
-               disable=not progress, unit=f" x {IMAGES}")
+    bar = tqdm(range(0, len(x), IMAGES_PER_PASS), "images", leave=False, file=sys.stderr,
+               disable=not progress, unit=f" x {IMAGES_PER_PASS}")
     # backward is never called here, and `elbo` is the estimator whose weights cost least
-    with vae.undisturbed(), vae.judged_by(estimators.elbo, beta=1.0):
+    with vae.undisturbed(), vae.with_objective(estimators.elbo, beta=1.0):
         for first in bar:
-            found.append(_draw_for_few(vae, x[first : first + IMAGES], samples, rng))
+            found.append(_draw_for_few(vae, x[first : first + IMAGES_PER_PASS], samples, rng))
     estimate, error, recon = (np.concatenate(parts) for parts in zip(*found))
     return estimate, error, recon
 
@@ -113,8 +113,8 @@ def _draw_for_few(vae: Model, x: np.ndarray, samples: int, rng: np.random.Genera
                   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for images that fit into one forward pass : (B,) each."""
     log_mean, recon = RunningLogMean(len(x)), np.zeros(len(x))
-    for done in range(0, samples, DRAWS):
-        eps = vae.noise(min(DRAWS, samples - done), len(x), rng)
+    for done in range(0, samples, DRAWS_PER_PASS):
+        eps = vae.noise(min(DRAWS_PER_PASS, samples - done), len(x), rng)
         result = vae.forward(x, eps)
         log_mean.add(result.logw)                          # (k, B)
         recon += len(eps) * result.recon
@@ -126,7 +126,7 @@ def mu_variance(mu: np.ndarray) -> np.ndarray:
     return mu.var(axis=0, dtype=np.float64)
 
 
-def active_units(mu: np.ndarray, threshold: float = ACTIVE) -> np.ndarray:
+def active_units(mu: np.ndarray, threshold: float = ACTIVE_VARIANCE) -> np.ndarray:
     """Which latents depend on the image: Var_n(mu_nj) > threshold   : (N, Z)  ->  (Z,) bool.
 
     Source: Burda et al. (2016), arXiv:1509.00519, section 5.2.  They found the variances far from
@@ -166,7 +166,7 @@ def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: 
     """
     x = vae.pixels(x)
     estimate, error, recon = _from_draws(vae, x, samples, rng, progress)
-    mu, kl_each = vae.posterior(x)                         # (N, Z) twice
+    mu, kl_each = vae.q_mean_and_kl(x)                         # (N, Z) twice
     kl = kl_each.sum(axis=1, dtype=np.float64)
     return Measured(elbo=-(recon + kl), recon=recon, kl=kl, log_px=estimate, log_px_error=error,
                     kl_per_dim=kl_each.mean(axis=0, dtype=np.float64), mu_variance=mu_variance(mu))
