@@ -9,7 +9,7 @@ import numpy as np
 
 from minivae.choices import check_choice
 
-# how grey pixels become black and white, and what is said of it
+# the values of `binarize`, and what each makes of grey pixels
 BINARIZE = {
     "dynamic": "black or white, drawn afresh from their grey levels at every pass "
                "(dynamic binarisation)",

@@ -255,7 +255,7 @@ def spoil(path, change):
     (lambda run: spoil(run / "config.json", lambda b: b"\xff"), "config.json is damaged"),
     (lambda run: spoil(run / "config.json", lambda b: b.replace(b"dynamic", b"maybe")), "config.json is damaged"),
     (lambda run: np.save("mine.npy", np.ones((9, 3))), "must have 20 pixels per row for this model"),
-], ids=["no folder", "no config", "no model", "half a model", "half a config", "a list", "no text", "unknown treatment",
+], ids=["no folder", "no config", "no model", "half a model", "half a config", "a list", "no text", "unknown binarize",
         "other data"])
 def test_a_damaged_run_gets_one_line_and_exit_code_2(here, trained, damage, message, capsys):
     damage(here.joinpath("runs/mine").relative_to(here))
