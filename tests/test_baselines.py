@@ -10,7 +10,7 @@ from minivae.gradcheck.cases import perturbed
 from minivae.gradcheck.exact_means import all_coins, phi_mask
 from minivae.optim import Adam
 from minivae.saving.archive import ArchiveError
-from minivae.training.loop import NonFiniteError, evaluate
+from minivae.training.evaluation import NonFiniteError, evaluate
 
 from numeric import assert_gradients
 

@@ -5,6 +5,7 @@ import sys
 
 from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
 from minivae.gradcheck import museum, suite
+from minivae.gradcheck.report import in_bars
 from minivae.model import choose
 
 
@@ -53,8 +54,7 @@ def _without_nan(row: dict) -> dict:
 
 def _summary(title: str, report) -> str:
     """One line for a check that passed: the row that came nearest to its error bar."""
-    rows = [row for row in report.rows if row.bar > 0]
-    worst = max(rows, key=lambda row: abs(row.analytic - row.numeric) / row.bar)
+    worst = max((row for row in report.rows if row.bar > 0), key=in_bars)
     difference = abs(worst.analytic - worst.numeric)
     return (f"{title:30s} {len(report.rows):3d} rows   worst difference {difference:8.1e} of an "
             f"error bar of {worst.bar:7.1e} ({worst.name})")
