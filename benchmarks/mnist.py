@@ -20,7 +20,7 @@ from minivae import VAE, estimators, fit, load_data
 from minivae.pixels import scales_of
 from minivae.saving.archive import write_whole
 from minivae.training.batches import draw
-from minivae.training.loop import EVALUATION_SEED
+from minivae.training.evaluation import EVALUATION_SEED
 from minivae.training.metrics import ACTIVE_VARIANCE, measure
 
 # name: (estimator, K)

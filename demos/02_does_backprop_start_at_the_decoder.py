@@ -139,6 +139,6 @@ print("The arrays add up, whole = reconstruction + KL; their norms need not.")
 print("\nBackprop starts at the decoder's output.")
 print("It ends at the encoder's first matrix.")
 print(f"The KL gives the decoder (theta) exactly {norms(theta)[2]:.1f}.")
-print("The encoder (phi) hears both.  The norm of its gradient is")
+print("The encoder (phi) gets both.  The norm of its gradient is")
 for name, norm in zip(("together", "through the decoder and z", "from the KL"), norms(phi)):
     print(f"   {norm:.4f} {name}")

@@ -52,13 +52,13 @@ def four_answers(f, slope_of_f, mu, sigma):
 # f = (z - k)^2 and z ~ N(mu, sigma^2).  Then E f = d^2 + sigma^2 with d = mu - k.
 
 # %%
-mu, sigma, k, h = 1.0, 0.8, -0.5, 1e-4
+mu, sigma, k, dx = 1.0, 0.8, -0.5, 1e-4
 d = mu - k
 answers = four_answers(lambda z: (z - k) ** 2, lambda z: 2 * (z - k), mu, sigma)
 z = np.linspace(mu - 12 * sigma, mu + 12 * sigma, 4001)    # these z stay where they are
 sums = [norm.pdf(z, mu + a, sigma + b) @ (z - k) ** 2 * (z[1] - z[0])
-        for a, b in ((h, 0), (-h, 0), (0, h), (0, -h))]
-by_mu, by_sigma = (sums[0] - sums[1]) / (2 * h), (sums[2] - sums[3]) / (2 * h)
+        for a, b in ((dx, 0), (-dx, 0), (0, dx), (0, -dx))]
+by_mu, by_sigma = (sums[0] - sums[1]) / (2 * dx), (sums[2] - sums[3]) / (2 * dx)
 print("1. The gradient of E f, f = (z - k)^2, z ~ N(mu, sigma^2)")
 print(f"   mu = {mu}, sigma = {sigma}, k = {k}, d = mu - k = {d}\n")
 print("                             d/dmu    d/dsigma    variance of one d/dmu")
@@ -150,8 +150,9 @@ print("   theta's gradient is the same under all four answers"
 
 # %% [markdown]
 # The reconstruction's gradient is measured along its own exact direction.  L > 1 gives the score a
-# baseline, the mean of the image's other samples.  With neither wire only the KL is left, and both
-# is twice.  theta hears the same in all four: the question is about phi alone.
+# baseline, the mean of the image's other samples.  With neither wire only the KL is left; with
+# both, the reconstruction's gradient is counted twice.  theta's gradient is the same in all four:
+# the question is about phi alone.
 #
 # Where does z come from?  In training from q(z|x) = N(mu, sigma^2), with mu and sigma from the
 # encoder.  The prior N(0, 1) enters training through the KL alone, which keeps q near it.  In
@@ -265,7 +266,7 @@ for t in (0.5, 0.1, 0.02):
 a, log_P = 0.4, np.array([-3.0, -1.0])                     # log P(x, h) for h = 0 and h = 1
 q = sigmoid(a)                                             # Q(h = 1)
 Q, grad_Q = np.array([1 - q, q]), np.array([-1, 1]) * q * (1 - q)
-dq = (sigmoid(a + h) - sigmoid(a - h)) / (2 * h)
+dq = (sigmoid(a + dx) - sigmoid(a - dx)) / (2 * dx)
 u = (np.arange(100_000) + 0.5) / 100_000                   # evenly spread noise
 h_path = ((log_P[(u < sigmoid(a + tiny)) * 1] - log_P[(u < q) * 1]) / tiny).mean()
 print(f"\n   A coin h: Q(h = 1) = sigmoid({a}), log P = {log_P[0]:.0f} or {log_P[1]:.0f}")

@@ -19,6 +19,7 @@ from minivae import DiscreteVAE, fit, load_data
 from minivae.baselines import NVIL, Baseline, Others, RunningMean
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
 from minivae.estimators import disarm, elbo, score, score_analytic_kl
+from minivae.gradcheck.exact_means import all_coins, all_pairs
 from minivae.layers import sigmoid
 
 # after the script's name: a folder for the picture, and the number of epochs
@@ -58,21 +59,6 @@ def gradients(x, u, estimator, latent, baseline):
     vae.forward(np.repeat(x, u.shape[1], axis=0), u)
     vae.backward()
     return -caught.pop() * u.shape[1]
-
-
-def all_rows(theta):
-    """All 256 outcomes of two rows of four coins: a noise that gives each, its probability."""
-    z = np.array(list(product([0, 1], repeat=2 * COINS))).reshape(-1, 2, COINS).swapaxes(0, 1)
-    u = np.where(z == 1, 1 - theta / 2, (1 - theta) / 2)
-    return u, np.where(z == 1, theta, 1 - theta).prod(axis=(0, 2))
-
-
-def all_pairs(theta):
-    """All 81 outcomes of u and 1 - u: between the edges 0, theta, 1 - theta, 1 nothing changes."""
-    edges = np.sort([0 * theta, theta, 1 - theta, 0 * theta + 1], axis=0)
-    piece = np.array(list(product(range(3), repeat=COINS)))
-    u = ((edges[1:] + edges[:-1]) / 2)[piece, np.arange(COINS)]
-    return np.stack([u, 1 - u]), np.diff(edges, axis=0)[piece, np.arange(COINS)].prod(axis=1)
 
 
 def enumerate_z(x):
@@ -117,7 +103,8 @@ for n in range(IMAGES):
     log_P, Q, grad_Q = enumerate_z(x)
     exact = log_P @ grad_Q                                 # the truth : (Z,)
     size += (exact**2).sum() / IMAGES
-    noises = {"all rows": all_rows(theta), "all pairs": all_pairs(theta),
+    # two rows of four coins have 256 outcomes; the pair u and 1 - u has 81
+    noises = {"all rows": all_coins(theta, K=2), "all pairs": all_pairs(theta),
               "drawn": (rng.random((2, DRAWS, COINS)), np.full(DRAWS, 1 / DRAWS))}
     for name, (kind, *method) in METHODS.items():
         u, weights = noises[kind]

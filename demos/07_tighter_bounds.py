@@ -27,8 +27,9 @@ from minivae.likelihoods import GaussianLikelihood
 from minivae.linear_gaussian import Decoder, Encoder
 from minivae.training.metrics import ACTIVE_VARIANCE, measure
 
-# after the script's name: a folder for the picture, and the number of epochs
-out, EPOCHS = pictures.arguments(Path("runs/demo-07"), 80)
+# after the script's name: a folder for the picture, and the epochs of the first part of training;
+# two more parts of half as many follow, so each model is trained for twice as many in all
+out, FIRST_PART = pictures.arguments(Path("runs/demo-07"), 80)
 
 w, x = 1.5, 3.0
 dec, S = Decoder(np.array([[w]]), 1.0), np.array([[x**2]])       # the data are this one x
@@ -39,8 +40,9 @@ mu = m + delta                                             # s^2 > 3v/4, so E w^
 log_p = lg.log_evidence(dec, S)
 elbo = lg.elbo(dec, Encoder(np.array([[mu / x]]), np.array([[s2]])), S)
 
-# Var_q[ p(z|x) / q(z|x) ] = E_q[(p/q)^2] - 1, a Gaussian integral
-spread = s2 / np.sqrt(v * (2 * s2 - v)) * np.exp(delta**2 / (2 * s2 - v)) - 1
+# the chi-squared divergence of p from q, Var_q[p(z|x) / q(z|x)] = E_q[(p/q)^2] - 1: a Gaussian
+# integral
+chi2 = s2 / np.sqrt(v * (2 * s2 - v)) * np.exp(delta**2 / (2 * s2 - v)) - 1
 
 KS = 2 ** np.arange(10)
 REPEATS, AT_ONCE = 20_000, 2**19                           # bounds for each K; draws at a time
@@ -83,7 +85,7 @@ def bound(K):
 
 
 L, L_error = np.array([bound(K) for K in KS]).T
-gap, gap_error, limit = KS * (log_p - L), KS * L_error, 0.5 * spread
+gap, gap_error, limit = KS * (log_p - L), KS * L_error, 0.5 * chi2
 print("1. The bound L_K, nats")
 print(f"   the exact log p(x) is {log_p:.5f}, the exact ELBO {elbo:.5f}\n")
 print("      K         L_K     log p - L_K     K (log p - L_K)")
@@ -152,7 +154,7 @@ snr = {"IWAE": size / iwae_std[0], "DReG": size / dreg_std[0],
        "decoder": np.abs(iwae_mean[1]) / iwae_std[1]}
 powers = {name: power(y) for name, y in snr.items()}
 dlog_p_dw = lg.log_evidence_grad(dec, S).W.item()
-mean_limit = -(spread + 1) * delta / (2 * s2 - v)          # d/dmu of -1/2 Var_q[p/q]
+mean_limit = -(chi2 + 1) * delta / (2 * s2 - v)          # d/dmu of -1/2 Var_q[p/q]
 print("\n2. The encoder's gradient d L_K/d mu: its mean, and the mean beside the noise\n")
 print("                          standard deviation    mean / standard deviation")
 print("      K          mean        IWAE       DReG         IWAE       DReG")
@@ -188,9 +190,9 @@ print(f"   its limit d log p/dw is {dlog_p_dw:.4f}")
 digits = load_data("digits")
 rng = np.random.default_rng(0)
 x_test = (rng.random(digits.x_test.shape, np.float32) < digits.x_test).astype(np.float32)
-Z, K, DRAWS = 20, 5, min(500, 20 * EPOCHS)
+Z, K, DRAWS = 20, 5, min(500, 20 * FIRST_PART)
 # epochs and learning rates: smaller steps at the end, so that unused latents come to rest
-PLAN = [(EPOCHS, 2e-3), (EPOCHS // 2, 5e-4), (EPOCHS // 2, 1e-4)]
+PLAN = [(FIRST_PART, 2e-3), (FIRST_PART // 2, 5e-4), (FIRST_PART // 2, 1e-4)]
 epochs = sum(n for n, _ in PLAN)
 print(f"\n3. Trained on {len(digits.x_train)} digits with K = {K} for {epochs} epochs,")
 print(f"   judged on {len(x_test)} others with {DRAWS} draws each; nats per image\n")

@@ -11,7 +11,7 @@ from minivae.gradcheck.exact_means import all_coins, phi_mask
 from minivae.optim import Adam
 from minivae.saving.archive import ArchiveError
 from minivae.saving.model_file import build, describe
-from minivae.training.loop import NonFiniteError, evaluate
+from minivae.training.evaluation import NonFiniteError, evaluate
 
 from numeric import assert_gradients
 

@@ -17,7 +17,7 @@ from minivae.explain.subject import FEW, samples_of
 from minivae.explain.trace import nodes, trace
 from minivae.latents import GaussianLatent
 from minivae.model import ACTIVATIONS
-from minivae.training.loop import NonFiniteError
+from minivae.training.evaluation import NonFiniteError
 
 from conftest import JIT, folder_of_images, small_run
 
@@ -74,9 +74,9 @@ def test_an_error_inside_the_pass_leaves_nothing_behind_either(monkeypatch):
     assert not any("forward" in vars(layer) for _, layer in vae.named_layers())
 
 
-def test_the_stops_come_in_the_order_of_the_pass():
+def test_the_nodes_come_in_the_order_of_the_pass():
     t = traced(model(hidden=(5, 4)))
-    assert list(t.stops) == ["enc.0", "enc.1", "enc.2", "enc.3", "to_mu", "to_logvar", "kl", "sample",
+    assert list(t.passes) == ["enc.0", "enc.1", "enc.2", "enc.3", "to_mu", "to_logvar", "kl", "sample",
                              "dec.0", "dec.1", "dec.2", "dec.3", "to_logits", "likelihood", "log_q", "log_prior"]
     assert t.backward_order == ["likelihood", "to_logits", "dec.3", "dec.2", "dec.1", "dec.0", "log_prior", "log_q",
                                 "sample", "kl", "to_logvar", "to_mu", "enc.3", "enc.2", "enc.1", "enc.0"]
@@ -84,7 +84,7 @@ def test_the_stops_come_in_the_order_of_the_pass():
 
 def test_the_gradient_splits_at_the_sampling_node_and_the_kl_joins():
     t = traced(model(beta=1.7))
-    sample, kl, eps = t.stops["sample"], t.stops["kl"], t.eps[0]
+    sample, kl, eps = t.passes["sample"], t.passes["kl"], t.eps[0]
     mu, logvar, dz = sample.inputs["mu"], sample.inputs["logvar"], sample.incoming
     # a float64 pass and the same formula again: a few roundings apart, no more
     close = dict(rtol=1e-13, atol=1e-14)
@@ -94,7 +94,7 @@ def test_the_gradient_splits_at_the_sampling_node_and_the_kl_joins():
     np.testing.assert_allclose(kl.outgoing["mu"], 1.7 * mu, **close)
     np.testing.assert_allclose(kl.outgoing["logvar"], 1.7 * (np.exp(logvar) - 1) / 2, **close)
     for head, symbol in (("to_mu", "mu"), ("to_logvar", "logvar")):
-        np.testing.assert_allclose(t.stops[head].incoming, sample.outgoing[symbol] + kl.outgoing[symbol], **close)
+        np.testing.assert_allclose(t.passes[head].incoming, sample.outgoing[symbol] + kl.outgoing[symbol], **close)
     assert "eps" not in sample.outgoing                    # the dead end
 
 
@@ -102,11 +102,11 @@ def test_the_gradient_splits_at_the_sampling_node_and_the_kl_joins():
 def test_the_local_derivative_times_what_arrives_is_what_is_passed_on(activation):
     t = traced(model(activation), entries=0)
     for name in ("enc.1", "dec.1"):
-        stop = t.stops[name]
-        (local,) = stop.local.values()
+        node_pass = t.passes[name]
+        (local,) = node_pass.local.values()
         # roundings of one product
-        np.testing.assert_allclose(stop.outgoing["x"], stop.incoming * local, rtol=1e-12, atol=1e-15)
-    likelihood = t.stops["likelihood"]
+        np.testing.assert_allclose(node_pass.outgoing["x"], node_pass.incoming * local, rtol=1e-12, atol=1e-15)
+    likelihood = t.passes["likelihood"]
     np.testing.assert_allclose(likelihood.outgoing["logits"], -likelihood.local["x - sigmoid(logits)"], rtol=1e-12)
 
 
@@ -157,8 +157,8 @@ def test_a_wrong_node_fails_where_it_is_wrong(monkeypatch, method, wrong, seen_a
 
 def test_the_code_shown_is_what_is_installed():
     package = Path(minivae.__file__).parents[1]
-    for stop in traced(model(), entries=0).stops.values():
-        for shown in (stop.forward, stop.backward):
+    for node_pass in traced(model(), entries=0).passes.values():
+        for shown in (node_pass.forward, node_pass.backward):
             lines = (package / shown.file).read_text().splitlines()
             assert len(shown.lines) > 1 and shown.lines[0][1].startswith("def ")
             assert all(text.strip() == lines[number - 1].strip() and '"""' not in text for number, text in shown.lines)

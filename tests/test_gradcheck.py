@@ -9,7 +9,9 @@ import pytest
 
 from minivae import VAE, check_layer, check_model, estimators
 from minivae.app.cli import main
-from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Node, check_precision, romberg
+from minivae.gradcheck import (FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Node, Report, Row, check_precision,
+                               romberg)
+from minivae.gradcheck.report import in_bars
 from minivae.gradcheck.suite import CHECKS, user_check
 from minivae.layers import Dense, Layer, ReLU, Sequential, Tanh
 
@@ -408,6 +410,30 @@ def test_a_report_says_where_to_look(rng, monkeypatch):
     text = str(report)
     for word in ("enc.0.W", "analytic", "numeric", "FAIL", "PASS"):
         assert word in text
+
+
+def test_a_report_fits_80_columns_and_its_notes_stay_whole(rng):
+    """Long names, long notes and the widest numbers; what the table wraps, a row keeps in one line."""
+    report = check_layer(Wrong(3, 4, rng, lambda layer, dx, dy: np.roll(dx, 1, axis=0)), rng.standard_normal((5, 3)))
+    note = row(report, "adds over the batch").note
+    assert "do rows leak into each other?" in note and "\n" not in note
+    name = "a_block_with_a_long_name.to_mean_raw.W"
+    numbers = -1.2345678901e-10, -1.2345678901e-10, 1e-12
+    wide = Report("wide", [Row(name, (1000, 784), (999, 783), *numbers, INCONCLUSIVE, "the reference is too noisy"),
+                           Row(name, (1,), None, *numbers, PASS), Row(name, (1000, 784), None, *numbers, FAIL),
+                           Row("W", (1000, 784, 3, 3), (999, 783, 2, 2), *numbers, INCONCLUSIVE)])
+    for text in (str(report), str(wide)):
+        assert max(map(len, text.splitlines())) <= 80, text
+    assert note in " ".join(str(report).split())
+    assert name in str(wide) and "-1.234568e-10 -1.234568e-10  1e-12  INCONCLUSIVE" in str(wide)
+
+
+@pytest.mark.parametrize("found, bars", [
+    (Row("W", (3,), (0,), 1.0, 3.0, 0.5, FAIL), 4.0), (Row("W", (3,), (0,), 1.0, 1.0, 0.0, PASS), 0.0),
+    (Row("W", (3,), (0,), 1.0, 3.0, 0.0, FAIL), np.inf), (Row("W", (3,), (0,), np.nan, 3.0, 0.5, FAIL), np.inf),
+    (Row("W", (3,), (0,), 1.0, np.nan, np.nan, KINK), 0.0)])
+def test_a_difference_is_counted_in_error_bars(found, bars):
+    assert in_bars(found) == bars
 
 
 def test_a_model_refuses_a_second_backward_with_any_exception(rng, monkeypatch):

@@ -76,12 +76,12 @@ def test_the_numbers_in_the_page_are_the_recorded_ones_to_the_bit(data, recorded
     for node in data["nodes"]:
         if node["name"] in ("x", "loss"):
             continue
-        stop = t.stops[node["name"]]
-        for figures, arrays in ((node["inputs"], stop.inputs),
-                                (node["outgoing"], {f"d{k}": a for k, a in stop.outgoing.items()}),
-                                ([node["output"]], {stop.rule.output: stop.output}),
-                                ([node["incoming"]], {f"d{stop.rule.output}": stop.incoming}),
-                                (node["local"], stop.local)):
+        node_pass = t.passes[node["name"]]
+        for figures, arrays in ((node["inputs"], node_pass.inputs),
+                                (node["outgoing"], {f"d{k}": a for k, a in node_pass.outgoing.items()}),
+                                ([node["output"]], {node_pass.rule.output: node_pass.output}),
+                                ([node["incoming"]], {f"d{node_pass.rule.output}": node_pass.incoming}),
+                                (node["local"], node_pass.local)):
             assert {figure["symbol"] for figure in figures} == set(arrays)
             for figure in figures:
                 shown = decode(data["arrays"][figure["array"]])
@@ -127,7 +127,7 @@ def test_every_node_is_shown_with_the_lines_of_the_two_passes_that_call_it(here,
 
 def test_the_draws_start_with_the_walk_and_their_gradients_follow_the_formulas(data, recorded):
     s = {name: decode(data["arrays"][key]) for name, key in data["sampling"].items() if name not in ("kept", "draws")}
-    kept, sample = data["sampling"]["kept"], recorded.stops["sample"]
+    kept, sample = data["sampling"]["kept"], recorded.passes["sample"]
     # the batch of draws sums in another order than one row alone: a few roundings
     np.testing.assert_allclose(s["draws_dz"][0], sample.incoming[0][kept], rtol=1e-12)
     np.testing.assert_allclose(s["path_mu"], s["draws_dz"] + s["mu"][kept], rtol=1e-10, atol=1e-12)
@@ -146,7 +146,7 @@ def test_every_estimator_is_there_with_the_wires_of_its_own_pass(data, here, mon
     for e in data["estimators"]:
         t = trace(s.vae, s.x, s.noise(e["samples"]), estimators.ESTIMATORS[e["name"]], entries=0)
         assert e["wires"] == {wire: np.ravel(weight).tolist() for wire, weight in t.wires._asdict().items()}
-        assert np.array_equal(decode(data["arrays"][e["dmu"]]), t.stops["to_mu"].incoming[0]) and e["sentence"]
+        assert np.array_equal(decode(data["arrays"][e["dmu"]]), t.passes["to_mu"].incoming[0]) and e["sentence"]
     refused = {e["name"]: e["refused"] for e in embedded(here / "hostile.html")["estimators"] if "refused" in e}
     assert set(refused) == {"iwae", "iwae_stl", "dreg", "rws", "vimco"}
     assert all("wants beta = 1" in words for words in refused.values())
@@ -191,6 +191,18 @@ def test_the_page_of_an_mnist_model_stays_below_a_megabyte_and_a_half(rng, monke
     monkeypatch.setattr(estimators, "ESTIMATORS", {"elbo": estimators.elbo})         # another costs 3 kB and a second
     subject = subject_of(vae, Data("mnist", x, x, (28, 28), None, "noise"), 0, "a run", "dynamic", 1e-3)
     assert len(render(contents(subject))) < 1.4e6
+
+
+def test_the_page_names_the_likelihood_by_its_own_name(here, rng):
+    class Laplace(GaussianLikelihood):
+        name = "laplace"
+
+    assert embedded(here / "plain.html")["about"]["likelihood"] == "Bernoulli"
+    assert embedded(here / "hostile.html")["about"]["likelihood"] == "Gaussian"
+    x = rng.random((5, 20), dtype=np.float32)
+    vae = VAE.mlp(20, [], 2, likelihood=Laplace("per_pixel"), rng=0)
+    subject = subject_of(vae, Data("own", x, x, (5, 4), None, "no file"), 0, "a run", "none", 1e-3)
+    assert page.about(subject)["likelihood"] == "Laplace"
 
 
 def test_images_too_large_for_a_page_are_refused_in_one_line(tmp_path, monkeypatch, capsys):
@@ -279,7 +291,7 @@ def values(browser) -> dict[str, float]:
 
 def test_the_page_recomputes_the_sampling_node_as_python_does(plain, data, recorded):
     """To 1e-9: both are float64, and a wrong half or sign would be off by percents."""
-    sample = recorded.stops["sample"]
+    sample = recorded.passes["sample"]
     mu, logvar, dz = sample.inputs["mu"][0], sample.inputs["logvar"][0], sample.incoming[0]
     for j in data["sampling"]["kept"]:
         plain.click(f"[name=latent][value='{j}']")

@@ -14,7 +14,7 @@ import pytest
 
 from minivae import linear_gaussian as lg
 from minivae.estimators import ESTIMATORS
-from minivae.training.loop import EVALUATION_SEED, evaluate
+from minivae.training.evaluation import EVALUATION_SEED, evaluate
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ["", "demos", "benchmarks", "minivae/gradcheck", "minivae/saving", "tests"]

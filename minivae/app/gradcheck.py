@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from minivae.choices import choose
 from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
 from minivae.gradcheck import museum, suite
+from minivae.gradcheck.report import in_bars
 
 
 def run_checks(name: str | None, seed: int, as_json: bool) -> bool:
@@ -56,8 +57,7 @@ def _without_nan(row: dict) -> dict:
 
 def _summary(title: str, report) -> str:
     """One line for a check that passed: the row that came nearest to its error bar."""
-    rows = [row for row in report.rows if row.bar > 0]
-    worst = max(rows, key=lambda row: abs(row.analytic - row.numeric) / row.bar)
+    worst = max((row for row in report.rows if row.bar > 0), key=in_bars)
     difference = abs(worst.analytic - worst.numeric)
     return (f"{title:30s} {len(report.rows):3d} rows   worst difference {difference:8.1e} of an "
             f"error bar of {worst.bar:7.1e} ({worst.name})")

@@ -10,7 +10,7 @@ import numpy as np
 from minivae import estimators
 from minivae.explain import story
 from minivae.explain.figures import Arrays, checks_of, figure, norm
-from minivae.explain.trace import LATENT_NODES, Parameter, Stop, Trace, source
+from minivae.explain.trace import LATENT_NODES, Parameter, NodePass, Trace, source
 from minivae.vae import VAE
 
 # what a card holds besides its name and its words; the ends of the walk have little of it
@@ -18,9 +18,9 @@ EMPTY = {"inputs": [], "output": None, "incoming": None, "local": [], "outgoing"
          "code": None}
 
 
-def cards(t: Trace, stops: list[Stop], arrays: Arrays) -> list[dict]:
-    """A card for the image, for each of the stops, and for the loss."""
-    return [image_card(t, arrays), *(node_card(t, stop, arrays) for stop in stops), loss_card(t)]
+def cards(t: Trace, passes: list[NodePass], arrays: Arrays) -> list[dict]:
+    """A card for the image, for each node, and for the loss."""
+    return [image_card(t, arrays), *(node_card(t, node, arrays) for node in passes), loss_card(t)]
 
 
 def image_card(t: Trace, arrays: Arrays) -> dict:
@@ -50,71 +50,71 @@ def loss_card(t: Trace) -> dict:
                  "call": {}}}
 
 
-def node_card(t: Trace, stop: Stop, arrays: Arrays) -> dict:
+def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
     """What the pass did at one node, forward and backward."""
-    name, rule = stop.name, stop.rule
-    title, forward, backward = words(t, stop)
+    name, rule = node.name, node.rule
+    title, forward, backward = words(t, node)
     arrives = f"d{rule.output}"
-    what_goes_out = story.MEANINGS.get(stop.called, "the output")
-    # the first layer of the encoder gives no dx, so its rule shall not speak of one
+    what_goes_out = story.MEANINGS.get(node.called, "the output")
+    # the first layer of the encoder gives no dx, so its rule must not show one
     rules = [rule_part for rule_part in rule.backward.split(";  ")
-             if stop.outgoing or not rule_part.startswith("dx")]
+             if node.outgoing or not rule_part.startswith("dx")]
     return {
-        "name": name, "kind": stop.kind, "title": title, "called": stop.called,
+        "name": name, "kind": node.kind, "title": title, "called": node.called,
         "words": {"forward": forward, "backward": backward},
         "formula": {"forward": rule.forward, "backward": "; ".join(rules)},
         "inputs": [
-            figure(arrays, symbol, meaning_of_input(t, stop, symbol), f"{name}/{symbol}", a)
-            for symbol, a in stop.inputs.items()],
-        "output": figure(arrays, rule.output, what_goes_out, f"{name}/{rule.output}", stop.output),
+            figure(arrays, symbol, meaning_of_input(t, node, symbol), f"{name}/{symbol}", a)
+            for symbol, a in node.inputs.items()],
+        "output": figure(arrays, rule.output, what_goes_out, f"{name}/{rule.output}", node.output),
         "incoming": figure(arrays, arrives, f"d(loss)/{arrives}", f"{name}/{arrives}",
-                           stop.incoming, t.checks.get((name, rule.output))),
+                           node.incoming, t.checks.get((name, rule.output))),
         "local": [
             figure(arrays, formula, "the local derivative", f"{name}/local {i}", a)
-            for i, (formula, a) in enumerate(stop.local.items())],
+            for i, (formula, a) in enumerate(node.local.items())],
         "outgoing": [
             figure(arrays, f"d{symbol}", f"d(loss)/d{symbol}, by this node", f"{name}/d{symbol}",
                    a, t.checks.get((name, symbol)))
-            for symbol, a in stop.outgoing.items()],
+            for symbol, a in node.outgoing.items()],
         "fills": [
             filled(name, key, parameter, arrays, t.x.shape[1])
             for key, parameter in t.parameters_of(name).items()],
         "sums": sums(t, arrays) if name == "kl" else [],
-        "code": {"forward": stop.forward._asdict(), "backward": stop.backward._asdict(),
+        "code": {"forward": node.forward._asdict(), "backward": node.backward._asdict(),
                  "call": calls(name)}}
 
 
-def words(t: Trace, stop: Stop) -> tuple[str, str, str]:
+def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
     """The title of a card, and what it says of the node forward and backward."""
-    kind = "likelihood" if stop.name == "likelihood" else stop.kind
+    kind = "likelihood" if node.name == "likelihood" else node.kind
     title, forward, backward = story.NODES.get(kind, ("a layer of your own", "", ""))
-    head, more_forward, more_backward = story.HEADS.get(stop.name, ("", "", ""))
+    head, more_forward, more_backward = story.HEADS.get(node.name, ("", "", ""))
     last_layer = t.vae.likelihood.out_name
-    side, _, number = stop.name.partition(".")
+    side, _, number = node.name.partition(".")
     if number:
         title = f"{'Encoder' if side == 'enc' else 'Decoder'}, node {int(number) + 1}: {title}"
-    elif stop.name == last_layer:
+    elif node.name == last_layer:
         title = "The decoder's last layer: from g to the pixels"
     else:
         title = head or title
-    if stop.kind == "Dense" and stop.outgoing:
+    if node.kind == "Dense" and node.outgoing:
         backward = f"{backward} {story.GATHERS}"
-    if not stop.outgoing:
+    if not node.outgoing:
         more_backward = story.FIRST_OF_PHI
-    if stop.name == ("dec.0" if t.vae.dec.layers else last_layer):
+    if node.name == ("dec.0" if t.vae.dec.layers else last_layer):
         more_backward = story.LAST_OF_THETA
-    if stop.kind == "ReLU":
-        n_open = int((stop.output > 0).sum())
-        more_forward = f"Here {n_open} of {stop.output.size} units are open."
+    if node.kind == "ReLU":
+        n_open = int((node.output > 0).sum())
+        more_forward = f"Here {n_open} of {node.output.size} units are open."
     return title, f"{forward} {more_forward}".strip(), f"{backward} {more_backward}".strip()
 
 
-def meaning_of_input(t: Trace, stop: Stop, symbol: str) -> str:
+def meaning_of_input(t: Trace, node: NodePass, symbol: str) -> str:
     """What an input's symbol stands for; the x of a layer is some other node's output."""
-    if symbol != "x" or stop.name in ("enc.0", "likelihood"):
+    if symbol != "x" or node.name in ("enc.0", "likelihood"):
         return story.MEANINGS.get(symbol, symbol)
-    before = node_before(t.vae, stop.name)
-    name = "x" if before == "x" else t.stops[before].called
+    before = node_before(t.vae, node.name)
+    name = "x" if before == "x" else t.passes[before].called
     if name == "y":
         return f"the layer's input, the output of {before}"
     return f"the layer's input; it is {name}, {story.MEANINGS[name]}"
@@ -131,7 +131,7 @@ def node_before(vae: VAE, layer: str) -> str:
     return f"dec.{n_dec - 1}" if n_dec and side != "dec" else "sample"
 
 
-def filled(node: str, key: str, parameter: Parameter, arrays: Arrays, D: int) -> dict:
+def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int) -> dict:
     """A parameter's gradient: its norm, the norms of its parts, its checks, and one line to draw.
 
     The line is the row or column with the largest norm.  A row is drawn where it runs over the
@@ -152,7 +152,7 @@ def filled(node: str, key: str, parameter: Parameter, arrays: Arrays, D: int) ->
     return {"symbol": f"d{key}", "of": key, "shape": grad.shape, "meaning": meaning,
             "norm": norm(grad),
             "parts": {wire: norm(part) for wire, part in parameter.parts.items()},
-            "array": arrays.key(f"{node}/d{key} part", line),
+            "array": arrays.store(f"{name}/d{key} part", line),
             "checks": checks_of(parameter.checks)}
 
 
@@ -161,8 +161,8 @@ def sums(t: Trace, arrays: Arrays) -> list[dict]:
     found = []
     for symbol, head in (("mu", "to_mu"), ("logvar", "to_logvar")):
         d = f"d{symbol}"
-        through, joined = t.stops["sample"].outgoing[symbol], t.stops["kl"].outgoing[symbol]
-        total = t.stops[head].incoming
+        through, joined = t.passes["sample"].outgoing[symbol], t.passes["kl"].outgoing[symbol]
+        total = t.passes[head].incoming
         found.append({"symbol": d, "parts": [
             figure(arrays, d, "through z", f"sample/{d}", through, t.checks["sample", symbol]),
             figure(arrays, d, "from the KL", f"kl/{d}", joined, t.checks["kl", symbol]),
@@ -170,12 +170,12 @@ def sums(t: Trace, arrays: Arrays) -> list[dict]:
     return found
 
 
-def calls(node: str) -> dict[str, list[dict]]:
+def calls(name: str) -> dict[str, list[dict]]:
     """The lines of VAE.forward and of VAE.backward that call a node."""
-    if node in LATENT_NODES:
-        forward, backward = f"self.latent.{node}(", f"self.latent.{node}_backward("
+    if name in LATENT_NODES:
+        forward, backward = f"self.latent.{name}(", f"self.latent.{name}_backward("
     else:
-        layer = node.partition(".")[0]                     # enc.0, enc.1, .. are called as self.enc
+        layer = name.partition(".")[0]                     # enc.0, enc.1, .. are called as self.enc
         if layer not in ("enc", "to_mu", "to_logvar", "dec", "likelihood"):
             layer = "to_out"                               # to_logits, to_mean, ..
         forward, backward = f"self.{layer}.forward(", f"self.{layer}.backward("

@@ -15,7 +15,7 @@ from minivae.explain.trace import PHI, Parameter, Trace, record, trace
 from minivae.gradcheck import float64_twin
 from minivae.model import Result
 from minivae.optim import Adam
-from minivae.training.loop import EVALUATION_SEED, NonFiniteError
+from minivae.training.evaluation import EVALUATION_SEED, NonFiniteError
 from minivae.vae import VAE
 
 DRAWS = 300              # passes with other noise, for the means and spreads
@@ -25,7 +25,7 @@ LATENTS = 12             # so many latents keep their draws, those with the larg
 def sampling(t: Trace, subject: Subject, arrays: Arrays) -> dict:
     """The sampling node by latent, and the same gradient by two estimators over many draws."""
     vae = float64_twin(t.vae)
-    mu, logvar = (t.stops["sample"].inputs[symbol] for symbol in ("mu", "logvar"))
+    mu, logvar = (t.passes["sample"].inputs[symbol] for symbol in ("mu", "logvar"))
     kl_each = vae.latent.kl_each(mu, logvar)[0]
     kept = np.sort(np.argsort(-kl_each, kind="stable")[:LATENTS])
     eps = noise_of_draws(t, subject, 1)
@@ -35,7 +35,7 @@ def sampling(t: Trace, subject: Subject, arrays: Arrays) -> dict:
              "draws_eps": eps[0][:, kept], "draws_dz": path["dz"][:, kept],
              "path_mu": path["mu"][:, kept], "path_logvar": path["logvar"][:, kept],
              "score_mu": score["mu"][:, kept], "score_logvar": score["logvar"][:, kept]}
-    keys = {name: arrays.key(f"sampling/{name}", array) for name, array in shown.items()}
+    keys = {name: arrays.store(f"sampling/{name}", array) for name, array in shown.items()}
     return {"kept": kept.tolist(), "draws": DRAWS, **keys}
 
 
@@ -60,14 +60,14 @@ def one_estimator(estimator: Callable, t: Trace, subject: Subject, arrays: Array
     many = gradients_of_draws(float64_twin(t.vae), t.x, estimator, noise_of_draws(t, subject, K))
     phi = [p for key, p in one.params.items() if key.startswith(PHI)]
     theta = [p for key, p in one.params.items() if not key.startswith(PHI)]
-    shown = {"dmu": one.stops["to_mu"].incoming[0],
-             "dlogvar": one.stops["to_logvar"].incoming[0],
+    shown = {"dmu": one.passes["to_mu"].incoming[0],
+             "dlogvar": one.passes["to_logvar"].incoming[0],
              "mean_mu": many["mu"].mean(axis=0),
              "mean_logvar": many["logvar"].mean(axis=0),
              "spread_mu": many["mu"].std(axis=0, ddof=1),
              "spread_logvar": many["logvar"].std(axis=0, ddof=1)}
     wires = {wire: weight.ravel().tolist() for wire, weight in one.wires._asdict().items()}
-    keys = {key: arrays.key(f"{name}/{key}", array) for key, array in shown.items()}
+    keys = {key: arrays.store(f"{name}/{key}", array) for key, array in shown.items()}
     return about | {"wires": wires, "norms": {"phi": norm_of_all(phi), "theta": norm_of_all(theta)},
                     **keys}
 
@@ -89,9 +89,9 @@ def gradients_of_draws(vae: VAE, x: np.ndarray, estimator: Callable, eps: np.nda
                        ) -> dict[str, np.ndarray]:
     """d(loss)/dz, d(loss)/dmu and d(loss)/dlogvar of one image, for each draw of the noise.
 
-    x : (1, D), eps : (K, draws, Z).  The draws go through as one batch, whose rows do not meet;
-    times its size, because its loss is a mean.  The rows of the result are the batch's (for K = 1),
-    (draws, Z) each; dz has K of them for each draw.
+    x : (1, D), eps : (K, draws, Z).
+    All draws go through as one batch.  The batch's loss is a mean, so gradients are multiplied by
+    the number of draws.  mu, logvar : (draws, Z); dz : (K * draws, Z).
     """
     vae.estimator = estimator
     n = eps.shape[1]
@@ -119,10 +119,10 @@ def one_step(t: Trace, subject: Subject, arrays: Arrays) -> dict:
     moved = [{"name": name, "size": p.size, "norm": norm(kept[name]),
               "change": norm(p - kept[name])} for name, p in params.items()]
     return {"before": terms_of(before), "after": terms_of(after), "moved": moved,
-            "x": arrays.key("step/x", t.x),
-            "image_before": arrays.key("step/before", image),
-            "image_after": arrays.key("step/after", image_after),
-            "difference": arrays.key("step/difference", image_after - image)}
+            "x": arrays.store("step/x", t.x),
+            "image_before": arrays.store("step/before", image),
+            "image_after": arrays.store("step/after", image_after),
+            "difference": arrays.store("step/difference", image_after - image)}
 
 
 def forward_and_backward(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Result, np.ndarray]:

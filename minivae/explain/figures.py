@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 
-from minivae.explain.trace import Check
+from minivae.explain.trace import CheckedEntry
 
 
 class Arrays:
@@ -16,8 +16,8 @@ class Arrays:
         self.stored: dict[str, dict] = {}                  # name -> {"shape", "base64"}
         self.names: dict[tuple, str] = {}                  # (shape, bytes) -> name
 
-    def key(self, name: str, array: np.ndarray) -> str:
-        """Store `array`; the name to find it under, another one where it was stored before."""
+    def store(self, name: str, array: np.ndarray) -> str:
+        """Store `array` and return its name; an equal array returns its first name."""
         array = np.ascontiguousarray(array, "<f8")
         raw = array.tobytes()
         name = self.names.setdefault((array.shape, raw), name)
@@ -26,16 +26,16 @@ class Arrays:
 
 
 def figure(arrays: Arrays, symbol: str, meaning: str, name: str, array: np.ndarray,
-           checks: list[Check] | None = None) -> dict:
+           checks: list[CheckedEntry] | None = None) -> dict:
     """One array, stored under `name`, with its symbol, its meaning and its checks.
 
     The page chooses the kind of picture.
     """
-    return {"symbol": symbol, "meaning": meaning, "array": arrays.key(name, array),
+    return {"symbol": symbol, "meaning": meaning, "array": arrays.store(name, array),
             "checks": checks_of(checks)}
 
 
-def checks_of(checks: list[Check] | None) -> list[dict]:
+def checks_of(checks: list[CheckedEntry] | None) -> list[dict]:
     """Checks for JSON, which has no NaN: at a kink, where there is no number, stands None."""
     found = []
     for check in checks or ():

@@ -21,7 +21,7 @@ from minivae.explain.trace import PHI, Trace, trace
 from minivae.layers import Sequential
 from minivae.pixels import ONCE
 from minivae.saving.archive import write_whole
-from minivae.training.loop import NonFiniteError
+from minivae.training.evaluation import NonFiniteError
 
 HERE = Path(__file__).parent
 STYLE = "page.css"
@@ -69,13 +69,13 @@ def contents(subject: Subject) -> dict:
     t = trace(subject.vae, subject.x, subject.noise(1), estimators.elbo)
     arrays = Arrays()
     # the plain ELBO gives log q and the prior weight 0, so the walk leaves them out
-    stops = [stop for stop in t.stops.values() if stop.name not in ("log_q", "log_prior")]
-    forward = [stop.name for stop in stops]
+    passes = [node for node in t.passes.values() if node.name not in ("log_q", "log_prior")]
+    forward = [node.name for node in passes]
     backward = [name for name in t.backward_order if name in forward]
     return {
         "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl},
         "imageShape": subject.image_shape,
-        "nodes": cards(t, stops, arrays),
+        "nodes": cards(t, passes, arrays),
         "forward": ["x", *forward, "loss"],
         "backward": ["loss", *backward, "x"],
         "params": parameters(t),
@@ -94,7 +94,7 @@ def about(subject: Subject) -> dict:
         "run": subject.run, "note": subject.note, "image": subject.image, "label": subject.label,
         "pixels": ONCE[subject.binarize],
         "model": " - ".join(map(str, sizes)), "latents": vae.z_dim,
-        "likelihood": "Bernoulli" if vae.likelihood.binary else "Gaussian",
+        "likelihood": vae.likelihood.name.capitalize(),
         "beta": vae.beta, "trained": vae.estimator.__name__, "dtype": vae.dtype.name,
         "lr": subject.lr, "parameters": sum(p.size for _, p, _ in vae.named_params())}
 

@@ -52,7 +52,8 @@ RULES = {
          lambda mu, logvar, eps, z: (eps * np.exp(logvar / 2) / 2).reshape(z.shape)}),
     "log_q": Rule(
         ("z", "mu", "logvar"), "log_qz", "log_qz = log N(z; mu, e^logvar)",
-        "with t = (z - mu) / e^logvar:  dz = -t;  dmu = t;  dlogvar = ((z - mu) t - 1) / 2"),
+        "dz = -along_z * t;  dmu = along_phi * t;  dlogvar = along_phi * ((z - mu) t - 1) / 2,  "
+        "t = (z - mu) / e^logvar"),
     "log_prior": Rule(
         ("z",), "log_pz", "log_pz = -1/2 sum_j (z_j^2 + log 2 pi)",
         "dz = -dlog_pz * z"),

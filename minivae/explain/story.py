@@ -61,7 +61,7 @@ NODES = {
         "goes straight to the loss without passing the decoder.",
         "The KL joins here. To each `dmu` that came through z it adds beta times `mu`, which "
         "pulls the mean to 0; to each `dlogvar` it adds beta times (e^logvar - 1) / 2, which "
-        "pulls the std to 1. Only the encoder hears of it: the decoder gets exactly 0 from the KL.",
+        "pulls the std to 1. It goes to the encoder only: the decoder gets exactly 0 from the KL.",
     ),
     "sample": (
         "The sampling node: z = mu + std * eps",
@@ -119,12 +119,12 @@ FIRST_OF_PHI = (
 # what each estimator holds constant
 ESTIMATORS = {
     "elbo":
-        "The standard one. The KL is integrated on paper and speaks to mu and logvar directly; "
-        "the image speaks through z. log q and the prior are not listened to, because the KL has "
-        "said it already.",
+        "The standard one. The KL is integrated on paper, and its gradient goes straight to mu and "
+        "logvar. The gradient of the reconstruction reaches them through z. log q and the prior "
+        "have weight 0, because the KL contains both.",
     "elbo_mc":
-        "Nothing is held constant: the KL is taken from the sample, and phi is heard twice in log "
-        "q(z|x), once because z moved and once because the formula holds mu and logvar.",
+        "Nothing is held constant: the KL is taken from the sample. phi changes log q(z|x) in two "
+        "ways: it moves z, and its mu and logvar stand in the formula.",
     "stl":
         "\"Sticking the landing\": in log q(z|x) mu and logvar are held constant, z is not. The "
         "cut wire has mean 0, so the mean of the gradient stays, and at a perfect q its noise is "

@@ -13,8 +13,9 @@ from minivae.data import Data, load_data
 from minivae.estimators import multi_sample_bound
 from minivae.pixels import choose_binarize, scales_of
 from minivae.saving.runs import newest_run, open_run
-from minivae.training.batches import draw
-from minivae.training.loop import EVALUATION_SEED, check_data, fit
+from minivae.training.batches import check_data, draw
+from minivae.training.evaluation import EVALUATION_SEED
+from minivae.training.loop import fit
 from minivae.vae import VAE
 
 FEW = 4          # samples where an estimator compares several: they can differ, and can all be read
@@ -34,7 +35,7 @@ class Subject(NamedTuple):
     lr: float                            # the run's step size
 
     def noise(self, K: int) -> np.ndarray:
-        """eps : (K, 1, Z), float64, the same at every call; K = 1 gives the first of K = 4."""
+        """eps : (K, 1, Z), float64, the same at every call; a smaller K gives the first K."""
         rng = np.random.default_rng([EVALUATION_SEED, self.image, 1])
         return rng.standard_normal((K, 1, self.vae.z_dim))
 
@@ -75,7 +76,10 @@ def trained_on_the_spot(image: int) -> Subject:
 
 
 def subject_of(vae: VAE, data: Data, image: int, run: str, binarize: str, lr: float) -> Subject:
-    """Test image `image` of `data`, its pixels treated as in training, from a seed of its own."""
+    """Test image `image` of `data`, its pixels treated as in training, from a seed of its own.
+
+    Raises ValueError for data that do not fit the model, and for an image that does not exist.
+    """
     wanted = choose_binarize(binarize, vae.likelihood)
     x_test = check_data(vae, data.x_test, f"{data.name}: x_test", wanted)
     if image >= len(x_test):

@@ -24,12 +24,13 @@ import numpy as np
 from minivae import estimators
 from minivae.estimators import Wires
 from minivae.explain.rules import RULES, UNKNOWN_LAYER, Rule
-from minivae.gradcheck import (Line, Problem, Surrogate, entry, float64_twin, kinks_of,
-                               rounding_noise, unit_gaussian)
+from minivae.gradcheck import (Problem, Surrogate, float64_twin, kinks_of, random_direction,
+                               rounding_noise)
+from minivae.gradcheck.of_layer import copies
 from minivae.latents import GaussianLatent
 from minivae.layers import Layer
 from minivae.model import Result
-from minivae.training.loop import NonFiniteError
+from minivae.training.evaluation import NonFiniteError
 from minivae.vae import VAE
 
 LATENT_NODES = ("kl", "sample", "log_q", "log_prior")
@@ -45,8 +46,8 @@ class Source(NamedTuple):
     lines: list[tuple[int, str]]
 
 
-class Stop(NamedTuple):
-    """One node as the pass went through it.  All arrays are float64 copies."""
+class NodePass(NamedTuple):
+    """What the pass did at one node.  All arrays are float64 copies."""
 
     name: str                            # enc.0, .., kl, sample, .., likelihood
     kind: str                            # the key in RULES
@@ -61,7 +62,7 @@ class Stop(NamedTuple):
     backward: Source
 
 
-class Check(NamedTuple):
+class CheckedEntry(NamedTuple):
     """One entry of one gradient: by hand, by differences, and the error bar of the latter."""
 
     index: tuple
@@ -77,11 +78,11 @@ class Parameter(NamedTuple):
     value: np.ndarray
     grad: np.ndarray
     parts: dict[str, np.ndarray]
-    checks: list[Check]
+    checks: list[CheckedEntry]
 
 
 class Trace(NamedTuple):
-    """One recorded pass: stops in the order of forward, their names in the order of backward."""
+    """One recorded pass, node by node."""
 
     vae: VAE                             # the float64 twin that was traced
     x: np.ndarray
@@ -91,10 +92,11 @@ class Trace(NamedTuple):
     loss: float
     recon: float
     kl: float
-    stops: dict[str, Stop]
-    backward_order: list[str]
+    passes: dict[str, NodePass]          # by node, in the order of forward
+    backward_order: list[str]            # the names of the nodes
     params: dict[str, Parameter]
-    checks: dict[tuple[str, str], list[Check]]      # (node, symbol of an input or of the output)
+    # by (node, symbol of an input or of the output)
+    checks: dict[tuple[str, str], list[CheckedEntry]]
 
     def parameters_of(self, node: str) -> dict[str, Parameter]:
         """The parameters of one node, by their own short names."""
@@ -138,10 +140,10 @@ def trace(vae: VAE, x: np.ndarray, eps: np.ndarray, estimator: Callable | None =
     grads = {name: grad.copy() for name, _, grad in vae.named_params()}
     refuse_non_finite(vae, visits, grads)
     node_methods = {node: methods for node, *methods in nodes(vae)}
-    stops = {node: stop_at(vae, node, *node_methods[node], visits)
-             for node, direction in visits if direction == "forward"}
+    passes = {node: pass_at(vae, node, *node_methods[node], visits)
+              for node, direction in visits if direction == "forward"}
     parts = parts_by_wire(vae, x, eps, wires)
-    checker = Checker(vae, x, eps, wires, stops, entries)
+    checker = Checker(vae, x, eps, wires, passes, entries)
     params = {}
     for name, value, _ in vae.named_params():
         own_parts = {wire: part[name] for wire, part in parts.items()}
@@ -150,7 +152,7 @@ def trace(vae: VAE, x: np.ndarray, eps: np.ndarray, estimator: Callable | None =
     return Trace(
         vae=vae, x=x, eps=eps, estimator=vae.estimator.__name__, wires=wires,
         loss=result.loss, recon=float(result.recon.mean()), kl=float(result.kl.mean()),
-        stops=stops,
+        passes=passes,
         backward_order=[node for node, direction in visits if direction == "backward"],
         params=params, checks=checker.nodes())
 
@@ -202,12 +204,6 @@ def nodes(vae: VAE) -> Iterator[tuple[str, Layer, str, str]]:
             yield name, layer, "forward", "backward"
 
 
-def copies(result) -> tuple:
-    """What a node took or gave, one array or a tuple, as a tuple of arrays of our own."""
-    arrays = result if isinstance(result, tuple) else (result,)
-    return tuple(None if a is None else np.array(a) for a in arrays)
-
-
 def refuse_non_finite(vae: VAE, visits: dict, grads: dict) -> None:
     """Raise NonFiniteError that names the first array of the pass with a NaN or an infinity."""
     for name, param, _ in vae.named_params():
@@ -232,8 +228,8 @@ def parts_by_wire(vae: VAE, x: np.ndarray, eps: np.ndarray, wires: Wires
     for wire in WEIGHTS:
         if not getattr(wires, wire).any():
             continue
-        silenced = {name: 0 * getattr(wires, name) for name in WEIGHTS if name != wire}
-        alone = wires._replace(**silenced)
+        others = {name: 0 * getattr(wires, name) for name in WEIGHTS if name != wire}
+        alone = wires._replace(**others)
         # an estimator that always gives these weights
         vae.estimator = estimators.estimator(own.objective)(lambda t, alone=alone: alone)
         vae.forward(x, eps)
@@ -243,14 +239,15 @@ def parts_by_wire(vae: VAE, x: np.ndarray, eps: np.ndarray, wires: Wires
     return parts
 
 
-def stop_at(vae: VAE, node: str, layer: Layer, forward: str, backward: str, visits: dict) -> Stop:
+def pass_at(vae: VAE, node: str, layer: Layer, forward: str, backward: str, visits: dict
+            ) -> NodePass:
     """What the pass did at one node, whose methods are called `forward` and `backward`."""
     kind = node if node in LATENT_NODES else type(layer).__name__
     rule = RULES.get(kind, UNKNOWN_LAYER)
     taken, (output,) = visits[node, "forward"]
     (incoming, *_), passed_on = visits[node, "backward"]
     inputs = dict(zip(rule.inputs, taken))
-    return Stop(
+    return NodePass(
         name=node, kind=kind, called=output_name(vae, node, rule), rule=rule,
         inputs=inputs, output=output, incoming=incoming,
         outgoing={symbol: g for symbol, g in zip(rule.inputs, passed_on) if g is not None},
@@ -300,21 +297,21 @@ class Checker:
         What the pass was made of.
     wires : Wires
         The weights that the estimator chose in the pass.
-    stops : dict from node to Stop
+    passes : dict from node to NodePass
         The recorded pass.
     entries : int
         How many entries of each gradient are checked; 0 for none.
     """
 
     def __init__(self, vae: VAE, x: np.ndarray, eps: np.ndarray, wires: Wires,
-                 stops: dict[str, Stop], entries: int):
-        self.vae, self.x, self.stops, self.entries = vae, x, stops, entries
+                 passes: dict[str, NodePass], entries: int):
+        self.vae, self.x, self.passes, self.entries = vae, x, passes, entries
         self.is_derivative = vae.estimator.is_derivative
         if self.is_derivative:
             self.loss = lambda: vae.forward(x, eps).loss
         else:
             self.loss = Surrogate(vae, x, eps)
-        self.weight, self.z = -wires.decoder.ravel(), stops["sample"].output
+        self.weight, self.z = -wires.decoder.ravel(), passes["sample"].output
         self.rng = np.random.default_rng(0)
         self.magnitude = abs(self.loss()) + x.size
 
@@ -324,22 +321,22 @@ class Checker:
         log_px = vae.likelihood.forward(vae.to_out.forward(vae.dec.forward(self.z)), self.x)
         return float((self.weight * log_px).sum())
 
-    def nodes(self) -> dict[tuple[str, str], list[Check]]:
+    def nodes(self) -> dict[tuple[str, str], list[CheckedEntry]]:
         """Check every gradient that went into a node or came out of it."""
         found = {}
-        for name, stop in self.stops.items():
+        for name, node_pass in self.passes.items():
             # the surrogate calls these two more than once, so a nudge would count more than once
             if name in ("log_q", "log_prior") and not self.is_derivative:
                 continue
-            for position, symbol in enumerate(stop.rule.inputs):
-                if symbol in stop.outgoing:
-                    found[name, symbol] = self.nudged(name, position, stop.outgoing[symbol])
+            for position, symbol in enumerate(node_pass.rule.inputs):
+                if symbol in node_pass.outgoing:
+                    found[name, symbol] = self.nudged(name, position, node_pass.outgoing[symbol])
             # two weights arrive at log_q, which are no gradient of its output
             if name != "log_q":
-                found[name, stop.rule.output] = self.nudged(name, None, stop.incoming)
+                found[name, node_pass.rule.output] = self.nudged(name, None, node_pass.incoming)
         return found
 
-    def nudged(self, node: str, position: int | None, grad: np.ndarray) -> list[Check]:
+    def nudged(self, node: str, position: int | None, grad: np.ndarray) -> list[CheckedEntry]:
         """Check `grad` by a nudge on a node's input of this position, or on its output for None."""
         nudge = np.zeros_like(grad)
 
@@ -357,7 +354,7 @@ class Checker:
             return self.differences(loss, nudge, grad)
 
     def differences(self, f: Callable[[], float], array: np.ndarray, grad: np.ndarray
-                    ) -> list[Check]:
+                    ) -> list[CheckedEntry]:
         """Check entries of `grad`, the claimed gradient of f in a live array.
 
         The entry with the largest gradient comes first, then others down the ranks to the median.
@@ -369,15 +366,10 @@ class Checker:
         problem = Problem(f, {"it": array}, lambda: {"it": grad}, lambda: kinks_of(self.vae),
                           self.magnitude, self.rng, {})
         problem.measure()
-        direction = unit_gaussian(self.rng, array.shape)
-        noise = rounding_noise(f, array, direction, self.magnitude)
-        largest = float(np.abs(grad).max())
-        found = []
-        for flat in order[list(ranks)]:
-            index = tuple(map(int, np.unravel_index(flat, grad.shape)))
-            analytic = float(grad[index])
-            line = Line(f, array, entry(array.shape, index), lambda: kinks_of(self.vae), noise)
-            there = problem.compare("it", line, analytic, largest)
-            found.append(Check(index, analytic, float(there.numeric), float(there.bar),
-                               there.verdict))
-        return found
+        direction = random_direction(self.rng, array.shape)
+        problem.noise["it"] = rounding_noise(f, array, direction, self.magnitude)
+        indices = [tuple(map(int, np.unravel_index(flat, grad.shape)))
+                   for flat in order[list(ranks)]]
+        found = problem.compare_entries("it", indices)
+        return [CheckedEntry(i, c.analytic, float(c.numeric), float(c.bar), c.verdict)
+                for i, c in found.items()]

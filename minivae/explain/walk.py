@@ -12,7 +12,7 @@ import numpy as np
 from minivae.choices import choose
 from minivae.estimators import ESTIMATORS
 from minivae.explain.subject import find_subject, samples_of
-from minivae.explain.trace import PHI, Check, Parameter, Stop, Trace, trace
+from minivae.explain.trace import PHI, CheckedEntry, NodePass, Parameter, Trace, trace
 
 COLUMNS = 80
 FORMULA_AT = 39                                            # the column where formulas begin
@@ -51,9 +51,9 @@ def walk(folder: str | None, image: int, estimator: str | None) -> None:
 def _forward(t: Trace) -> Lines:
     yield from _row(FORWARD, "FORWARD", "gives", "shape", "norm", "formula, from the top down")
     yield from _row(FORWARD, "x", "x", _shape(t.x), _norm(t.x), "the image")
-    for stop in t.stops.values():
-        yield from _row(FORWARD, stop.name, stop.called, _shape(stop.output), _norm(stop.output),
-                        stop.rule.forward)
+    for node in t.passes.values():
+        yield from _row(FORWARD, node.name, node.called, _shape(node.output), _norm(node.output),
+                        node.rule.forward)
     yield from _row(FORWARD, "loss", "", "", f"{t.loss:.5g}", "nats, to be made smaller")
 
 
@@ -62,38 +62,38 @@ def _forward(t: Trace) -> Lines:
 
 def _backward(t: Trace) -> Lines:
     yield from _row(BACKWARD, "BACKWARD", "takes", "shape", "norm",
-                    "local rule, from the bottom up")
+                    "local rule, last node first")
     for name in t.backward_order:
-        stop = t.stops[name]
-        if _has_weight_0(stop):
-            yield from _row(BACKWARD, name, f"d{stop.called}", _shape(stop.incoming), "0",
-                            "weight 0: not listened to")
+        node = t.passes[name]
+        if _has_weight_0(node):
+            yield from _row(BACKWARD, name, f"d{node.called}", _shape(node.incoming), "0",
+                            "weight 0: unused")
         else:
-            yield from _stop_backward(t, stop)
+            yield from _node_backward(t, node)
     yield from _row(BACKWARD, "x", "", "", "", "the walk ends: nobody needs dx")
 
 
-def _has_weight_0(stop: Stop) -> bool:
-    """Whether the estimator does not listen to this node: log q or the prior, with weight 0."""
-    if stop.name not in ("log_q", "log_prior"):
+def _has_weight_0(node: NodePass) -> bool:
+    """Whether the estimator does not use this node: log q or the prior, with weight 0."""
+    if node.name not in ("log_q", "log_prior"):
         return False
-    return not stop.incoming.any() and not any(g.any() for g in stop.outgoing.values())
+    return not node.incoming.any() and not any(g.any() for g in node.outgoing.values())
 
 
-def _stop_backward(t: Trace, stop: Stop) -> Lines:
+def _node_backward(t: Trace, node: NodePass) -> Lines:
     """What arrives at a node, what it passes on where paths meet, and the parameters it fills."""
-    arrives = f"d{stop.called}"
-    yield from _row(BACKWARD, stop.name, arrives, _shape(stop.incoming), _norm(stop.incoming),
-                    stop.rule.backward)
-    yield from _checked(arrives, t.checks.get((stop.name, stop.rule.output)))
-    if stop.name in LEAVES:
-        for symbol, grad in stop.outgoing.items():
+    arrives = f"d{node.called}"
+    yield from _row(BACKWARD, node.name, arrives, _shape(node.incoming), _norm(node.incoming),
+                    node.rule.backward)
+    yield from _checked(arrives, t.checks.get((node.name, node.rule.output)))
+    if node.name in LEAVES:
+        for symbol, grad in node.outgoing.items():
             yield from _row(BACKWARD, "  gives", f"d{symbol}", _shape(grad), _norm(grad),
-                            LEAVES[stop.name])
-            yield from _checked(f"d{symbol}", t.checks.get((stop.name, symbol)))
-    if stop.name == "sample":
-        yield from _row(BACKWARD, "  gives", "no deps", "", "", "a dead end: noise is data")
-    for key, parameter in t.parameters_of(stop.name).items():
+                            LEAVES[node.name])
+            yield from _checked(f"d{symbol}", t.checks.get((node.name, symbol)))
+    if node.name == "sample":
+        yield from _row(BACKWARD, "  gives", "no d(eps)", "", "", "a dead end: noise is data")
+    for key, parameter in t.parameters_of(node.name).items():
         yield from _row(BACKWARD, "  fills", f"d{key}", _shape(parameter.grad),
                         _norm(parameter.grad), _parts(parameter))
         yield from _checked(f"d{key}", parameter.checks)
@@ -105,7 +105,7 @@ def _parts(parameter: Parameter) -> str:
     return f"= {' + '.join(parts)}"
 
 
-def _checked(symbol: str, checks: list[Check] | None) -> Lines:
+def _checked(symbol: str, checks: list[CheckedEntry] | None) -> Lines:
     for check in checks or ():
         place = f"{symbol}[{','.join(map(str, check.index))}]"
         if check.verdict == "KINK":
@@ -147,7 +147,8 @@ def _norm_of(group: list[Parameter], wire: str) -> float:
 def _row(colour: str, name: str, symbol: str, shape: str, norm: str, formula: str) -> Lines:
     """One row of the table; a formula that is too long goes on below."""
     first, *more = textwrap.wrap(formula, COLUMNS - FORMULA_AT) or [""]
-    yield colour, f"{name:11s} {symbol:8s} {shape:>7s} {norm:>8s}  {first}".rstrip()
+    what = f"{symbol:8s} {shape:>7s}".rstrip()             # without a shape, a symbol may be longer
+    yield colour, f"{name:11s} {what:16s} {norm:>8s}  {first}".rstrip()
     yield from ((colour, " " * FORMULA_AT + line) for line in more)
 
 

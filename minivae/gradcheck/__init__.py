@@ -25,8 +25,8 @@ To be read in this order:
     museum        planting them, and seeing which check catches each
 """
 
-from minivae.gradcheck.differences import (Kink, Line, entry, romberg, rounding_noise,
-                                           unit_gaussian)
+from minivae.gradcheck.differences import (Kink, Line, entry, random_direction, romberg,
+                                           rounding_noise)
 from minivae.gradcheck.of_layer import Node, check_layer
 from minivae.gradcheck.of_model import Surrogate, check_model, float64_twin, kinks_of
 from minivae.gradcheck.precision import check_precision
@@ -35,5 +35,5 @@ from minivae.gradcheck.report import (FAIL, INCONCLUSIVE, KINK, PASS, GradientEr
 
 __all__ = ["FAIL", "INCONCLUSIVE", "KINK", "PASS", "GradientError", "Kink", "Line", "Node",
            "Problem", "Report", "Row", "Surrogate", "check_layer", "check_model",
-           "check_precision", "entry", "float64_twin", "kinks_of", "romberg", "rounding_noise",
-           "unit_gaussian"]
+           "check_precision", "entry", "float64_twin", "kinks_of", "random_direction", "romberg",
+           "rounding_noise"]

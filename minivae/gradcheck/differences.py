@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 U = np.finfo(np.float64).eps
-LEVELS = 5              # h, h/2, .. h/16: the truncation error of the last corner is of order h^10
+LEVELS = 5              # h, h/2, .. h/16: the truncation error of T[4, 4] is of order h^10
 FIRST_STEP = 2.0**-4
 LAST_STEP = 2.0**-20    # a kink that is still crossed at this step is a kink at the point itself
 
@@ -25,8 +25,9 @@ def romberg(f: Callable[[float], float], step: float, noise: float) -> tuple[flo
 
     T[i, 0] = (f(h_i) - f(-h_i)) / 2 h_i  with  h_i = step / 2^i;
     T[i, j] = (4^j T[i, j-1] - T[i-1, j-1]) / (4^j - 1).
-    Of all corners the one with the smallest bar is taken: the distance to its two parents
-    (truncation) plus what `noise`, the rounding error of f, becomes after division by h.
+    Of all entries T[i, j], j >= 1, the one with the smallest bar is taken.  The bar is the distance
+    to the two entries that it was made of (truncation) plus what `noise`, the rounding error of f,
+    becomes after division by h.
     Source: Romberg (1955); Ridders (1982), "Accurate computation of F'(x) and F'(x) F''(x)",
     section 2.
     """
@@ -43,7 +44,7 @@ def romberg(f: Callable[[float], float], step: float, noise: float) -> tuple[flo
             if np.isfinite(bar):     # where a step left the domain of f, a shorter one may stay in
                 best = min(best, (row[j], bar), key=lambda pair: pair[1])
         previous = row
-        if 2 * rounding > best[1]:   # half the step doubles the rounding: no better corner is left
+        if 2 * rounding > best[1]:   # half the step doubles the rounding: no better entry is left
             break
     return best
 
@@ -97,7 +98,7 @@ class Line:
     def derivative(self, first: float = FIRST_STEP) -> tuple[float, float]:
         """The derivative and its bar, from the best of a few first steps.
 
-        Raises Kink where there is none.
+        Raises Kink where f has no derivative.
         """
         step = first
         if self.kinks():
@@ -111,7 +112,10 @@ class Line:
         return best
 
     def step_before_kinks(self, step: float) -> float:
-        """`step`, halved until no unit crosses its kink; Kink for one that always does."""
+        """`step`, halved until no unit crosses its kink.
+
+        Raises Kink for a unit that crosses it at every step down to LAST_STEP.
+        """
         while (unit := self.crossed(step)) is not None:
             step /= 2
             if step < LAST_STEP:
@@ -150,8 +154,8 @@ def entry(shape: tuple, index: tuple) -> np.ndarray:
     return direction
 
 
-def unit_gaussian(rng: np.random.Generator, shape) -> np.ndarray:
-    """A direction of unit norm, uniform on the sphere."""
+def random_direction(rng: np.random.Generator, shape) -> np.ndarray:
+    """A random direction of unit norm, uniform on the sphere."""
     u = rng.standard_normal(shape)
     return u / np.linalg.norm(u)
 

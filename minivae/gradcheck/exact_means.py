@@ -54,9 +54,10 @@ def gauss_hermite(K: int, nodes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def averaged(rule: Callable[[Terms], Wires], weights: np.ndarray) -> Callable[[Terms], Wires]:
-    """An estimator for a batch of len(weights) outcomes: n counts weights[n], not 1 / len(weights).
+    """An estimator for a batch of outcomes, one row each, that gives the mean over them.
 
-    path is a gain, and stays.
+    Outcome n has probability weights[n]; a batch mean would give 1 / len(weights).  path is a gain,
+    and stays.
     """
     share = weights * len(weights)
 

@@ -1,7 +1,8 @@
 """Mistakes that people make in a VAE's backprop: a table, and no code that runs.
 
-Each fault is one line of the package, changed.  Those marked "public" were found in published code.
-museum.py plants them and sees which check catches each.
+Each fault is a small change of the package: mostly one line, sometimes a line added or two places.
+Those marked "public" were found in published code.  museum.py plants them and sees which check
+catches each.
 """
 
 from typing import NamedTuple
@@ -209,7 +210,7 @@ FAULTS = [
           "noisier steps, and nothing else: a gradient check sees nothing (public)"),
     Fault("sample-first-only", "only one sample's gradient", "kernels:sample_backward",
           "for k in range(eps.shape[0]):", "for k in range(1):",
-          "with K > 1 the encoder hears one sample of K"),
+          "with K > 1 the encoder learns from one sample of K"),
     Fault("sample-detached", "one head's gradient dropped", "kernels:sample_backward",
           "dlogvar[n, j] += dz[k * B + n, j] * eps[k, n, j] * std[n, j] * half",
           "dlogvar[n, j] += 0 * dz[k * B + n, j]",

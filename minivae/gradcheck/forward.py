@@ -12,19 +12,12 @@ from minivae.baselines import NVIL, RunningMean
 from minivae.discrete import BernoulliLatent, ConcreteLatent
 from minivae.gradcheck.cases import B, D, F8, H, K, Z
 from minivae.gradcheck.exact_means import all_faces
-from minivae.gradcheck.report import FAIL, PASS, Report, Row
+from minivae.gradcheck.report import Report, claim
 from minivae.latents import GaussianLatent
 from minivae.layers import sigmoid
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.optim import Adam
 from minivae.vae import VAE
-
-
-def claim(name: str, found: float, wanted: float, allowed: float, if_not: str) -> Row:
-    """A row for one number: PASS where it is within `allowed` of what is wanted."""
-    good = abs(found - wanted) <= allowed
-    return Row(name, (1,), None, float(found), float(wanted), float(allowed),
-               PASS if good else FAIL, "" if good else if_not)
 
 
 # --- the nodes ------------------------------------------------------------------------------------
@@ -33,7 +26,8 @@ def claim(name: str, found: float, wanted: float, allowed: float, if_not: str) -
 def sample(seed: int) -> Report:
     """Mean, std and independence of the sample.
 
-    Five standard errors of room: one false alarm in a million seeds.
+    The two means and the two correlations have five standard errors of room each: about two false
+    alarms in a million seeds.
     """
     rng, latent, n = np.random.default_rng(seed), GaussianLatent(), 20_000
     mu, logvar = np.array([[0.7], [-1.1]]), np.array([[-1.0], [1.2]])
@@ -132,7 +126,7 @@ def coins(seed: int) -> Report:
 
 
 def by_hand(seed: int) -> Report:
-    """Two pixels, one latent; the arithmetic stands in the README."""
+    """Two pixels, one latent.  The arithmetic: tests/README.md, "One pass, worked by hand"."""
     vae = VAE.mlp(2, [], 1, rng=0, dtype=F8)
     values = ([[0.5], [-1]], [0.5], [[np.log(2)], [1]], [np.log(2)], [[2, -2]], [0, 1])
     for (_, param, _), value in zip(vae.named_params(), values):
@@ -166,7 +160,7 @@ def objective(seed: int) -> Report:
 
 
 def bound(seed: int) -> Report:
-    """L_K is log mean w, between the ELBO and the largest log w."""
+    """L_K is log mean_k w_k."""
     rng = np.random.default_rng(seed)
     vae = VAE.mlp(D, [H], Z, rng=rng, dtype=F8, estimator=estimators.iwae)
     found = vae.forward(rng.random((B, D)), rng.standard_normal((K, B, Z)))
@@ -216,7 +210,8 @@ def baselines(seed: int) -> Report:
         past = mean / (1 - 0.9**t) if t else 0.0
         off.append(np.abs(running(f, x) - (f - past)).max())
         off_nvil.append(np.abs(nvil(f, x) - (f - C - c) / max(1.0, np.sqrt(v))).max())
-        running.update(), nvil.update()
+        running.update()
+        nvil.update()
         mean = 0.9 * mean + 0.1 * f.mean()
         c, v = 0.8 * c + 0.2 * (f - C).mean(), 0.8 * v + 0.2 * (f - C).var()
     wild = NVIL(D, hidden=4, rng=rng, dtype=F8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minivae.gradcheck.of_layer import copies
 from minivae.gradcheck.report import FAIL, PASS, Report, Row, unmeasured
 
 U32 = float(np.finfo(np.float32).eps)
@@ -14,8 +15,8 @@ def check_precision(layer64, layer32, *inputs: np.ndarray, rng=0,
     """Hold a float32 layer to its float64 twin by the a-posteriori bound, not a loose tolerance.
 
     |g32 - g64| <= 4 sqrt(n) u32 S, where S is the same sum with every term's absolute value,
-    (|A|'|D|) for a matrix product, and n its number of terms.  S is had by running the float64
-    layer on absolute values.
+    (|A|'|D|) for a matrix product, and n its number of terms.  S comes from running the
+    float64 layer on absolute values.
     Source: Higham (2002), section 3.5, with sqrt(n) for random rounding [p. 48].
 
     Parameters
@@ -45,9 +46,8 @@ def check_precision(layer64, layer32, *inputs: np.ndarray, rng=0,
 def _run(layer, inputs: list[np.ndarray], dy: np.ndarray) -> dict[str, np.ndarray]:
     """y, the inputs' gradients and the parameters', by name."""
     y = np.array(layer.forward(*inputs))
-    dx = layer.backward(dy)
-    dx = dx if isinstance(dx, tuple) else (dx,)
-    of_inputs = {f"dx{i}": np.array(a) for i, a in enumerate(dx) if a is not None}
+    dx = copies(layer.backward(dy))
+    of_inputs = {f"dx{i}": a for i, a in enumerate(dx) if a is not None}
     return {"y": y} | of_inputs | {f"d{name}": np.array(g) for name, g in layer.grads.items()}
 
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
-                                           rounding_noise, unit_gaussian)
-from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row
-from minivae.gradcheck.suspects import Case, suspect
+                                           random_direction, rounding_noise)
+from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
+from minivae.gradcheck.suspects import WrongGradient, suspect
 
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
@@ -35,15 +35,6 @@ class Comparison(NamedTuple):
     def difference(self) -> float:
         """How far apart the two are; infinity where one is no number."""
         return np.nan_to_num(abs(self.analytic - self.numeric), nan=np.inf)
-
-    @property
-    def in_bars(self) -> float:
-        """The difference in error bars; 0 at a kink, where there is nothing to compare."""
-        if self.verdict == KINK or self.analytic == self.numeric:
-            return 0.0
-        if self.bar == 0:
-            return np.inf
-        return np.nan_to_num(abs(self.analytic - self.numeric) / self.bar, nan=np.inf)
 
 
 class Problem:
@@ -78,7 +69,7 @@ class Problem:
     # --- all arrays ---
 
     def rows(self) -> list[Row]:
-        """One row per array.  What stands at a kink is looked at again, a little way off."""
+        """One row per array.  An array at a kink is checked again at a point 0.01 away."""
         rows = self.rows_here(list(self.arrays))
         at_kinks = [i for i, row in enumerate(rows) if row.verdict == KINK]
         if at_kinks:
@@ -96,7 +87,7 @@ class Problem:
         """The rows of some arrays, at the point where all arrays stand now."""
         self.measure()
         for name in names:
-            direction = unit_gaussian(self.rng, self.arrays[name].shape)
+            direction = random_direction(self.rng, self.arrays[name].shape)
             noise = rounding_noise(self.f, self.arrays[name], direction, self.magnitude)
             self.noise[name] = noise
         return [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
@@ -150,10 +141,10 @@ class Problem:
                 for i in indices}
 
     def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
-        """One array along a Gaussian direction of unit norm that moves only `entries` (flat)."""
+        """One array along a random direction of unit norm that moves only `entries` (flat)."""
         array, grad = self.arrays[name], self.grads[name].ravel()
         direction = np.zeros(array.size)
-        direction[entries] = unit_gaussian(self.rng, len(entries))
+        direction[entries] = random_direction(self.rng, len(entries))
         analytic = float(grad[entries] @ direction[entries])
         typical = float(np.linalg.norm(grad[entries])) / np.sqrt(len(entries))
         line = self.line(name, direction.reshape(array.shape))
@@ -165,7 +156,7 @@ class Problem:
         """Every entry of a small array; the row is the worst entry's."""
         shape = self.arrays[name].shape
         found = self.compare_entries(name, np.ndindex(shape))
-        worst = max(found, key=lambda i: (BADNESS[found[i].verdict], found[i].in_bars))
+        worst = max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
             return row._replace(note=self.name_the_fault(name, found, row.bar))
@@ -175,7 +166,7 @@ class Problem:
         return row
 
     def by_direction(self, name: str) -> Row:
-        """A big array along two Gaussian directions of unit norm; one that fails is bisected."""
+        """A big array along two random directions of unit norm; one that fails is bisected."""
         array, found = self.arrays[name], []
         for _ in range(2):
             found.append(self.compare_along(name, np.arange(array.size)))
@@ -217,9 +208,9 @@ class Problem:
         if not wrong:
             return ""
         numeric = {i: c.numeric for i, c in found.items() if c.verdict != KINK}
-        return suspect(Case(name, self.grads[name], numeric, wrong, bar, others=self.grads,
-                            sizes=self.sizes, sampled=sampled,
-                            terms=lambda indices: self.term_gradients(name, indices)))
+        return suspect(WrongGradient(
+            name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
+            sampled=sampled, terms=lambda indices: self.term_gradients(name, indices)))
 
     def term_gradients(self, name: str, indices: list[tuple]) -> dict | None:
         """{term: (its derivatives by some entries of an array, its weight)}; None at a kink."""
@@ -240,7 +231,7 @@ class Problem:
 
 
 def _both(row: Row, away: Row) -> Row:
-    """The row of an array at a kink, with what the look from a little way off adds."""
+    """The row of an array at a kink, with what the second check, 0.01 away, adds."""
     if away.verdict in (FAIL, INCONCLUSIVE):
         return away._replace(note=f"{away.note} (checked 0.01 away: {row.note})")
     return row._replace(note=f"{row.note}; 0.01 away: {away.verdict}")

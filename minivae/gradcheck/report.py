@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from os import PathLike
 from typing import NamedTuple
@@ -17,6 +18,8 @@ import numpy as np
 PASS, FAIL, KINK, INCONCLUSIVE = "PASS", "FAIL", "KINK", "INCONCLUSIVE"
 
 STEPS = 2.0 ** -np.arange(1, 24)     # the steps h of the picture
+COLUMNS = 80                         # of the table
+PLACE = 29                           # columns for an array's name, its shape and the entry
 
 
 class Row(NamedTuple):
@@ -38,6 +41,32 @@ class Row(NamedTuple):
 def unmeasured(name: str, shape: tuple, verdict: str, note: str) -> Row:
     """A row without numbers: what is wrong was seen before anything was differentiated."""
     return Row(name, shape, None, np.nan, np.nan, np.nan, verdict, note)
+
+
+def claim(name: str, found: float, wanted: float, allowed: float, if_not: str) -> Row:
+    """A row for one number: PASS where it is within `allowed` of what is wanted."""
+    good = abs(found - wanted) <= allowed
+    return Row(name, (1,), None, float(found), float(wanted), float(allowed),
+               PASS if good else FAIL, "" if good else if_not)
+
+
+def clause(name: str, difference: float, allowed: float, if_broken: str) -> Row:
+    """A row for one clause of backward's contract: PASS where the difference is allowed."""
+    kept = difference <= allowed
+    return Row(name, (), None, difference, 0.0, allowed,
+               PASS if kept else FAIL, "" if kept else if_broken)
+
+
+def in_bars(found) -> float:
+    """How many error bars lie between the analytic and the numeric value of a Row or Comparison.
+
+    0 at a kink, where there is nothing to compare; infinity where one of the two is no number.
+    """
+    if found.verdict == KINK or found.analytic == found.numeric:
+        return 0.0
+    if found.bar == 0:
+        return np.inf
+    return np.nan_to_num(abs(found.analytic - found.numeric) / found.bar, nan=np.inf)
 
 
 class GradientError(AssertionError):
@@ -75,15 +104,14 @@ class Report:
         return max(self.rows, key=in_bars)
 
     def __str__(self) -> str:
-        lines = [self.title, f"  {'array':28s} {'shape':>12s} {'at':>10s} {'analytic':>18s} "
-                             f"{'numeric':>18s} {'+-':>8s}  verdict"]
+        lines = [self.title, f"  {'array':13s} {'shape':>7s} {'at':>7s} {'analytic':>13s} "
+                             f"{'numeric':>13s} {'+-':>6s}  verdict"]
         matched = None
         for row in self.rows:
-            lines.append(_as_line(row))
-            if row.note:
-                lines.append(f"      {row.note}")
+            lines += _lines_of(row)
+            lines += _indented(row.note)
             if row.verdict == FAIL and row.shape and matched:
-                lines.append(f"      the last that matched: {matched}")
+                lines += _indented(f"the last that matched: {matched}")
             matched = row.name if row.verdict == PASS else matched
         verdicts = [row.verdict for row in self.rows]
         counts = [(verdicts.count(v), v) for v in (PASS, FAIL, KINK, INCONCLUSIVE)]
@@ -123,16 +151,23 @@ class Report:
         figure.savefig(path)
 
 
-def in_bars(row: Row) -> float:
-    """How many error bars lie between the analytic and the numeric value."""
-    return abs(row.analytic - row.numeric) / row.bar if row.bar else 0.0
-
-
-def _as_line(row: Row) -> str:
-    shape = "x".join(map(str, row.shape))
+def _lines_of(row: Row) -> list[str]:
+    """A row of the table; a name that is too long for its column has a line of its own."""
+    is_array = row.index is not None or row.shape not in ((), (1,))        # else a clause or claim
+    shape = "x".join(map(str, row.shape)) if is_array else ""
     at = "" if row.index is None else ",".join(map(str, row.index))
-    of_an_array = row.shape or row.index is not None       # a clause of the contract has no numbers
-    numbers = " " * 46
-    if of_an_array and np.isfinite(row.bar):
-        numbers = f"{row.analytic:18.10g} {row.numeric:18.10g} {row.bar:8.0e}"
-    return f"  {row.name:28s} {shape:>12s} {at:>10s} {numbers}  {row.verdict}"
+    where = f"{shape:>7s} {at:>7s}".lstrip()
+    numbers = ""
+    is_clause = row.shape == () and row.index is None
+    if np.isfinite(row.bar) and not is_clause:             # what a clause measured is not shown
+        numbers = f"{row.analytic:13.7g} {row.numeric:13.7g} {row.bar:6.0e}"
+    lines, name = [], row.name
+    if len(name) + len(where) >= PLACE:
+        lines, name = [f"  {name}"], ""
+    place = name + where.rjust(PLACE - len(name))
+    return [*lines, f"  {place} {numbers:34s}  {row.verdict}"]
+
+
+def _indented(text: str) -> list[str]:
+    """Lines of text below a row."""
+    return textwrap.wrap(text, COLUMNS, initial_indent=" " * 6, subsequent_indent=" " * 6)

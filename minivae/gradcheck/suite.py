@@ -1,7 +1,8 @@
 """Every check that `minivae gradcheck` runs on the package itself, by name; and yours.
 
-Two kinds.  Gradient checks hold each backward to its forward by finite differences.  Those called
-forward.* see what differences cannot.  Each takes a seed and returns a Report.
+Three kinds.  Gradient checks hold each backward to its forward by finite differences.  forward.*,
+VAE.by hand and VAE.objective check what differences cannot see.  float32.* hold float32 to float64.
+Each takes a seed and returns a Report.
 """
 
 import inspect
@@ -50,7 +51,7 @@ LAYERS = {
 }
 FORWARD = {
     "forward.sample": forward.sample,
-    "forward.kl": forward.densities,
+    "forward.densities": forward.densities,
     "forward.likelihoods": forward.likelihoods,
     "forward.Adam": forward.adam,
     "forward.coins": forward.coins,

@@ -1,7 +1,7 @@
 """The usual suspects: one sentence on the pattern of the wrong entries of a gradient.
 
-Each suspect is a function of a Case that gives its sentence, or None.  The first that speaks wins,
-so the order of SUSPECTS, at the end, is part of what they say.
+Each suspect is a function of a WrongGradient that gives its sentence, or None.  The first sentence
+is taken, so the order of SUSPECTS, at the end, matters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 
-class Case:
+class WrongGradient:
     """One wrong gradient.
 
     Parameters
@@ -47,96 +47,95 @@ class Case:
 
     @property
     def entries_are(self) -> str:
-        """How many entries are wrong, as the begin of a sentence."""
+        """How many entries are wrong, as the start of a sentence."""
         return "1 entry is" if len(self.wrong) == 1 else f"{len(self.wrong)} entries are"
 
 
-def no_number(case: Case) -> str | None:
+def no_number(gradient: WrongGradient) -> str | None:
     """NaN or infinity."""
-    return None if np.isfinite(case.analytic).all() else "not a finite number"
+    return None if np.isfinite(gradient.analytic).all() else "not a finite number"
 
 
-def in_one_place(case: Case) -> str | None:
+def in_one_place(gradient: WrongGradient) -> str | None:
     """One entry, one row, one column or three entries at most, while others match."""
-    if len(case.numeric) == len(case.wrong):
+    if len(gradient.numeric) == len(gradient.wrong):
         return None
-    if place := _one_entry(case) or _one_row_or_column(case):
+    if len(gradient.wrong) == 1:
+        return f"only entry {gradient.wrong[0]} is wrong, the rest matches"
+    if place := _one_row_or_column(gradient):
         return f"only {place} is wrong, the rest matches"
-    if len(case.wrong) <= 3 and len(case.numeric) > 6:
-        return f"only entries {', '.join(map(str, case.wrong))} are wrong, the rest matches"
+    if len(gradient.wrong) <= 3 and len(gradient.numeric) > 6:
+        return f"only entries {', '.join(map(str, gradient.wrong))} are wrong, the rest matches"
     return None
 
 
-def _one_entry(case: Case) -> str | None:
-    return f"entry {case.wrong[0]}" if len(case.wrong) == 1 else None
-
-
-def _one_row_or_column(case: Case) -> str | None:
-    if case.grad.ndim == 2:
+def _one_row_or_column(gradient: WrongGradient) -> str | None:
+    if gradient.grad.ndim == 2:
         for axis, word in ((0, "row"), (1, "column")):
-            lines = {i[axis] for i in case.wrong}
-            if len(lines) == 1 and case.grad.shape[1 - axis] > 1:
+            lines = {i[axis] for i in gradient.wrong}
+            if len(lines) == 1 and gradient.grad.shape[1 - axis] > 1:
                 return f"{word} {lines.pop()}"
     return None
 
 
-def never_filled(case: Case) -> str | None:
+def never_filled(gradient: WrongGradient) -> str | None:
     """Zero in every entry."""
-    return None if case.grad.any() else "never filled: backward leaves this gradient at zero"
+    return None if gradient.grad.any() else "never filled: backward leaves this gradient at zero"
 
 
-def rearranged(case: Case) -> str | None:
+def rearranged(gradient: WrongGradient) -> str | None:
     """The right numbers of a matrix in another order."""
-    if case.sampled or case.grad.ndim != 2:
+    if gradient.sampled or gradient.grad.ndim != 2:
         return None
-    shape = case.grad.shape
-    right = np.array([case.numeric.get(i, np.nan) for i in np.ndindex(shape)]).reshape(shape)
+    shape = gradient.grad.shape
+    right = np.array([gradient.numeric.get(i, np.nan) for i in np.ndindex(shape)]).reshape(shape)
     orders = {"transposed": right.T,
               "with its columns reversed": right[:, ::-1],
               "with its rows reversed": right[::-1],
               "with its rows shifted by one": np.roll(right, 1, axis=0)}
     for words, array in orders.items():
-        if array.shape == shape and case.same(array, case.grad):
+        if array.shape == shape and gradient.same(array, gradient.grad):
             return f"the right numbers, {words}"
     return None
 
 
-def swapped(case: Case) -> str | None:
+def swapped(gradient: WrongGradient) -> str | None:
     """The right numbers, in another array of the same shape."""
-    if case.sampled:
+    if gradient.sampled:
         return None
-    for other, theirs in case.others.items():
-        if other == case.name or theirs.shape != case.grad.shape:
+    for other, theirs in gradient.others.items():
+        if other == gradient.name or theirs.shape != gradient.grad.shape:
             continue
-        if case.same([theirs[i] for i in case.wrong], case.reference):
+        if gradient.same([theirs[i] for i in gradient.wrong], gradient.reference):
             return f"this is what {other} got: the two are swapped"
     return None
 
 
-def zeroed(case: Case) -> str | None:
+def zeroed(gradient: WrongGradient) -> str | None:
     """Zero where it should not be."""
-    if not case.large.any() or np.abs(case.analytic[case.large]).max() > case.tolerance:
+    analytic = np.abs(gradient.analytic)
+    if not gradient.large.any() or analytic[gradient.large].max() > gradient.tolerance:
         return None
-    if np.abs(case.analytic).max() > case.tolerance:
+    if analytic.max() > gradient.tolerance:
         return "filled exactly where it should be zero: a mask the wrong way round?"
-    return f"{case.entries_are} zero and should not be: a mask too strict, or a part left out?"
+    return f"{gradient.entries_are} zero and should not be: a mask too strict, or a part left out?"
 
 
-def not_masked(case: Case) -> str | None:
+def not_masked(gradient: WrongGradient) -> str | None:
     """Other than zero where it should be zero."""
-    if np.abs(case.reference).max() > case.tolerance:
+    if np.abs(gradient.reference).max() > gradient.tolerance:
         return None
-    return f"{case.entries_are} not zero and should be: a mask left out?"
+    return f"{gradient.entries_are} not zero and should be: a mask left out?"
 
 
-def scaled(case: Case) -> str | None:
+def scaled(gradient: WrongGradient) -> str | None:
     """One factor for all entries."""
-    reference = case.reference[case.large]
-    ratio = case.analytic[case.large] / reference
-    room = 1e-6 * np.abs(ratio).max() + 100 * case.bar / np.abs(reference).min()
+    reference = gradient.reference[gradient.large]
+    ratio = gradient.analytic[gradient.large] / reference
+    room = 1e-6 * np.abs(ratio).max() + 100 * gradient.bar / np.abs(reference).min()
     if not np.ptp(ratio) < room:
         return None
-    return f"{case.entries_are} {_factor_in_words(float(np.median(ratio)), case.sizes)}"
+    return f"{gradient.entries_are} {_factor_in_words(float(np.median(ratio)), gradient.sizes)}"
 
 
 FACTORS = {-1.0: "right but for the sign",
@@ -159,19 +158,19 @@ def _factor_in_words(factor: float, sizes: dict[str, int]) -> str:
     return f"1 {factor - 1:+.1e} times what they should be: rounded on the way?"
 
 
-def a_term_of_the_loss(case: Case) -> str | None:
+def a_term_of_the_loss(gradient: WrongGradient) -> str | None:
     """One term of the loss has another weight than it should have.
 
     The gradient is taken apart by least squares into the gradients of the terms.
     """
-    terms = case.terms(case.wrong[:40])
+    terms = gradient.terms(gradient.wrong[:40])
     if terms is None:
         return None
     slopes = np.array([derivatives for derivatives, _ in terms.values()]).T
-    analytic = case.analytic[: len(slopes)]
+    analytic = gradient.analytic[: len(slopes)]
     weights, *_ = np.linalg.lstsq(slopes, analytic, rcond=None)
     left_over = np.abs(slopes @ weights - analytic).max()
-    if len(slopes) <= len(terms) or left_over > 1e-6 * np.abs(case.analytic).max():
+    if len(slopes) <= len(terms) or left_over > 1e-6 * np.abs(gradient.analytic).max():
         return None
     found = []
     for (term, (_, wanted)), got in zip(terms.items(), weights):
@@ -184,24 +183,24 @@ def a_term_of_the_loss(case: Case) -> str | None:
     return " and ".join(found)
 
 
-def shifted(case: Case) -> str | None:
+def shifted(gradient: WrongGradient) -> str | None:
     """One number too many in every entry."""
-    off = case.analytic - case.reference
+    off = gradient.analytic - gradient.reference
     if not np.ptp(off) < 1e-6 * np.abs(off).max():
         return None
     return f"a constant {off[0]:+.3g} was added"
 
 
-def no_pattern(case: Case) -> str:
+def no_pattern(gradient: WrongGradient) -> str:
     """What is said when nothing else fits."""
-    of_a_sample = " of a sample" if case.sampled else ""
-    return f"no simple pattern in {len(case.wrong)} wrong entries{of_a_sample}"
+    of_a_sample = " of a sample" if gradient.sampled else ""
+    return f"no simple pattern in {len(gradient.wrong)} wrong entries{of_a_sample}"
 
 
 SUSPECTS = (no_number, in_one_place, never_filled, rearranged, swapped, zeroed, not_masked, scaled,
             a_term_of_the_loss, shifted, no_pattern)
 
 
-def suspect(case: Case) -> str:
+def suspect(gradient: WrongGradient) -> str:
     """The sentence of the first suspect that has one."""
-    return "suspect: " + next(words for ask in SUSPECTS if (words := ask(case)))
+    return "suspect: " + next(words for ask in SUSPECTS if (words := ask(gradient)))

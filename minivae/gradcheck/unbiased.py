@@ -14,8 +14,7 @@ from minivae.estimators import ESTIMATORS, Terms, Wires, estimator
 from minivae.gradcheck.cases import F8, perturbed
 from minivae.gradcheck.exact_means import (all_coins, all_pairs, gauss_hermite, mean_gradient,
                                            phi_mask)
-from minivae.gradcheck.forward import claim
-from minivae.gradcheck.report import Report, Row
+from minivae.gradcheck.report import Report, Row, claim
 from minivae.vae import VAE
 
 X = np.array([[1.0, 0.0, 1.0]])
