@@ -78,7 +78,8 @@ def test_the_bits_of_a_loop_are_those_of_its_kernel(B, D, n, parts):
     parts(n)
     rng = np.random.default_rng(1)
     a, b = (rng.standard_normal((B, D)).astype(np.float32) for _ in range(2))
-    for name, given in (("relu_forward", (a,)), ("relu_backward", (a, b)), ("tanh_forward", (a,)), ("tanh_backward", (a, b))):
+    for name, given in (("relu_forward", (a,)), ("relu_backward", (a, b)),
+                        ("tanh_forward", (a,)), ("tanh_backward", (a, b))):
         found, want = np.full_like(a, np.nan), np.full_like(a, np.nan)
         getattr(cores, name)(*given, found)
         getattr(kernels, name)(*given, want)

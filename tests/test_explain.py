@@ -274,7 +274,8 @@ def with_lr_in_words(config):
     (lambda run: spoil(run / "config.json", half), [], "config.json is damaged"),
     (lambda run: spoil(run / "model.npz", half), [], "model.npz is damaged"),
     (lambda run: np.save("mine.npy", np.ones((9, 3))), [], "must have 20 pixels per row for this model"),
-    (lambda run: spoil(run / "config.json", with_lr_in_words), [], "config.json is damaged: lr is not what training writes"),
+    (lambda run: spoil(run / "config.json", with_lr_in_words), [],
+     "config.json is damaged: lr is not what training writes"),
     (lambda run: None, ["--image", "3"], "--image 3: there are 3 test images, numbered from 0"),
 ], ids=["no folder", "no config", "half a config", "half a model", "other data", "no step size", "no such image"])
 def test_a_damaged_run_gets_one_line_and_exit_code_2(here, command, damage, options, message, capsys):
