@@ -62,8 +62,9 @@ def _in_pool(*arrays: np.ndarray) -> bool:
 def shared(function):
     """Decorator: run the parts of the function's prange on all cores, or one by one."""
     together = _compiled(function, parallel=True)
-    # another name, because Numba keeps compiled code by name
-    copy = FunctionType(function.__code__, function.__globals__, function.__name__ + "_alone")
+    # another name: Numba keeps compiled code by __qualname__, and would take one for the other
+    copy = FunctionType(function.__code__, function.__globals__)
+    copy.__name__ = copy.__qualname__ = function.__name__ + "_alone"
     alone = _compiled(copy, parallel=False)
 
     @wraps(function)

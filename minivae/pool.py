@@ -33,10 +33,10 @@ class Neighbours:
     """
 
     LOOK_EVERY, LONGEST = 0.1, 10.0     # seconds between two looks; between two attempts
-    BUSY = 100.0                        # times a second
+    BUSY, IN_A_ROW = 120.0, 2           # times a second, in so many looks one after another
 
     def __init__(self):
-        self.since, self.taken_away = perf_counter(), _taken_away()
+        self.since, self.taken_away, self.busy_looks = perf_counter(), _taken_away(), 0
         self.wait, self.next_look = self.LOOK_EVERY, self.since + self.LOOK_EVERY
 
     def leave_room(self, together: bool) -> bool:
@@ -46,7 +46,9 @@ class Neighbours:
         """
         now = perf_counter()
         taken_away = _taken_away()
-        busy = (taken_away - self.taken_away) / (now - self.since) > self.BUSY
+        often = (taken_away - self.taken_away) / (now - self.since) > self.BUSY
+        self.busy_looks = self.busy_looks + 1 if often else 0
+        busy = self.busy_looks >= self.IN_A_ROW or (often and not together)
         if together:
             self.wait = min(2 * self.wait, self.LONGEST) if busy else self.LOOK_EVERY
         self.since, self.taken_away = now, taken_away
