@@ -9,13 +9,13 @@ float64, and a machine without a pool, take np.matmul and the kernels as they ar
 """
 
 from functools import wraps
-from types import FunctionType
 
 import numpy as np
 from numba import njit, prange, types
+from numba.extending import register_jitable
 
 from minivae import kernels
-from minivae.pool import NOBODY, ONEDNN, OPENBLAS, pool
+from minivae.pool import NOBODY, ONEDNN, pool
 
 SMALL = 20_000          # numbers: over fewer a loop is done before a second core has begun
 FEW_ROWS = 48           # up to here OpenBLAS is twice as fast at W @ dy.T as at dy @ W.T; measured
@@ -27,7 +27,7 @@ FEW_ROWS = 48           # up to here OpenBLAS is twice as fast at W @ dy.T as at
 def times(x: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
     """out = x @ W : (B, m)"""
     if _in_pool(x, W, out):
-        pool.multiply(_times, x, W, out)
+        pool.multiply(_product, False, False, x, W, out)
     else:
         np.matmul(x, W, out=out)
 
@@ -35,17 +35,23 @@ def times(x: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
 def transpose_times(x: np.ndarray, dy: np.ndarray, out: np.ndarray) -> None:
     """out = x.T @ dy : (n, m)"""
     if _in_pool(x, dy, out):
-        pool.multiply(_transpose_times, x, dy, out)
+        pool.multiply(_product, True, False, x, dy, out)
     else:
         np.matmul(x.T, dy, out=out)
 
 
 def times_transpose(dy: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
     """out = dy @ W.T : (B, n).  Of few rows OpenBLAS computes (W @ dy.T).T, in half the time."""
-    if _in_pool(dy, W, out):
-        pool.multiply(_times_transpose, dy, W, out)
-    elif len(dy) <= FEW_ROWS:
-        out[...] = (W @ dy.T).T
+    in_pool = _in_pool(dy, W, out)
+    if len(dy) <= FEW_ROWS and not (in_pool and pool.library == ONEDNN):
+        turned = np.empty(out.shape[::-1], out.dtype)
+        if in_pool:
+            pool.multiply(_product, False, True, W, dy, turned)
+        else:
+            np.matmul(W, dy.T, out=turned)
+        out[...] = turned.T
+    elif in_pool:
+        pool.multiply(_product, False, True, dy, W, out)
     else:
         np.matmul(dy, W.T, out=out)
 
@@ -59,23 +65,7 @@ def _in_pool(*arrays: np.ndarray) -> bool:
     return all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
 
 
-def shared(function):
-    """Decorator: run the parts of the function's prange on all cores, or one by one."""
-    together = _compiled(function, parallel=True)
-    # another name: Numba keeps compiled code by __qualname__, and would take one for the other
-    copy = FunctionType(function.__code__, function.__globals__)
-    copy.__name__ = copy.__qualname__ = function.__name__ + "_alone"
-    alone = _compiled(copy, parallel=False)
-
-    @wraps(function)
-    def run(library, parts, a, b, out):
-        chosen = together if parts > 1 and pool.together() else alone
-        chosen(library, parts, a, b, out)
-
-    return run
-
-
-def _compiled(function, parallel: bool):
+def _compiled(function, parallel: bool = False):
     try:
         return njit(cache=True, parallel=parallel, **kernels.OPTIONS)(function)
     except RuntimeError:                         # a read-only install without a writable home
@@ -92,7 +82,7 @@ _get_max_threads = types.ExternalFunction("minivae_omp_get_max_threads", types.i
 _set_num_threads = types.ExternalFunction("minivae_omp_set_num_threads", types.void(types.int32))
 
 
-@njit(nogil=True, inline="never")
+@_compiled
 def _gemm(library, ta, tb, m, n, k, a, lda, b, ldb, c, ldc):
     """C = op(A) op(B) on this thread alone; a, b, c are addresses, row-major, float32."""
     one, zero = np.float32(1), np.float32(0)
@@ -107,64 +97,46 @@ def _gemm(library, ta, tb, m, n, k, a, lda, b, ldb, c, ldc):
                         zero, c, ldc)
 
 
-@njit(nogil=True)
+@register_jitable
+def _address(a):
+    """Where the array's numbers begin; signed, as the library takes it."""
+    return np.int64(a.ctypes.data)
+
+
+@register_jitable
 def _cut(n, part, parts, grain):
     """Where part `part` of n begins and ends, a multiple of `grain` but at the end."""
     steps = -(-n // grain)
     return min(n, part * steps // parts * grain), min(n, (part + 1) * steps // parts * grain)
 
 
-@shared
-def _times(library, parts, x, W, out):
-    m, k, n = x.shape[0], x.shape[1], W.shape[1]
-    a, b, c = x.ctypes.data, W.ctypes.data, out.ctypes.data
+def _in_parts(library, parts, ta, tb, a, b, out):
+    """out = op(a) @ op(b), where ta and tb say that op turns: cut by rows of out, or by columns."""
+    m, n = out.shape
+    k = a.shape[0] if ta else a.shape[1]
+    lda, ldb = a.shape[1], b.shape[1]
+    A, B, C = _address(a), _address(b), _address(out)
+    by_rows = ta or m >= (256 if tb else 64)     # measured
     for part in prange(parts):
-        if m >= 64:                              # by rows of x
+        if by_rows:
             i, end = _cut(m, part, parts, 8)
             if i < end:
-                _gemm(library, False, False, end - i, n, k, a + 4 * i * k, k, b, n,
-                      c + 4 * i * n, n)
-        else:                                    # by columns of W
+                _gemm(library, ta, tb, end - i, n, k, A + 4 * i * (1 if ta else lda), lda, B, ldb,
+                      C + 4 * i * n, n)
+        else:
             j, end = _cut(n, part, parts, 16)
             if j < end:
-                _gemm(library, False, False, m, end - j, k, a, k, b + 4 * j, n, c + 4 * j, n)
+                _gemm(library, ta, tb, m, end - j, k, A, lda, B + 4 * j * (ldb if tb else 1), ldb,
+                      C + 4 * j, n)
 
 
-@shared
-def _transpose_times(library, parts, x, dy, out):
-    k, m, n = x.shape[0], x.shape[1], dy.shape[1]
-    a, b, c = x.ctypes.data, dy.ctypes.data, out.ctypes.data
-    for part in prange(parts):                   # by columns of x
-        i, end = _cut(m, part, parts, 8)
-        if i < end:
-            _gemm(library, True, False, end - i, n, k, a + 4 * i, m, b, n, c + 4 * i * n, n)
+_together = _compiled(_in_parts, parallel=True)
 
 
-@shared
-def _times_transpose(library, parts, dy, W, out):
-    m, k, n = dy.shape[0], dy.shape[1], W.shape[0]
-    a, b, c = dy.ctypes.data, W.ctypes.data, out.ctypes.data
-    turned = library == OPENBLAS and m <= FEW_ROWS
-    work = np.empty((n, m) if turned else (0, 0), np.float32)
-    w = work.ctypes.data
-    for part in prange(parts):
-        if turned:                               # (W @ dy.T).T, by rows of W
-            j, end = _cut(n, part, parts, 16)
-            if j < end:
-                _gemm(library, False, True, end - j, m, k, b + 4 * j * k, k, a, k,
-                      w + 4 * j * m, m)
-                for row in range(m):
-                    for column in range(j, end):
-                        out[row, column] = work[column, row]
-        elif m >= 256:                           # by rows of dy
-            i, end = _cut(m, part, parts, 8)
-            if i < end:
-                _gemm(library, False, True, end - i, n, k, a + 4 * i * k, k, b, k,
-                      c + 4 * i * n, n)
-        else:                                    # by rows of W
-            j, end = _cut(n, part, parts, 16)
-            if j < end:
-                _gemm(library, False, True, m, end - j, k, a, k, b + 4 * j * k, k, c + 4 * j, n)
+def _product(library, parts, ta, tb, a, b, out):
+    """The parts on all cores, or one by one in Python: each is one call of the library."""
+    chosen = _together if pool.together() else _in_parts
+    chosen(library, parts, ta, tb, a, b, out)
 
 
 # --- loops: each part is the kernel of the same name ----------------------------------------------
@@ -187,20 +159,6 @@ def in_parts(function):
             getattr(kernels, name)(*arguments)
 
     return run
-
-
-@in_parts
-def relu_forward(parts, x, y):
-    for part in prange(parts):
-        i, end = _cut(x.shape[0], part, parts, 1)
-        kernels.relu_forward(x[i:end], y[i:end])
-
-
-@in_parts
-def relu_backward(parts, x, dy, dx):
-    for part in prange(parts):
-        i, end = _cut(x.shape[0], part, parts, 1)
-        kernels.relu_backward(x[i:end], dy[i:end], dx[i:end])
 
 
 @in_parts

@@ -119,7 +119,7 @@ class ReLU(Layer):
         """x : (B, n)  ->  y : (B, n)."""
         x = as_rows(x, (None, None), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
-        cores.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
+        kernels.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
         self._cache["forward"] = (x,)
         return y
 
@@ -128,7 +128,7 @@ class ReLU(Layer):
         (x,) = self._take()
         dy = as_rows(dy, x.shape, x.dtype, "dy of ReLU")
         dx = self._work("dx", x.shape, x.dtype)
-        cores.relu_backward(x, dy, dx)               # dx = dy * (x > 0)
+        kernels.relu_backward(x, dy, dx)               # dx = dy * (x > 0)
         return dx
 
     def kink_inputs(self) -> np.ndarray:

@@ -151,22 +151,23 @@ class Pool:
             return True
         return False
 
-    def multiply(self, product, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-        """Run a product of cores.py, a small one in one part.
+    def multiply(self, product, ta: bool, tb: bool, a: np.ndarray, b: np.ndarray,
+                 out: np.ndarray) -> None:
+        """Run the product of cores.py, out = op(a) @ op(b), a small one in one part.
 
         OpenBLAS is told to use one thread meanwhile: the pool has the others.
         """
         multiplications = a.size * out.shape[1]
         parts = self.parts if multiplications > SMALL_PRODUCT else 1
         if self.library == ONEDNN:
-            product(ONEDNN, parts, a, b, out)
+            product(ONEDNN, parts, ta, tb, a, b, out)
             return
         with self.lock:
             before = self._get_threads()
             if before != 1:
                 self._set_threads(1)
             try:
-                product(OPENBLAS, parts, a, b, out)
+                product(OPENBLAS, parts, ta, tb, a, b, out)
             finally:
                 if before != 1:
                     self._set_threads(before)

@@ -78,8 +78,7 @@ def test_the_bits_of_a_loop_are_those_of_its_kernel(B, D, n, parts):
     parts(n)
     rng = np.random.default_rng(1)
     a, b = (rng.standard_normal((B, D)).astype(np.float32) for _ in range(2))
-    for name, given in (("relu_forward", (a,)), ("relu_backward", (a, b)),
-                        ("tanh_forward", (a,)), ("tanh_backward", (a, b))):
+    for name, given in (("tanh_forward", (a,)), ("tanh_backward", (a, b))):
         found, want = np.full_like(a, np.nan), np.full_like(a, np.nan)
         getattr(cores, name)(*given, found)
         getattr(kernels, name)(*given, want)
@@ -156,16 +155,6 @@ def test_who_sees_neighbours_leaves_them_room_and_tries_again(monkeypatch):
             together = neighbours.leave_room(together)
         history.append(together)
     assert all(history[:50]) and sum(history[60:120]) < 20 and all(history[-20:])
-
-
-def test_the_two_versions_of_a_product_are_kept_in_two_files(tmp_path):
-    """Under one name a later process would load the parallel one where the other is wanted: a forked child hangs."""
-    code = ("import json, numpy as np; from minivae import cores, pool; x = np.ones((64, 128), np.float32)\n"
-            "out = np.ones((64, 64), np.float32); W = np.ones((128, 64), np.float32); cores.times(x, W, out)\n"
-            "pool.Pool.together = lambda self: False; cores.times(x, W, out); print(json.dumps(1))")
-    run_in_new_process(code, NUMBA_CACHE_DIR=str(tmp_path))
-    kept = {path.name.split("-")[0] for path in tmp_path.rglob("cores.*.nbi")}
-    assert not JIT or {"cores._times", "cores._times_alone"} <= kept or pool.pool.library == pool.NOBODY
 
 
 def test_openblas_has_as_many_threads_after_a_product_as_before():
