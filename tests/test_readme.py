@@ -229,8 +229,9 @@ def test_the_tables_of_speed_are_the_recorded_ones():
             assert row["ratio"] == row["ours"]
             line = f"| {work} | {ours} | {beside} | <= {wanted}"
         elif row["against"] in ("products", "bare steps"):
-            # of the epoch it is the median over rounds, each beside its own bare steps
-            assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"], rel=0.01 if "epoch" in work else 1e-9)
+            # of the epoch it is the median over rounds, each beside its own bare steps: between rounds
+            # the pace of a shared machine drifts by some per cent, and two medians may be of two rounds
+            assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"], rel=0.02 if "epoch" in work else 1e-9)
             line = f"| {work} | {ours} | {beside} | {ratio} | <= {wanted}"
         else:
             assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=1e-9)
