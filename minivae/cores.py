@@ -11,7 +11,7 @@ float64, and a machine without a pool, take np.matmul and the kernels as they ar
 from functools import wraps
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import register_jitable
 
 from minivae import kernels
@@ -65,13 +65,6 @@ def _in_pool(*arrays: np.ndarray) -> bool:
     return all(a.dtype == np.float32 and a.flags.c_contiguous for a in arrays)
 
 
-def _compiled(function, parallel: bool = False):
-    try:
-        return njit(cache=True, parallel=parallel, **kernels.OPTIONS)(function)
-    except RuntimeError:                         # a read-only install without a writable home
-        return njit(parallel=parallel, **kernels.OPTIONS)(function)
-
-
 _i8, _f4 = types.int64, types.float32
 # symbols whose addresses pool.py makes known; by address, compiled code could not be kept on disk
 _openblas_sgemm = types.ExternalFunction("minivae_openblas_sgemm", types.void(
@@ -82,7 +75,7 @@ _get_max_threads = types.ExternalFunction("minivae_omp_get_max_threads", types.i
 _set_num_threads = types.ExternalFunction("minivae_omp_set_num_threads", types.void(types.int32))
 
 
-@_compiled
+@kernels.kernel
 def _gemm(library, ta, tb, m, n, k, a, lda, b, ldb, c, ldc):
     """C = op(A) op(B) on this thread alone; a, b, c are addresses, row-major, float32."""
     one, zero = np.float32(1), np.float32(0)
@@ -130,7 +123,7 @@ def _in_parts(library, parts, ta, tb, a, b, out):
                       C + 4 * j, n)
 
 
-_together = _compiled(_in_parts, parallel=True)
+_together = kernels.kernel(_in_parts, parallel=True)
 
 
 def _product(library, parts, ta, tb, a, b, out):
@@ -148,7 +141,7 @@ def in_parts(function):
     The loop gets the number of parts, then the kernel's own arguments.  Every number is computed by
     one part alone, in the kernel's own order, so the bits are those of the kernel.
     """
-    together, name = _compiled(function, parallel=True), function.__name__
+    together, name = kernels.kernel(function, parallel=True), function.__name__
 
     @wraps(function)
     def run(*arguments):

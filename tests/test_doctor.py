@@ -47,6 +47,15 @@ def test_plain_text_and_json_hold_the_same_findings(capsys, monkeypatch):
     assert "8x8 digits" in found["data"]["digits"] and found["data"]["kmnist"].startswith("not here: it is downloaded")
 
 
+def test_compiled_kernels_are_kept_in_the_users_cache_and_not_in_the_package(tmp_path):
+    """Files of Numba in the package's folder would stay behind at an uninstall, and hide the next install."""
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    code = "from minivae import kernels; print(kernels.add_bias.stats.cache_path)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**env, "XDG_CACHE_HOME": str(tmp_path)})
+    assert done.stdout.startswith(str(tmp_path / "minivae" / "kernels"))
+
+
 def test_a_broken_library_is_named_and_the_rest_goes_on(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)      # import sklearn now raises
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
