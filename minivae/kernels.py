@@ -6,7 +6,7 @@ The same line stands in tests/naive.py, and a test holds each kernel to it in bo
 Rules of this file
 - A kernel and its helpers live in ONE file: Numba's cache does not notice an edit elsewhere.
 - Outputs come last and are written in place; the caller owns every array.
-- Matrix products belong to BLAS, and stand in layers.py as np.matmul(..., out=).
+- Matrix products belong to a library, see cores.py.
 - Constants are typed (half, one): a bare 0.5 would turn float32 into float64, at half the speed.
 - Nothing compiles at import; each kernel compiles at its first call and is then cached on disk.
 - exp, expm1, log1p and tanh are those at the end of this file, fast in float32.
