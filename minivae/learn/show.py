@@ -101,8 +101,9 @@ def solution(folder: Folder, exercise: Exercise) -> str:
         yours = folder.file(exercise).read_text(errors="replace").splitlines()
     except OSError:
         yours = []
-    lines = difflib.unified_diff(yours, exercise.solution().splitlines(), n=3, lineterm="")
-    changed = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+    compared = difflib.unified_diff(yours, exercise.solution().splitlines(), lineterm="")
+    # the first two name files, and those with @@ count lines
+    changed = [line for line in list(compared)[2:] if not line.startswith("@@")]
     beside = "\n".join(changed) if changed else "  The file is the solution, line for line."
     return (f"- your line    + the solution\n\n{code(beside, '')}\n\n"
             f"In the package:\n\n{code(exercise.where_it_lives())}")
