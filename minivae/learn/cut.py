@@ -6,6 +6,7 @@ Nothing is written twice: an exercise is cut from the package's source when it i
 import ast
 import inspect
 import re
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -87,4 +88,4 @@ def where(path: str, name: str) -> str:
         node = next(child for child in node.body if getattr(child, "name", None) == part)
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     lines = text.splitlines()[first - 1 : node.end_lineno]
-    return f"# minivae/{path}, line {first}\n" + inspect.cleandoc("\n".join(lines))
+    return f"# minivae/{path}, line {first}\n" + textwrap.dedent("\n".join(lines))

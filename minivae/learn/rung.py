@@ -6,6 +6,7 @@ lines of Python that stand in the file and are run for the grade.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import textwrap
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Rung(Exercise):
     learned : one sentence that is said after a pass
     given : helpers and constants that the file shows uncut
     later : what a later exercise fills: open here too, and not graded
+    next : what comes next, said after a pass
     """
 
     name: str
@@ -63,6 +65,7 @@ class Rung(Exercise):
     learned: str
     given: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    next: str = ""
 
     # --- the file ---
 
@@ -103,20 +106,27 @@ class Rung(Exercise):
     def trial(self) -> str:
         """The last cell: random arrays through forward and backward, and the shapes that come."""
         sizes = ROUNDS[0]
-        upstream = [f"{d} = rng.standard_normal({d[1:]}.shape)" for d in self.upstreams()]
-        shown = [name for line in (self.forward, self.backward) for name in _targets(line)]
         lines = ["rng = np.random.default_rng(0)",
                  f"{', '.join(sizes)} = {', '.join(map(str, sizes.values()))}",
-                 *self.arrays.splitlines(), self.forward, *upstream, self.backward,
-                 f"for name, array in {{{', '.join(f'{n!r}: {n}' for n in shown)}}}.items():"
-                 .replace("'", '"'),
+                 *self.arrays.splitlines(), *self.steps(),
+                 f"shown = {self.shown()}",
+                 "for name, array in shown.items():",
                  '    print(name, "is still open" if array is ... else np.shape(array))']
         return 'if __name__ == "__main__":\n' + textwrap.indent("\n".join(lines), "    ")
+
+    def steps(self) -> list[str]:
+        """The lines of the last cell that call what is to be filled."""
+        upstream = [f"{d} = rng.standard_normal({d[1:]}.shape)" for d in self.upstreams()]
+        return [line for line in (self.forward, *upstream, self.backward) if line]
+
+    def shown(self) -> str:
+        """A dict, as text: what the last cell shows."""
+        return dict_of([d[1:] for d in self.upstreams()] + targets_of(self.backward))
 
     def upstreams(self) -> list[str]:
         """The upstream gradients that backward takes: dfoo for outputs foo of forward."""
         words = self.backward.partition("(")[2].replace(")", "").split(", ")
-        return [f"d{name}" for name in _targets(self.forward) if f"d{name}" in words]
+        return [f"d{name}" for name in targets_of(self.forward) if f"d{name}" in words]
 
     # --- the grade ---
 
@@ -133,24 +143,30 @@ class Rung(Exercise):
                     raise Refused(sentence(report, self.called()), report)
         except Refused as refused:
             return Grade(False, refused.sentence, refused.report)
-        return Grade(True, self.learned, report)
+        except (TypeError, ValueError):
+            for name in self.functions:
+                if ... in getattr(names[name], "__code__", self).co_consts:
+                    return Grade(False, f"{name} stops at a line that needs another one, which is "
+                                        "still `...`: fill in the lines from the top.")
+            raise
+        return Grade(True, f"{self.learned}  {self.next}".strip(), report)
 
     def called(self) -> dict[str, str]:
         """The reader's name for the gradient of each array: {"x": "dx"}."""
-        return {_input_of(name): name for name in _targets(self.backward)}
+        return {_input_of(name): name for name in targets_of(self.backward)}
 
     def check(self, names: dict, sizes: dict, rng: np.random.Generator) -> Report:
         """One round: the forward beside ours, then the backward against differences of ours.
 
         Raises Refused for what cannot be compared.
         """
-        point = _point(self.arrays, sizes, rng)
+        point = point_of(self.arrays, self.page, sizes, rng)
         ours = vars(self.page)
-        y = _run(self.forward, ours, point)
-        self.look_at_forward(_run(self.forward, names, point), y)
+        y = run(self.forward, ours, point)
+        self.look_at_forward(run_untouched(self.forward, names, point), y)
         dy = {d: rng.standard_normal(y[d[1:]].shape) for d in self.upstreams()}
-        want = _run(self.backward, ours, point | y | dy)
-        mine = _run(self.backward, names, point | y | dy)
+        want = run(self.backward, ours, point | y | dy)
+        mine = run_untouched(self.backward, names, point | y | dy)
         graded = [name for name in want if name not in self.later]
         for name in graded:
             look_over(name, mine[name], want[name])
@@ -159,23 +175,24 @@ class Rung(Exercise):
         outputs = [d[1:] for d in self.upstreams()]
 
         def forward(*arrays):
-            found = _run(self.forward, ours, point | dict(zip(moved, arrays)))
+            found = run(self.forward, ours, point | dict(zip(moved, arrays)))
             return tuple(found[name] for name in outputs)
 
         def backward(*arrays_and_dy):
             here = point | dict(zip(moved, arrays_and_dy))
-            here |= _run(self.forward, ours, here)
+            here |= run(self.forward, ours, here)
             here |= dict(zip(dy, arrays_and_dy[-1]))
-            found = _run(self.backward, names, here)
+            found = run(self.backward, names, here)
             return tuple(found[name] for name in graded)
 
-        forward.__signature__ = _signature(moved)
+        forward.__signature__ = signature(moved)
         return check_vjp(forward, backward, *[point[name] for name in moved], rng=rng,
                          title=self.name)
 
     def look_at_forward(self, mine: dict, want: dict) -> None:
         """Raise Refused where the reader's forward gives other arrays than ours."""
-        arrays = {name: a for name, a in want.items() if isinstance(a, np.ndarray)}
+        arrays = {name: np.asarray(a) for name, a in want.items()
+                  if isinstance(a, (np.ndarray, np.number))}
         for name, right in arrays.items():
             look_over(name, mine[name], right)
         report = compared(self.name, {name: mine[name] for name in arrays}, arrays)
@@ -189,8 +206,13 @@ class Rung(Exercise):
 # --- lines of Python: "dx, dW = backward(x, dy)" --------------------------------------------------
 
 
-def _targets(line: str) -> list[str]:
+def targets_of(line: str) -> list[str]:
     return line.partition(" = ")[0].split(", ")
+
+
+def dict_of(names: list[str]) -> str:
+    """The text of a dict of variables by their names."""
+    return f"dict({', '.join(f'{name}={name}' for name in names)})"
 
 
 def _input_of(gradient: str) -> str:
@@ -198,28 +220,45 @@ def _input_of(gradient: str) -> str:
     return gradient.removeprefix("d").removeprefix("_")
 
 
-def _run(line: str, functions: dict, arrays: dict) -> dict:
-    """What the line assigns, by name.  Raises Refused where a function writes into an array."""
-    kept = {name: a.copy() for name, a in arrays.items() if isinstance(a, np.ndarray)}
+def run(line: str, functions: dict, arrays: dict) -> dict:
+    """What the line assigns, by name."""
     call = line.partition(" = ")[2]
-    function = call.partition("(")[0]
-    found = eval(call, dict(functions), arrays | kept)
-    for name, a in kept.items():
-        if not np.array_equal(a, arrays[name]):
+    found = eval(call, dict(functions), arrays)
+    return dict(zip(targets_of(line), as_parts(found, targets_of(line), call.partition("(")[0])))
+
+
+def run_untouched(line: str, functions: dict, arrays: dict) -> dict:
+    """What the line assigns.  Raises Refused where a function writes into an array it was given."""
+    handed = copy.deepcopy(arrays)
+    found = run(line, functions, handed)
+    for name in arrays:
+        if not all(map(np.array_equal, leaves(handed[name]), leaves(arrays[name]))):
+            function = line.partition(" = ")[2].partition("(")[0]
             words = f"{function} writes into {name}, which belongs to its caller: copy it first."
-            report = Report(function, [unmeasured("leaves its inputs alone", (), FAIL, words)])
-            raise Refused(words, report)
-    return dict(zip(_targets(line), as_parts(found, _targets(line), function)))
+            row = unmeasured("leaves its inputs alone", (), FAIL, words)
+            raise Refused(words, Report(function, [row]))
+    return copy.deepcopy(found)
 
 
-def _point(arrays: str, sizes: dict, rng: np.random.Generator) -> dict:
-    """The arrays that the lines make, and the sizes, by name."""
-    scope = {"np": np, "rng": rng, **sizes}
+def leaves(thing) -> list:
+    """The arrays and numbers of a dict, tuple or list, to any depth."""
+    if isinstance(thing, dict):
+        thing = list(thing.values())
+    if isinstance(thing, (list, tuple)):
+        return [leaf for part in thing for leaf in leaves(part)]
+    return [thing]
+
+
+def point_of(arrays: str, page: ModuleType, sizes: dict, rng: np.random.Generator) -> dict:
+    """The arrays that the lines make, and the sizes, by name.  They may call the page's functions.
+    """
+    known = {**vars(page), "np": np, "rng": rng}
+    scope = known | sizes
     exec(arrays, scope)
-    return {name: a for name, a in scope.items() if name not in ("np", "rng", "__builtins__")}
+    return {name: a for name, a in scope.items() if name not in known}
 
 
-def _signature(names: list[str]) -> inspect.Signature:
+def signature(names: list[str]) -> inspect.Signature:
     """Arguments of these names, so that a report calls its rows by them."""
     return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
                               for name in names])

@@ -112,12 +112,15 @@ def sentence(report: Report, called: dict[str, str]) -> str:
         return f"{name} cannot be told from its reference at {_at(row.index)}: {row.note}."
     yours, should = _apart(row.analytic, row.numeric)
     place = f"in {_count(report, row)}, at {_at(row.index)} yours {yours}, should be {should}"
+    if row.shape in ((), (1,), (1, 1)):
+        place = f": yours {yours}, should be {should}"
     pattern = row.note.removeprefix("suspect: ")
     known = re.fullmatch(r"(?:1 entry is|\d+ entries are) ([^:]*)(: .*)?", pattern)
     if known is None:
-        return f"{name} is wrong {place}: {pattern}."
+        return f"{name} is wrong {place}: {pattern}.".replace(" :", ":")
     fact, question = known.groups()
-    return f"{name} is {fact.replace('they should', 'it should')} {place}{question or '.'}"
+    fact = fact.replace("they should", "it should")
+    return f"{name} is {fact} {place}{question or '.'}".replace(" :", ":")
 
 
 def _count(report: Report, row: Row) -> str:
