@@ -22,7 +22,7 @@ saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.trace explain.walk
 explain.figures explain.cards explain.draws explain.page
-learn learn.exercise
+learn learn.exercise learn.excerpts learn.curves learn.hunt learn.hunts learn.record
 app app.signals app.exit_codes app.folders app.settings app.options app.plots app.train app.evaluate app.gallery
 app.doctor app.gradcheck app.cli
 sklearn_api __main__
