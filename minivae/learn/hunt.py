@@ -10,7 +10,7 @@ import ast
 import json
 import textwrap
 from difflib import SequenceMatcher
-from functools import cache
+from functools import cache, cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ GAP = "LINE = None      # the number of the faulty line, as your editor shows it
 
 
 class Run(NamedTuple):
-    """A training on 400 digits, in batches of 20 and in float64, with and without the fault.
+    """A training on 1500 digits, in batches of 20 and in float64, with and without the fault.
 
     likelihood is "bernoulli", "gaussian", or the fixed log-variance of a Gaussian one.
     skip: the encoder's hidden layer is h = tanh(a) + a.
@@ -65,7 +65,7 @@ class Run(NamedTuple):
 
 
 class Hunt(Exercise):
-    """A fault of the museum, or one of its kind, in an excerpt of the page where it lives.
+    """A fault of the museum, or one of its kind, in a part of the page where it lives.
 
     Parameters
     ----------
@@ -92,86 +92,77 @@ class Hunt(Exercise):
 
     def skeleton(self) -> str:
         """The file with LINE = None."""
-        return f'"""{self._story()}"""\n{self._code(faulty=True)}'
+        return "\n".join(self._lines)
 
     def solution(self) -> str:
         """The file with LINE filled in, and the right line at its end."""
-        line = self.faulty_lines()[0]
-        text = self.skeleton().replace(GAP, f"LINE = {line}")
-        answer = "\n".join(f"# {part}".rstrip() for part in self._answer().split("\n"))
-        return f"{text}\n\n# %% The answer\n\n{answer}\n"
+        text = self.skeleton().replace(GAP, f"LINE = {min(self.faulty)}")
+        answer = [f"# The mistake: {self.fault.mechanism}."]
+        for line, right in self.faulty.items():
+            answer += [f"# Line {line} should read", f"#     {right}"] if right else \
+                      [f"# Line {line} should not be there."]
+        return "\n".join([text, "", "# %% The answer", "", *answer, ""])
 
     def where_it_lives(self) -> str:
         """The right function, or functions, as the package has them."""
         return "\n\n".join(source_of(where) for where, _, _ in self.edits)
 
+    @cached_property
+    def faulty(self) -> dict[int, str]:
+        """{number of a faulty line in the skeleton: the right line}; "" where none should be."""
+        right, wrong = self._code(faulty=False), self._code(faulty=True)
+        first = len(self._lines) - len(wrong) + 1
+        found = {}
+        for tag, i, i_end, j, j_end in _edits(right, wrong):
+            if tag != "equal":
+                instead = right[i:i_end] + [""] * (j_end - j)
+                found |= {first + line: instead[line - j].strip() for line in range(j, j_end)}
+        return found
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return [*f'"""{self._story()}"""'.split("\n"), *self._code(faulty=True)]
+
     def _story(self) -> str:
         """The docstring: what was seen, the curves, the report, and what to do."""
-        right, wrong = self._record()["right"], self._record()["wrong"]
+        kept = self._record()
+        trained = f"{self.run.in_words()}; {self.run.epochs} epochs of 1500 digits"
         parts = [f"Find the fault: {self.title}.  Level {self.level}: {LEVELS[self.level]}.",
                  self.seen,
-                 f"Trained with and without the fault: {self.run.in_words()}.",
-                 curves.picture(right, wrong), curves.table(right, wrong),
-                 f'The check "{self.check}":', str(self.report(hidden=True)),
-                 f"Below stands a part of minivae/{self.module.replace('.', '/')}.py.  One place in "
-                 "it is wrong.  The comments are cut, for some of them would say it; the docstrings "
-                 "are right.  Put the number of the faulty line into LINE."]
+                 f"Trained with and without the fault: {trained}.",
+                 curves.picture(kept["right"], kept["wrong"]),
+                 curves.table(kept["right"], kept["wrong"]),
+                 f'The check "{self.check}":',
+                 str(self.report(hidden=True)),
+                 f"Below stands a part of minivae/{self.module}.py.  One place in it is wrong.  "
+                 "The comments are cut, for some of them would say it; the docstrings are right.  "
+                 "Put the number of the faulty line into LINE."]
         wrapped = [part if "\n" in part else textwrap.fill(part, COLUMNS - 3) for part in parts]
         return "\n\n".join(wrapped) + "\n"
 
-    def _code(self, faulty: bool) -> str:
-        """The file after its docstring."""
+    def _code(self, faulty: bool) -> list[str]:
+        """The lines of the file after its docstring."""
         text = page(self.module)
         if faulty:
             for where, old, new in self.edits:
                 text = planted(text, where.partition(":")[2], old, new)
         code = excerpt(text, self.shown)
-        return ("\nfrom __future__ import annotations\n\nfrom typing import TYPE_CHECKING\n\n"
-                f"import numpy as np\n\n{GAP}\n\n# %% The code, to be read: nothing calls it\n\n"
-                f"{preamble(code, self.module)}\n\n{code}")
-
-    # --- the answer ---
-
-    def faulty_lines(self) -> list[int]:
-        """The numbers, in the skeleton, of the lines that are not the package's own."""
-        first = len(self._story().split("\n"))
-        return [first + line for line, _ in self._changes()]
-
-    def _changes(self) -> list[tuple[int, str]]:
-        """(line, right line) of the faulty lines, counted from the docstring's end.
-
-        The right line is "" for a line that should not be there.
-        """
-        right = self._code(faulty=False).split("\n")
-        wrong = self._code(faulty=True).split("\n")
-        found = []
-        for tag, i, i_end, j, j_end in SequenceMatcher(None, right, wrong, False).get_opcodes():
-            if tag != "equal":
-                instead = right[i:i_end] + [""] * (j_end - j)
-                found += [(line + 1, instead[line - j]) for line in range(j, j_end)]
-        return found
-
-    def _answer(self) -> str:
-        """The right lines, in words."""
-        parts = []
-        for line, (_, right) in zip(self.faulty_lines(), self._changes()):
-            should = f"should read\n    {right.strip()}" if right else "should not be there"
-            parts.append(f"Line {line} {should}")
-        return "\n".join([*parts, f"The mistake: {self.fault.mechanism}."])
+        return ["", "from __future__ import annotations", "", "from typing import TYPE_CHECKING",
+                "", "import numpy as np", "", GAP, "",
+                "# %% The code, to be read: nothing calls it", "",
+                *preamble(code, self.module).split("\n"), "", *code.split("\n")]
 
     # --- the hints ---
 
     @property
     def hints(self) -> tuple[str, str, str]:
-        """The function; what is off; two or three lines, one of them faulty."""
-        lines = self.skeleton().split("\n")
-        wrong = self.faulty_lines()[0] - 1
-        asked = [i for i, line in enumerate(lines) if any(other in line for other in self.others)]
-        candidates = "; or ".join(f"`{lines[i].strip()}`" for i in sorted({wrong, *asked}))
-        suspect = self._record()["suspect"].removeprefix("suspect: ")
-        return (f"The fault is in {' or '.join(where.partition(':')[2] for where, *_ in self.edits)}.",
-                f"{self.off}  The hidden note says: {suspect}",
-                f"It is one of these lines: {candidates}")
+        """The function; what is off; three lines, one of them faulty."""
+        functions = " or ".join(where.partition(":")[2] for where, _, _ in self.edits)
+        asked = [line for line in self._lines if any(other in line for other in self.others)]
+        lines = sorted([self._lines[min(self.faulty) - 1], *asked], key=self._lines.index)
+        return (f"The fault is in {functions}.",
+                f"{self.off}  The hidden note: {self.note}",
+                f"It is one of these: {'; or '.join(line.strip() for line in lines)}")
 
     # --- the grade ---
 
@@ -182,43 +173,43 @@ class Hunt(Exercise):
             return Grade(False, "LINE is still None: put the number of the faulty line there.")
         if isinstance(line, bool) or not isinstance(line, Integral):
             return Grade(False, f"LINE is {line!r:.60}: it must be a whole number, as LINE = 12.")
-        skeleton = self.skeleton().split("\n")
-        lines = _text_of(names.get("__file__"), skeleton)
+        lines = _text_of(names.get("__file__")) or self._lines
         if not 1 <= line <= len(lines):
             return Grade(False, f"LINE is {line}, and this file has {len(lines)} lines.")
-        own = _line_in(skeleton, lines, int(line))
-        if own in self.faulty_lines():
-            return Grade(True, self._praise(line, own), self.report(hidden=False))
-        return Grade(False, f"Line {line} is not it: {self._nudge(own, skeleton)}")
+        own = _number_in(self._lines, lines, line)
+        if own not in self.faulty:
+            return Grade(False, f"Line {line} is not it: {self._nudge(own)}")
+        right = self.faulty[own]
+        should = f"It should read: {right}" if right else "It should not be there."
+        return Grade(True, f"Line {line} it is: {self.fault.mechanism}.  {should}  "
+                           f"The hidden note: {self.note}", self.report(hidden=False))
 
-    def _praise(self, line: int, own: int) -> str:
-        right = dict(zip(self.faulty_lines(), (right for _, right in self._changes())))[own].strip()
-        should = f"It should read `{right}`." if right else "It should not be there."
-        return (f"Line {line} it is, in {self.fault.where.partition(':')[2]}: "
-                f"{self.fault.mechanism}.  {should}  The hidden note: {self._record()['suspect']}")
-
-    def _nudge(self, line: int | None, skeleton: list[str]) -> str:
-        """What is said to a wrong line: the way, but not how far."""
+    def _nudge(self, line: int | None) -> str:
+        """What is said to a wrong line of the skeleton: the way, but not how far."""
         if line is None:
             return "it is one that you wrote yourself."
-        nearest = min(self.faulty_lines(), key=lambda wrong: abs(wrong - line))
-        way = "below it" if nearest > line else "above it"
-        tree = ast.parse("\n".join(skeleton))
-        function, wanted = _innermost(tree, line), _innermost(tree, nearest)
-        if function is None:
-            return f"it is in no function; look {way}."
-        if function is not wanted:
-            return f"{function.name} is right.  Look in a function {way}."
-        statement = [node for node in ast.walk(wanted) if isinstance(node, ast.stmt)
-                     and not hasattr(node, "body") and node.lineno <= nearest <= node.end_lineno]
-        if any(node.lineno <= line <= node.end_lineno for node in statement):
-            return f"the statement is the right one; look {way}, at another of its lines."
-        return f"but {function.name} is the right function.  Look {way}."
+        tree = ast.parse(self.skeleton())
+        here = next((node for node in _functions(tree) if _holds(node, line)), None)
+        inside = [wrong for wrong in self.faulty if here is not None and _holds(here, wrong)]
+        nearest = min(inside or self.faulty, key=lambda wrong: abs(wrong - line))
+        way = "below" if nearest > line else "above"
+        if here is None:
+            return f"it is in no function.  Look {way}."
+        if not inside:
+            return f"{here.name} is right.  Look in a function {way}."
+        if any(_holds(part, line) and _holds(part, nearest) for part in _statements(here)):
+            return f"but it is a line of the faulty statement.  Look {way}."
+        return f"but {here.name} is the faulty function.  Look {way}."
 
     # --- what was recorded ---
 
     def _record(self) -> dict:
         return recorded()[self.name]
+
+    @property
+    def note(self) -> str:
+        """What the report's first FAIL says of its cause: hidden until the fault is found."""
+        return self._record()["note"].removeprefix("suspect: ")
 
     def report(self, hidden: bool) -> Report:
         """The recorded report of the check; hidden: without what its notes say."""
@@ -239,27 +230,41 @@ def recorded() -> dict[str, dict]:
     return json.loads(RECORD.read_text(encoding="utf-8"))
 
 
-# --- the reader's file ----------------------------------------------------------------------------
+# --- lines ----------------------------------------------------------------------------------------
 
 
-def _text_of(path: str | None, skeleton: list[str]) -> list[str]:
-    """The lines of the reader's file; those of the skeleton where there is none."""
+def _edits(before: list[str], after: list[str]) -> list[tuple]:
+    """difflib's (tag, i, i_end, j, j_end): before[i:i_end] became after[j:j_end]."""
+    return SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+
+
+def _text_of(path: str | None) -> list[str]:
+    """The lines of the reader's file; none where there is no file."""
     if path is None or not Path(path).is_file():
-        return skeleton
+        return []
     return Path(path).read_text(encoding="utf-8").split("\n")
 
 
-def _line_in(skeleton: list[str], lines: list[str], line: int) -> int | None:
-    """The line's number in the skeleton; None for a line that was not there."""
-    for tag, i, i_end, j, j_end in SequenceMatcher(None, skeleton, lines, False).get_opcodes():
+def _number_in(skeleton: list[str], lines: list[str], line: int) -> int | None:
+    """The number in the skeleton of a line of the reader's file; None for one of the reader's."""
+    for tag, i, i_end, j, j_end in _edits(skeleton, lines):
         if j < line <= j_end:
-            same_size = tag == "equal" or i_end - i == j_end - j
-            return i + line - j if same_size else None
+            return i + line - j if tag == "equal" or i_end - i == j_end - j else None
     return None
 
 
-def _innermost(tree: ast.AST, line: int):
-    """The smallest function around a line, or None."""
-    around = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-              and node.lineno <= line <= node.end_lineno]
-    return min(around, key=lambda node: node.end_lineno - node.lineno, default=None)
+def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Every function, and every method of a class; none inside another."""
+    bodies = [node.body if isinstance(node, ast.ClassDef) else [node] for node in tree.body]
+    return [part for body in bodies for part in body if isinstance(part, ast.FunctionDef)]
+
+
+def _statements(function: ast.FunctionDef) -> list[ast.stmt]:
+    """The statements of a function that hold no others."""
+    return [node for node in ast.walk(function)
+            if isinstance(node, ast.stmt) and not hasattr(node, "body")]
+
+
+def _holds(node, line: int) -> bool:
+    """Whether a line is one of the node's."""
+    return node.lineno <= line <= node.end_lineno
