@@ -113,6 +113,6 @@ def ask(question: str) -> bool:
 
 def selftest() -> bool:
     """Prove the grader: skeletons and known faults are refused, sources pass."""
-    from minivae.learn.selftest import selftest as run_selftest
+    from minivae.learn import selftest as ladder
 
-    return run_selftest()
+    return ladder.run(print)

@@ -20,7 +20,7 @@ from minivae.learn.watch import grade
 from minivae.saving.archive import write_whole
 
 # the functions that are the reader's, and the exercise of each
-EXERCISES = {"backward": "whole-backward", "adam": "adam"}
+EXERCISES = {"backward": "page-0", "adam": "adam"}
 PICTURE = "finish.png"
 EPOCHS, BATCHES, H, Z = 10, 36, 64, 8
 SHOWN = 12                      # images in each row of the picture
