@@ -6,7 +6,7 @@ import sys
 
 from minivae.learn import show, watch
 from minivae.learn.course import all_exercises
-from minivae.learn.files import PASSED, Folder
+from minivae.learn.files import Folder
 
 
 def run(arguments: argparse.Namespace) -> bool:

@@ -264,7 +264,7 @@ def add_learn(commands):
                                 description=text[0].upper() + text[1:] + ".")
 
     which = "a number (7), a name (dense-dx) or a file (02_dense_dx.py)"
-    check = add_part("check", "grade once: exit code 0 where all that was graded has passed, else 1",
+    check = add_part("check", "grade once: exit code 0 where all that was graded passed, else 1",
                      json_option("the grades"))
     check.add_argument("name", nargs="?", metavar="NAME", help=f"{which}; default: all begun")
     add_part("status", "list the exercises; what changed since it was graded is graded again")

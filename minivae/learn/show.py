@@ -29,25 +29,24 @@ def painted(text: str, colour: str) -> str:
 
 def wrapped(text: str, indent: str = "") -> str:
     """Prose in lines of at most 80 columns; its own line breaks stay."""
-    lines = [textwrap.fill(line, WIDTH, initial_indent=indent, subsequent_indent=indent)
-             for line in text.splitlines()]
+    lines = [textwrap.fill(line, WIDTH, initial_indent=indent, subsequent_indent=indent,
+                           break_on_hyphens=False) for line in text.splitlines()]
     return "\n".join(lines)
 
 
 def code(text: str, indent: str = "    ") -> str:
-    """Code: a line that is too long goes on in the next one, after a backslash."""
-    wide, lines = WIDTH - len(indent), []
+    """Code, with an indent; a line that is too long goes on below, farther to the right."""
+    lines = []
     for line in text.expandtabs(4).splitlines():
-        while len(line) > wide:
-            lines.append(line[: wide - 1] + "\\")
-            line = line[wide - 1 :]
-        lines.append(line)
+        deeper = " " * (len(line) - len(line.lstrip()) + 8)
+        lines += textwrap.wrap(line, WIDTH - len(indent), subsequent_indent=deeper,
+                               break_on_hyphens=False) or [""]
     return "\n".join((indent + line).rstrip() for line in lines)
 
 
 def progress_bar(folder: Folder) -> str:
     """[#####.....]  5 of 36 passed"""
-    passed = sum(folder.state(exercise) == PASSED for exercise in folder.exercises)
+    passed = sum(map(folder.has_passed, folder.exercises))
     total = len(folder.exercises)
     full = BAR * passed // total
     return f"[{'#' * full}{'.' * (BAR - full)}]  {passed} of {total} passed"

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from minivae.learn import show
 from minivae.learn.exercise import Exercise
-from minivae.learn.files import PASSED, Folder
+from minivae.learn.files import Folder
 from minivae.learn.grading import Result, grade_file
 
 POLL = 0.2                      # seconds between two looks at the files
@@ -28,7 +28,7 @@ class Keys:
     That holds for an exception, for SIGINT and SIGTERM, and while Ctrl-Z has stopped the process.
     """
 
-    def __enter__(self) -> "Keys":
+    def __enter__(self) -> Keys:
         import termios
 
         self._fd, self._waiting = sys.stdin.fileno(), ""
@@ -83,7 +83,7 @@ class Keys:
 class WindowsKeys:
     """Keys, on Windows."""
 
-    def __enter__(self) -> "WindowsKeys":
+    def __enter__(self) -> WindowsKeys:
         return self
 
     def __exit__(self, *exception) -> None:
@@ -222,7 +222,7 @@ def first_open(folder: Folder, after: Exercise | None = None) -> Exercise:
     """
     start = 0 if after is None else folder.number(after)
     order = [*folder.exercises[start:], *folder.exercises[:start]]
-    return next((one for one in order if folder.state(one) != PASSED), order[0])
+    return next((one for one in order if not folder.has_passed(one)), order[0])
 
 
 def grade(folder: Folder, exercise: Exercise) -> Result:
@@ -246,7 +246,7 @@ def may_open(folder: Folder, exercise: Exercise, ask) -> bool:
 
     Before a pass it is noted that it was seen.
     """
-    if folder.state(exercise) == PASSED:
+    if folder.has_passed(exercise):
         return True
     if not ask(f"{exercise.name} has not passed. Open its solution all the same? "
                "It will be marked as seen."):
@@ -259,6 +259,6 @@ def how_to_go_on(folder: Folder, found: Result) -> str:
     """What to do after a grade."""
     if not found.passed:
         return "Edit the file and save it: it is graded at once."
-    if all(folder.state(exercise) == PASSED for exercise in folder.exercises):
+    if all(map(folder.has_passed, folder.exercises)):
         return "All are passed. `minivae learn finish` trains the digits with your backward."
     return "Well done. n goes on, s shows how the package does it."
