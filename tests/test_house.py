@@ -22,8 +22,8 @@ saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.trace explain.walk
 explain.figures explain.cards explain.draws explain.page
-learn learn.exercise learn.cut learn.verdict learn.twins learn.wires learn.rung
-learn.whole learn.weights learn.ladder
+learn learn.exercise learn.twins learn.wires learn.restated learn.known learn.cut learn.verdict
+learn.rung learn.whole learn.weights learn.ladder learn.selftest
 app app.signals app.exit_codes app.folders app.settings app.options app.plots app.train app.evaluate app.gallery
 app.doctor app.gradcheck app.cli
 sklearn_api __main__
