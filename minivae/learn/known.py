@@ -1,4 +1,4 @@
-"""Known mistakes: a fault of the museum that gives the very numbers that the reader's lines give."""
+"""Known mistakes: a fault of the museum whose numbers are the ones that the reader's lines give."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def bound_backward(logw, dbound):
 def dreg_wires(log_px, log_pz, log_qz):
     """log_px, log_pz, log_qz (K, B)  ->  the weights of DReG, for L_K.
 
-    With share = w / sum_k w:  decoder = latent = share/B;  the path has share once more;  score = 0.
+    With share = w / sum_k w:  decoder = latent = share/B;  path has share once more;  score = 0.
     Tucker et al. (2018), arXiv:1810.04152, eq. 8
     """
     B = log_px.shape[1]
