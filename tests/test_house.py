@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 ORDER = """
 choices kernels pool cores pixels linear_gaussian first
 layers estimators optim likelihoods latents baselines model vae discrete
-gradcheck.report gradcheck.differences gradcheck.suspects gradcheck.problem gradcheck.strangers gradcheck.contract
+gradcheck.report gradcheck.differences gradcheck.complex_step gradcheck.suspects gradcheck.problem
+gradcheck.strangers gradcheck.contract
 gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means gradcheck.cases
 gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.faults gradcheck.museum
 data.arrays data.idx data.published data
@@ -22,8 +23,8 @@ saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.trace explain.walk
 explain.figures explain.cards explain.draws explain.page
-learn learn.exercise learn.cut learn.verdict learn.twins learn.wires learn.rung
-learn.whole learn.weights learn.ladder
+learn learn.exercise learn.twins learn.wires learn.restated learn.known learn.cut learn.verdict
+learn.rung learn.whole learn.weights learn.ladder learn.selftest
 learn.excerpts learn.curves learn.hunt learn.hunts learn.record
 learn.course learn.files learn.child learn.grading learn.show learn.watch learn.finish
 app app.signals app.exit_codes app.folders app.settings app.options app.plots app.train app.evaluate app.gallery

@@ -13,6 +13,7 @@ To be read in this order:
 
     report        verdicts, rows, the table, the picture of the remainder
     differences   Romberg's differences and their error bar; kinks; rounding
+    complex_step  a second reference, where the function takes complex numbers
     suspects      a sentence on the pattern of wrong entries
     problem       one function, its arrays, a row for each
     strangers     what functions take and give, made ready to be compared

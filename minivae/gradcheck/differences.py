@@ -49,6 +49,11 @@ def romberg(f: Callable[[float], float], step: float, noise: float) -> tuple[flo
     return best
 
 
+def _is_large(found: tuple[float, float]) -> bool:
+    """Whether the bar of a derivative is worth another step."""
+    return found[1] > 1e-9 * (1 + abs(found[0]))
+
+
 class Line:
     """f along a line through the point, with what is needed to differentiate it there.
 
@@ -100,15 +105,19 @@ class Line:
 
         Raises Kink where f has no derivative.
         """
-        step = first
-        if self.kinks():
-            step = self.step_before_kinks(first)
+        has_kinks = bool(self.kinks())
+        step = longest = self.step_before_kinks(first) if has_kinks else first
         self.step = step
         best = romberg(self, step, self.noise)
         # a bar that is still large says that the step was too long for this function
-        while best[1] > 1e-9 * (1 + abs(best[0])) and step > LAST_STEP:
+        while _is_large(best) and step > LAST_STEP:
             step /= 8
             best = min(best, romberg(self, step, self.noise), key=lambda pair: pair[1])
+        # or that f rounds: among numbers like 1e6 a step may be longer
+        largest = 0.0 if has_kinks else np.abs(self.base[self.direction != 0]).max(initial=0)
+        while _is_large(best) and 8 * longest < largest * FIRST_STEP:
+            longest *= 8
+            best = min(best, romberg(self, longest, self.noise), key=lambda pair: pair[1])
         return best
 
     def step_before_kinks(self, step: float) -> float:

@@ -138,13 +138,13 @@ class Problem:
             numeric, bar = line.derivative(self.first_step[name])
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
+        if not np.isfinite(bar):
+            note = "the function is no number at any step beside the point: the end of its domain?"
+            return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         # the next line of this array begins near the step where this one ended
         self.first_step[name] = min(FIRST_STEP, 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
-        if not np.isfinite(bar):
-            note = "the function is no number at any step beside the point: the end of its domain?"
-            return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         if not np.isfinite(difference):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
         if difference > bar and not self.kinks() and line.has_kink():

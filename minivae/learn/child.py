@@ -11,6 +11,7 @@ import json
 import linecache
 import math
 import os
+import re
 import sys
 import traceback
 import types
@@ -98,24 +99,33 @@ def refusal(error: BaseException, sources: dict[str, bytes]) -> dict:
 
     sources : the text of each of the reader's files, by name
     """
-    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)
-              if frame.filename in sources]
-    file, line = frames[-1] if frames else (None, None)
+    file, line, names = None, None, {}
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename in sources:
+            file, line, names = frame.f_code.co_filename, number, frame.f_locals
     if isinstance(error, SyntaxError) and error.filename in sources:
-        file, line = error.filename, error.lineno
+        file, line, names = error.filename, error.lineno, {}
+    source = source_line(sources.get(file, b""), line)
+    said = _in_words(error, file is not None, [name for name, value in names.items()
+                                               if value is ... and re.search(rf"\b{name}\b", source)])
+    return {"passed": False, "sentence": said, "line": line, "source": source}
+
+
+def _in_words(error: BaseException, is_theirs: bool, open_names: list[str]) -> str:
+    """The sentence; open_names are those in the line that hold `...`, which no formula can use."""
     kind = type(error).__name__
     if isinstance(error, SystemExit):
-        said = "the file leaves Python here; a check goes on to call its functions"
-    elif isinstance(error, EOFError):
-        said = "this waits for input, and a check runs without a keyboard"
-    elif isinstance(error, MemoryError):
-        said = f"{kind}: a check has {MEMORY >> 30} GiB. {_message(error)}".rstrip(" ")
-    elif file is None and not isinstance(error, SyntaxError):
-        said = f"what the file defines could not be graded: {kind}: {_message(error)}"
-    else:
-        said = f"{kind}: {_message(error)}".rstrip(": ")
-    return {"passed": False, "sentence": said, "line": line,
-            "source": source_line(sources.get(file, b""), line)}
+        return "the file leaves Python here; a check goes on to call its functions"
+    if isinstance(error, EOFError):
+        return "this waits for input, and a check runs without a keyboard"
+    if isinstance(error, MemoryError):
+        return f"{kind}: a check has {MEMORY >> 30} GiB. {_message(error)}".rstrip()
+    if isinstance(error, (TypeError, ValueError, AttributeError)) and open_names:
+        return (f"this line needs {open_names[0]}, which is still `...`: fill in the lines from "
+                "the top")
+    if is_theirs or isinstance(error, SyntaxError):
+        return f"{kind}: {_message(error)}".rstrip(": ")
+    return f"what the file defines could not be graded: {kind}: {_message(error)}"
 
 
 def source_line(source: bytes, line: int | None) -> str:

@@ -187,8 +187,7 @@ RUNGS = [
               "down from the decoder and splits here.  Fill in dmu.  dlogvar is the next "
               "exercise; leave it open.",
          **ONE_SAMPLE, gap=("dmu",), later=("dlogvar",),
-         wire="mu[n, j] reached z[n, j] alone, with slope 1.  dz, dmu: (B, Z).  Return a copy, "
-              "for dz belongs to the caller.",
+         wire="mu[n, j] reached z[n, j] alone, with slope 1.  dz and dmu are (B, Z).",
          index="dmu[n, j] = _ _ _ [n, j]",
          home=("kernels.py", "sample_backward"),
          learned="The sample moves with mu one to one, so dz arrives at mu as it is."),

@@ -18,7 +18,8 @@ from minivae.gradcheck.of_function import check_vjp
 from minivae.gradcheck.report import FAIL, Report, unmeasured
 from minivae.learn import cut
 from minivae.learn.exercise import Exercise, Grade
-from minivae.learn.verdict import Refused, as_parts, compared, look_over, sentence
+from minivae.learn.known import known_mistake
+from minivae.learn.verdict import Refused, as_parts, compared, has_no_pattern, look_over, sentence
 
 # All sizes different: a mix-up of sizes cannot hide.  Then D = H = Z, where a matrix that should
 # have been transposed fits all the same.  Each round has a seed of its own.
@@ -91,7 +92,8 @@ class Rung(Exercise):
         """The file: what is wanted, what is given, the functions, a try."""
         constants = [cut.source_of(self.page, name) for name in self.given if name.isupper()]
         helpers = [cut.source_of(self.page, name) for name in self.given if not name.isupper()]
-        cells = [f'"""{self.title}.\n\n{textwrap.fill(self.task, 79)}\n"""',
+        commands = f"minivae learn check {self.name}  (or hint, or solution)"
+        cells = [f'"""{self.title}.\n\n{textwrap.fill(self.task, 79)}\n\n{commands}\n"""',
                  "\n".join(["import numpy as np", *[""] * bool(constants), *constants])]
         if helpers:
             cells.append("# %% given\n" + "\n\n\n".join(helpers))
@@ -132,24 +134,29 @@ class Rung(Exercise):
 
     def grade(self, names: dict) -> Grade:
         """At two random points.  What the reader's functions raise goes through."""
+        for name in self.functions:
+            if not callable(names.get(name)):
+                return Grade(False, f"The file does not define {name} any more: "
+                                    f"`minivae learn reset {self.name}` writes it anew.")
         try:
-            for name in self.functions:
-                if not callable(names.get(name)):
-                    raise Refused(f"The file does not define {name} any more: "
-                                  f"`minivae learn reset {self.name}` writes it anew.")
             for seed, sizes in enumerate(ROUNDS):
                 report = self.check(names, sizes, np.random.default_rng(seed))
                 if not report.ok:
                     raise Refused(sentence(report, self.called()), report)
         except Refused as refused:
-            return Grade(False, refused.sentence, refused.report)
-        except (TypeError, ValueError):
-            for name in self.functions:
-                if ... in getattr(names[name], "__code__", self).co_consts:
-                    return Grade(False, f"{name} stops at a line that needs another one, which is "
-                                        "still `...`: fill in the lines from the top.")
-            raise
+            words = refused.sentence
+            if refused.report and has_no_pattern(refused.report):
+                words += self.cause(names, sizes, seed, refused.report)
+            return Grade(False, words, refused.report)
         return Grade(True, f"{self.learned}  {self.next}".strip(), report)
+
+    def cause(self, names: dict, sizes: dict, seed: int, report: Report) -> str:
+        """What more can be said where the wrong numbers have no pattern."""
+        for row in report.rows:
+            if row.name == "repeats itself" and row.verdict == FAIL:
+                return f"  And {row.note}"
+        mistake = known_mistake(self, names, sizes, seed)
+        return f"  A known mistake gives these very numbers: {mistake}." if mistake else ""
 
     def called(self) -> dict[str, str]:
         """The reader's name for the gradient of each array: {"x": "dx"}."""
@@ -163,7 +170,7 @@ class Rung(Exercise):
         point = point_of(self.arrays, self.page, sizes, rng)
         ours = vars(self.page)
         y = run(self.forward, ours, point)
-        self.look_at_forward(run_untouched(self.forward, names, point), y)
+        self.look_at_forward(run_untouched(self.forward, names, point), y, sizes)
         dy = {d: rng.standard_normal(y[d[1:]].shape) for d in self.upstreams()}
         want = run(self.backward, ours, point | y | dy)
         mine = run_untouched(self.backward, names, point | y | dy)
@@ -176,12 +183,13 @@ class Rung(Exercise):
 
         def forward(*arrays):
             found = run(self.forward, ours, point | dict(zip(moved, arrays)))
-            return tuple(found[name] for name in outputs)
+            parts = tuple(found[name] for name in outputs)
+            return parts if len(parts) > 1 else parts[0]
 
         def backward(*arrays_and_dy):
             here = point | dict(zip(moved, arrays_and_dy))
             here |= run(self.forward, ours, here)
-            here |= dict(zip(dy, arrays_and_dy[-1]))
+            here |= dict(zip(dy, arrays_and_dy[-1] if len(dy) > 1 else arrays_and_dy[-1:]))
             found = run(self.backward, names, here)
             return tuple(found[name] for name in graded)
 
@@ -189,18 +197,35 @@ class Rung(Exercise):
         return check_vjp(forward, backward, *[point[name] for name in moved], rng=rng,
                          title=self.name)
 
-    def look_at_forward(self, mine: dict, want: dict) -> None:
+    def answers(self, functions: dict, sizes: dict, rng: np.random.Generator) -> dict:
+        """What functions give at a random point: forward's outputs, and the gradients."""
+        point, ours = point_of(self.arrays, self.page, sizes, rng), vars(self.page)
+        y = run(self.forward, ours, point)
+        dy = {d: rng.standard_normal(y[d[1:]].shape) for d in self.upstreams()}
+        found = run(self.forward, functions, point) | run(self.backward, functions, point | y | dy)
+        return {name: a for name, a in found.items()
+                if name not in self.later and isinstance(a, (np.ndarray, np.number))}
+
+    def look_at_forward(self, mine: dict, want: dict, sizes: dict) -> None:
         """Raise Refused where the reader's forward gives other arrays than ours."""
         arrays = {name: np.asarray(a) for name, a in want.items()
                   if isinstance(a, (np.ndarray, np.number))}
         for name, right in arrays.items():
             look_over(name, mine[name], right)
-        report = compared(self.name, {name: mine[name] for name in arrays}, arrays)
+        report = compared(self.name, {name: mine[name] for name in arrays}, arrays,
+                          in_words(sizes))
         if not report.ok:
             words = sentence(report, {})
             if report.worst.name not in self.gap:
                 words = f"The forward of the file was changed: {words}"
             raise Refused(words, report)
+
+
+def in_words(sizes: dict[str, int]) -> dict[str, int]:
+    """Sizes as a sentence calls them.  K * B rows may be summed, too."""
+    words = {"the number of samples": sizes["K"], "the batch size": sizes["B"]}
+    return words | {"the number of rows": sizes["K"] * sizes["B"],
+                    "the number of pixels": sizes["D"], "the number of latents": sizes["Z"]}
 
 
 # --- lines of Python: "dx, dW = backward(x, dy)" --------------------------------------------------

@@ -235,7 +235,7 @@ def one_sample_backward(std, eps, dz):
 
     dz/dmu = 1;  dz/dlogvar = eps dstd/dlogvar = eps std / 2
     """
-    dmu = dz.copy()
+    dmu = dz
     dlogvar = dz * eps * std / 2
     return dmu, dlogvar
 

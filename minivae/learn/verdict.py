@@ -69,8 +69,12 @@ def _named(thing) -> str:
 # --- compared with the package's own numbers ------------------------------------------------------
 
 
-def compared(title: str, mine: dict[str, np.ndarray], want: dict[str, np.ndarray]) -> Report:
-    """A row for each array, the reader's beside the package's: equal but for rounding."""
+def compared(title: str, mine: dict[str, np.ndarray], want: dict[str, np.ndarray],
+             sizes: dict[str, int]) -> Report:
+    """A row for each array, the reader's beside the package's: equal but for rounding.
+
+    sizes: {"the batch size": B}, factors that a sum in the place of a mean would explain.
+    """
     rows = []
     for name, right in want.items():
         off = np.abs(mine[name] - right)
@@ -81,7 +85,7 @@ def compared(title: str, mine: dict[str, np.ndarray], want: dict[str, np.ndarray
         if wrong:
             numeric = {i: float(right[i]) for i in np.ndindex(right.shape)}
             note = suspect(WrongGradient(
-                name, np.asarray(mine[name]), numeric, wrong, bar, others=want, sizes={},
+                name, np.asarray(mine[name]), numeric, wrong, bar, others={}, sizes=sizes,
                 terms=lambda indices: None, sampled=False))
         rows.append(_row(name, mine[name], right, worst, FAIL if wrong else PASS, note, bar))
     gradients = {name: (np.asarray(mine[name]), right, np.full(right.shape, row.bar / FAR))
@@ -101,7 +105,7 @@ def _row(name: str, mine, want: np.ndarray, i: tuple, verdict: str, note: str,
 def sentence(report: Report, called: dict[str, str]) -> str:
     """The first wrong row of a report as a sentence; called: the reader's name for each row.
 
-    "dlogvar is twice too large in all 12 entries, at (0, 2) yours 0.412, should be 0.206: is a
+    "dlogvar is twice too large in all 12 entries, at (0, 2): yours 0.412, should be 0.206.  Is a
     half forgotten?"
     """
     row = report.worst
@@ -111,16 +115,33 @@ def sentence(report: Report, called: dict[str, str]) -> str:
     if row.verdict != FAIL:
         return f"{name} cannot be told from its reference at {_at(row.index)}: {row.note}."
     yours, should = _apart(row.analytic, row.numeric)
-    place = f"in {_count(report, row)}, at {_at(row.index)} yours {yours}, should be {should}"
+    place = f" in {_count(report, row)}, at {_at(row.index)}"
     if row.shape in ((), (1,), (1, 1)):
-        place = f": yours {yours}, should be {should}"
-    pattern = row.note.removeprefix("suspect: ")
-    known = re.fullmatch(r"(?:1 entry is|\d+ entries are) ([^:]*)(: .*)?", pattern)
+        place = ""
+    fact, question = _pattern(row.note)
+    return f"{name} is {fact}{place}: yours {yours}, should be {should}.  {question}".strip()
+
+
+def _pattern(note: str) -> tuple[str, str]:
+    """What is wrong with a gradient, to follow "dlogvar is", and a question about the cause."""
+    words = note.removeprefix("suspect: ")
+    if words.startswith("never filled"):
+        return "zero", "Was it never filled?"
+    if words.startswith("no simple pattern") or not words:
+        return "wrong", ""
+    known = re.fullmatch(r"(?:1 entry is|\d+ entries are) ([^:]*)(?:: (.*))?", words)
     if known is None:
-        return f"{name} is wrong {place}: {pattern}.".replace(" :", ":")
-    fact, question = known.groups()
-    fact = fact.replace("they should", "it should")
-    return f"{name} is {fact} {place}{question or '.'}".replace(" :", ":")
+        words = words[0].upper() + words[1:]
+        return "wrong", words if words.endswith("?") else words + "."
+    fact, question = known.group(1).replace("they should", "it should"), known.group(2) or ""
+    fact = re.sub(", which is (.*)", r" (\1)", fact)
+    return fact, question[:1].upper() + question[1:]
+
+
+def has_no_pattern(report: Report) -> bool:
+    """Whether the worst row has a number that is wrong and no suspect that says why."""
+    note = report.worst.note
+    return bool(re.search(r"no simple pattern|times what they should be$", note))
 
 
 def _count(report: Report, row: Row) -> str:
@@ -135,7 +156,7 @@ def _count(report: Report, row: Row) -> str:
 def _apart(yours: float, should: float) -> tuple[str, str]:
     """Both numbers with as few digits as tell them apart, three at least."""
     for digits in range(3, 18):
-        a, b = f"{yours:.{digits}g}", f"{should:.{digits}g}"
+        a, b = f"{yours + 0.0:.{digits}g}", f"{should + 0.0:.{digits}g}"   # no -0
         if a != b:
             break
     return a, b

@@ -7,14 +7,13 @@ the mean of the objective.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
 
 from minivae.gradcheck.of_function import check_function
 from minivae.gradcheck.report import Report
-from minivae.learn.rung import Rung, dict_of, point_of, run, targets_of
+from minivae.learn.rung import Rung, dict_of, in_words, point_of, run, targets_of
 from minivae.learn.verdict import compared, look_over
 from minivae.learn.wires import log_mean_exp
 
@@ -36,7 +35,7 @@ class Wires(Rung):
         want, mine = (run(self.backward, f, point) for f in (vars(self.page), names))
         for name in want:
             look_over(name, mine[name], want[name])
-        held = compared(self.name, mine, want)
+        held = compared(self.name, mine, want, in_words(sizes))
         if not held.ok:
             return held
 
@@ -45,6 +44,10 @@ class Wires(Rung):
 
         mean = check_mean(wires, self.objective)
         return Report(self.name, held.rows + mean.rows, gradients=held.gradients | mean.gradients)
+
+    def answers(self, functions: dict, sizes: dict, rng: np.random.Generator) -> dict:
+        """The weights."""
+        return run(self.backward, functions, point_of(self.arrays, self.page, sizes, rng))
 
     def called(self) -> dict[str, str]:
         """The rows bear the names of the wires."""
@@ -114,18 +117,21 @@ class Steps(Rung):
 
     def check(self, names: dict, sizes: dict, rng: np.random.Generator) -> Report:
         """Two steps beside ours: the arrays of every dict, in order."""
+        seed = rng.integers(2**32)
+        mine, want = (self.answers(functions, sizes, np.random.default_rng(seed))
+                      for functions in (names, vars(self.page)))
+        for name, right in want.items():
+            look_over(name, mine.get(name, ...), right)
+        return compared(self.name, mine, want, {})
+
+    def answers(self, functions: dict, sizes: dict, rng: np.random.Generator) -> dict:
+        """After two steps: {'m["W"]': its array, ..}, the moments before the parameters."""
         point = point_of(self.arrays, self.page, sizes, rng)
-        mine, want = copy.deepcopy(point), copy.deepcopy(point)
         for t in (1, 2):
             dp = {name: rng.standard_normal(a.shape) for name, a in point["dp"].items()}
-            for functions, here in ((vars(self.page), want), (names, mine)):
-                eval(self.backward, dict(functions), here | {"dp": copy.deepcopy(dp), "t": t})
-            for name, right in _entries(want).items():
-                look_over(name, _entries(mine).get(name, ...), right)
-            held = compared(f"{self.name}, step {t}", _entries(mine), _entries(want))
-            if not held.ok:
-                break
-        return held
+            eval(self.backward, dict(functions), point | {"dp": dp, "t": t})
+        return {f'{name}["{key}"]': a for name in ("m", "v", "p")
+                for key, a in point[name].items()}
 
     def called(self) -> dict[str, str]:
         """The rows bear the names of the arrays."""
@@ -134,8 +140,3 @@ class Steps(Rung):
     def shown(self) -> str:
         """The parameters."""
         return "p"
-
-
-def _entries(point: dict) -> dict:
-    """{'m["W"]': its array, ..}, the moments before the parameters."""
-    return {f'{name}["{key}"]': a for name in ("m", "v", "p") for key, a in point[name].items()}

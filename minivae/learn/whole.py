@@ -26,7 +26,7 @@ class Whole(Rung):
         point, ours = point_of(self.arrays, self.page, sizes, rng), vars(self.page)
         p = {name: point["p"][name] for name in IN_ORDER}
         y = run(self.forward, ours, point)
-        self.look_at_forward(run_untouched(self.forward, names, point), y)
+        self.look_at_forward(run_untouched(self.forward, names, point), y, sizes)
         dp = run_untouched(self.backward, names, point | y)["dp"]
         if not isinstance(dp, dict):
             raise Refused(f"backward returns {'nothing' if dp is None else type(dp).__name__} and "
@@ -47,6 +47,13 @@ class Whole(Rung):
 
         loss.__signature__ = signature(list(p))
         return check_function(loss, gradient, *p.values(), rng=rng, title=self.name)
+
+    def answers(self, functions: dict, sizes: dict, rng: np.random.Generator) -> dict:
+        """The loss, and the gradient of every parameter."""
+        point = point_of(self.arrays, self.page, sizes, rng)
+        cache = run(self.forward, vars(self.page), point)["cache"]
+        loss = run(self.forward, functions, point)["loss"]
+        return {"loss": loss} | run(self.backward, functions, point | {"cache": cache})["dp"]
 
     def called(self) -> dict[str, str]:
         """The row W_mu is what the reader calls dp["W_mu"]."""

@@ -100,7 +100,7 @@ def bound_backward(logw, dbound):
 def dreg_wires(log_px, log_pz, log_qz):
     """log_px, log_pz, log_qz (K, B)  ->  the weights of DReG, for L_K.
 
-    With share = w / sum_k w:  decoder = latent = share/B;  path = share once more;  score = 0.
+    With share = w / sum_k w:  decoder = latent = share/B;  path has share once more;  score = 0.
     Tucker et al. (2018), arXiv:1810.04152, eq. 8
     """
     B = log_px.shape[1]
@@ -109,7 +109,7 @@ def dreg_wires(log_px, log_pz, log_qz):
     share = w / w.sum(axis=0)
     decoder = share / B
     latent = share / B
-    path = share.copy()
+    path = share
     score = np.zeros_like(share)
     kl = np.zeros(B)
     return decoder, latent, path, score, kl
