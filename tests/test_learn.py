@@ -154,7 +154,7 @@ HOSTILE = {
     "segfault": ("import ctypes\nctypes.string_at(0)", LINE + 1, "stopped by SIGSEGV"),
     "kill": ("import os\nos.kill(os.getpid(), 9)", None, "stopped by SIGKILL"),
     "unreadable message": ("class E(Exception):\n    def __str__(self): 1 / 0\nraise E", LINE + 2, "E: its message"),
-    "long message": ("raise ValueError('no ' * 10**6)", LINE, "no no .."),
+    "long message": ("raise ValueError('no ' * 10**6)", LINE, "no no no"),
 }
 
 
@@ -188,9 +188,9 @@ def test_an_endless_file_is_stopped_and_its_line_is_named(folder, case):
     text, lines = ENDLESS[case]
     fill(folder, text)
     start = time.monotonic()
-    found = grade_file(BIAS, folder.file(BIAS), limit=2)
-    assert time.monotonic() - start < 8
-    assert not found.passed and found.line in lines and "stopped after 2 s" in found.sentence, found
+    found = grade_file(BIAS, folder.file(BIAS), limit=3)
+    assert time.monotonic() - start < 12
+    assert not found.passed and found.line in lines and "stopped after 3 s" in found.sentence, found
 
 
 @pytest.mark.parametrize("content, line, said", [
@@ -224,8 +224,8 @@ def test_a_right_file_passes_whatever_else_it_does(folder, extra):
 
 
 def test_children_left_behind_end_with_the_check(folder):
-    solution = BIAS.solution()
-    folder.file(BIAS).write_text("import os, time\npid = os.fork()\nif pid == 0:\n    time.sleep(60)\nprint(pid)\n" + solution)
+    forks = "import os, time\npid = os.fork()\nif pid == 0:\n    time.sleep(60)\nprint(pid)\n"
+    folder.file(BIAS).write_text(forks + BIAS.solution())
     assert is_over(int(grade_file(BIAS, folder.file(BIAS)).printed))
 
 
@@ -261,8 +261,9 @@ def test_a_file_called_numpy_is_not_taken_for_numpy(folder):
 
 
 def test_a_check_loads_no_numba_and_takes_under_a_second(folder):
-    fill(folder, "db = dy.sum(axis=0)\nimport sys\nprint([m for m in ('numba', 'scipy', 'matplotlib') if m in sys.modules])")
-    assert grade_file(BIAS, folder.file(BIAS)).printed == "[]"
+    fill(folder, "db = dy.sum(axis=0)\nimport sys\n"
+                 "print([m for m in ('numba', 'scipy', 'matplotlib') if m in sys.modules])")
+    assert grade_file(BIAS, folder.file(BIAS)).printed.startswith("[]\n[]")
     # of the processor, and not of the clock: other tests may be running; parent and child together
     before = os.times()
     assert learn("check", "bias", "--dir", folder.path).returncode == 0
@@ -279,10 +280,10 @@ def test_a_check_loads_no_numba_and_takes_under_a_second(folder):
 
 def test_a_write_that_is_killed_leaves_whole_files(tmp_path):
     target, numbers = tmp_path / "learn", []
-    for i in range(8):
+    for i in range(4):
         child = subprocess.Popen([sys.executable, "-m", "minivae", "learn", "--once", "--dir", str(target)],
                                  env=environment(), stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        while child.poll() is None and len(list(target.glob("*.py"))) <= 5 * i:
+        while child.poll() is None and len(list(target.glob("*.py"))) <= 10 * i:
             time.sleep(0.001)
         child.kill()
         child.wait()
@@ -422,7 +423,7 @@ def test_everything_shown_fits_80_columns(exercise, tmp_path, monkeypatch):
 class Terminal:
     """`minivae learn` with a terminal of its own, under a shell that can stop and go on."""
 
-    def __init__(self, target, script="{}", **more):
+    def __init__(self, target, script="exec {}", **more):
         import pty
         import termios
 
@@ -520,6 +521,8 @@ def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(folder):
     terminal.until("STOPPED")
     assert terminal.echoes()
     os.write(terminal.screen, b"go on\n")
+    while terminal.echoes():
+        time.sleep(0.01)
     assert "3 [ ] dense-dw" in terminal.press("l") and not terminal.echoes()
     os.write(terminal.screen, b"q")
     terminal.until("OVER")
@@ -538,7 +541,7 @@ def test_no_color_is_honoured(folder):
 def test_reset_and_solution_ask_at_a_terminal(folder):
     solve(folder, BIAS)
     for answer, kept in (("n", True), ("y", False)):
-        terminal = Terminal(folder.path, "{} reset bias")
+        terminal = Terminal(folder.path, "exec {} reset bias")
         terminal.until("y / n")
         os.write(terminal.screen, f"{answer}\n".encode())
         assert terminal.end() == kept                      # 1 where nothing was done
@@ -585,8 +588,9 @@ def test_another_gradient_trains_otherwise_and_is_told(capsys):
         return dp | {"W_mu": dp["W_mu"] + h.T @ mu / len(x)}
 
     found = finish.train(backward=backward)
-    assert found["yours"][0] == found["page_0"][0] and found["yours"][-1] != pytest.approx(found["page_0"][-1], rel=1e-4)
-    assert not finish._print_losses(found["yours"], found["page_0"], True)
+    yours, page_0 = found["yours"], found["page_0"]
+    assert yours[0] == page_0[0] and yours[-1] != pytest.approx(page_0[-1], rel=1e-4)
+    assert not finish._print_losses(yours, page_0, True)
     assert "more than rounding" in capsys.readouterr().out
 
 
@@ -602,8 +606,9 @@ def test_the_recipe_is_page_0s():
 
 def test_a_training_that_stops_gets_its_line(folder):
     adam = page_0_and_adam()[1]
-    text = adam.solution().replace("    for name in p:\n", "    if t == 50: raise ValueError('enough')\n    for name in p:\n", 1)
-    folder.file(adam).write_text(text)
+    first_line = "    for name in p:\n"
+    stops = "    if t == 50: raise ValueError('enough')\n"
+    folder.file(adam).write_text(adam.solution().replace(first_line, stops + first_line, 1))
     job = {"task": "finish", "files": {"adam": str(folder.file(adam))}}
     found = in_child(job, [folder.file(adam)], 60)
     assert found["sentence"] == "ValueError: enough" and "t == 50" in found["source"]

@@ -106,8 +106,9 @@ def refusal(error: BaseException, sources: dict[str, bytes]) -> dict:
     if isinstance(error, SyntaxError) and error.filename in sources:
         file, line, names = error.filename, error.lineno, {}
     source = source_line(sources.get(file, b""), line)
-    said = _in_words(error, file is not None, [name for name, value in names.items()
-                                               if value is ... and re.search(rf"\b{name}\b", source)])
+    open_names = [name for name, value in names.items()
+                  if value is ... and re.search(rf"\b{name}\b", source)]
+    said = _in_words(error, file is not None, open_names)
     return {"passed": False, "sentence": said, "line": line, "source": source}
 
 

@@ -80,7 +80,7 @@ def result(folder: Folder, exercise: Exercise, found: Result) -> str:
         parts.append(code(found.source))
     parts.append(wrapped(found.sentence, "  "))
     if found.table and not found.passed:
-        parts.append(code(found.table, ""))
+        parts.append("\n" + code(found.table, ""))
     if found.printed:
         lines = found.printed.splitlines()
         more = [f".. and {len(lines) - PRINTED} lines more"] if len(lines) > PRINTED else []
