@@ -25,6 +25,7 @@ QUICK = {
     "gradcheck": (["ReLU"], ["no-such-check"]),
     "walk": (["run"], ["nowhere"]),
     "explain": (["run"], ["nowhere"]),
+    "learn": (["status", "--dir", "exercises"], ["nowhere"]),
     "doctor": ([], None),                                  # it reports what is broken, and never fails
 }
 COMMANDS = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)).choices
@@ -40,6 +41,7 @@ def folder(tmp_path_factory):
         patched.setattr(Run, "_draw_pictures", lambda self: None)
         np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
         assert main([*"train --out run --quiet".split(), *QUICK["train"][0]]) == 0
+        assert main("learn --once --quiet --dir exercises".split()) == 0
     return place
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from minivae import first
 from minivae.app.cli import main
-from minivae.learn import finish, show
+from minivae.learn import digits, finish, show
 from minivae.learn.course import all_exercises
 from minivae.learn.files import BEGUN, CHANGED, NEW, PASSED, Folder, Progress
 from minivae.learn.grading import PRINTED, grade_file, in_child
@@ -587,7 +587,7 @@ def test_another_gradient_trains_otherwise_and_is_told(capsys):
         dp = first.backward(p, cache)
         return dp | {"W_mu": dp["W_mu"] + h.T @ mu / len(x)}
 
-    found = finish.train(backward=backward)
+    found = digits.train(backward=backward)
     yours, page_0 = found["yours"], found["page_0"]
     assert yours[0] == page_0[0] and yours[-1] != pytest.approx(page_0[-1], rel=1e-4)
     assert not finish._print_losses(yours, page_0, True)
@@ -597,10 +597,10 @@ def test_another_gradient_trains_otherwise_and_is_told(capsys):
 def test_the_recipe_is_page_0s():
     """Its numbers stand in the last lines of page 0, and the losses come out in its range."""
     page = Path(first.__file__).read_text()
-    for words in (f"init(64, {finish.H}, {finish.Z}, rng)", f"range({finish.EPOCHS + 1})", f", {finish.BATCHES}):"):
+    for words in (f"init(64, {digits.H}, {digits.Z}, rng)", f"range({digits.EPOCHS + 1})", f", {digits.BATCHES}):"):
         assert words in page, words
-    found = finish.train()
-    assert found["yours"] == found["page_0"] and np.shape(found["new"]) == (finish.SHOWN, 64)
+    found = digits.train()
+    assert found["yours"] == found["page_0"] and np.shape(found["new"]) == (digits.SHOWN, 64)
     assert 23.5 < found["yours"][-1] < 25 < 45 < found["yours"][0]
 
 

@@ -63,8 +63,8 @@ def grade(job: dict) -> dict:
 
 
 def finish(job: dict) -> dict:
-    """Train the digits with the reader's functions; see minivae/learn/finish.py."""
-    from minivae.learn.finish import train
+    """Train the digits with the reader's functions; see digits.train."""
+    from minivae.learn.digits import train
 
     sources, functions = {}, {}
     try:
