@@ -417,6 +417,17 @@ def test_everything_shown_fits_80_columns(exercise, tmp_path, monkeypatch):
     assert folder.file(exercise).name.isascii() and folder.find(folder.file(exercise).name) is exercise
 
 
+def test_the_selftest_covers_the_ladder_and_the_hunts(monkeypatch, capsys):
+    from minivae.app import learn as commands
+
+    assert main(["learn", "selftest"]) == 0
+    assert f"{len(commands.HUNTS)} hunts" in capsys.readouterr().out
+    hunt = next(iter(commands.HUNTS.values()))
+    monkeypatch.setattr(type(hunt), "solution", type(hunt).skeleton)       # now none is accepted
+    assert main(["learn", "selftest"]) == 1
+    assert f"WRONG  {hunt.name}: skeleton passed: False, solution passed: False" in capsys.readouterr().out
+
+
 # --- at a terminal ---
 
 

@@ -3,10 +3,14 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from minivae.learn import show, watch
+from minivae.learn.child import names_of
 from minivae.learn.course import all_exercises
+from minivae.learn.exercise import Exercise
 from minivae.learn.files import Folder
+from minivae.learn.hunts import HUNTS
 
 
 def run(arguments: argparse.Namespace) -> bool:
@@ -77,13 +81,13 @@ def grade_again(folder: Folder) -> None:
         watch.grade(folder, exercise)
 
 
-def hint(folder: Folder, exercise) -> bool:
+def hint(folder: Folder, exercise: Exercise) -> bool:
     """Print the next hint."""
     print(watch.next_hint(folder, exercise))
     return True
 
 
-def solution(folder: Folder, exercise) -> bool:
+def solution(folder: Folder, exercise: Exercise) -> bool:
     """Print the solution; before a pass a terminal asks first, and it is marked."""
     opened = watch.may_open(folder, exercise, ask)
     if opened:
@@ -91,7 +95,7 @@ def solution(folder: Folder, exercise) -> bool:
     return opened
 
 
-def reset(folder: Folder, exercise) -> bool:
+def reset(folder: Folder, exercise: Exercise) -> bool:
     """Write the file as it was at first; a terminal asks first."""
     name = folder.file(exercise).name
     agreed = ask(f"Write {name} as it was at first? What you wrote in it is lost.")
@@ -112,7 +116,15 @@ def ask(question: str) -> bool:
 
 
 def selftest() -> bool:
-    """Prove the grader: skeletons and known faults are refused, sources pass."""
+    """Prove the grader: skeletons and known faults are refused, solutions pass."""
     from minivae.learn import selftest as ladder
 
-    return ladder.run(print)
+    well = ladder.run(print)
+    for name, hunt in HUNTS.items():
+        skeleton, solution = (hunt.grade(names_of(Path(name), text.encode())).passed
+                              for text in (hunt.skeleton(), hunt.solution()))
+        if skeleton or not solution:
+            print(f"WRONG  {name}: skeleton passed: {skeleton}, solution passed: {solution}")
+            well = False
+    print(f"{len(HUNTS)} hunts: each skeleton and each solution graded")
+    return well
