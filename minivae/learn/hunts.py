@@ -185,7 +185,7 @@ _ALL = [
          off="A row of the decoder's output is held against another image than its own.",
          others=("z[k * B + n, j] = mu[n, j]", "dmu[n, j] += dz[k * B + n, j]"),
          run=Run(K=2)),
-    Hunt("in-step", "all images of a batch move together", 3,
+    Hunt("noisy-steps", "the gradient scatters ten times as much", 3,
          OF_THE_MUSEUM["sample-shared-noise-both-ways"],
          shown="GaussianLatent.sample GaussianLatent.sample_backward GaussianLatent.kl "
                "GaussianLatent.kl_backward GaussianLatent.log_q GaussianLatent.noise "
