@@ -6,7 +6,7 @@ fails is bisected down to its worst entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -57,20 +57,29 @@ class Problem:
         Factors that a sum in the place of a mean would explain.
     terms : function of nothing -> {term: (its value, its weight in f)}, or None
         For an f that is a weighted sum; then a wrong weight is named.
+    without : names of the arrays on which f is known not to depend
+        Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
+
+    Attributes
+    ----------
+    compared : dict from array to (analytic, numeric, bar), three arrays of its shape
+        After `rows`.  NaN where an entry was not compared.
     """
 
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
-                 terms: Callable[[], dict] | None = None):
+                 terms: Callable[[], dict] | None = None, without: Collection[str] = ()):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
         self.magnitude, self.rng, self.sizes, self.terms = magnitude, rng, sizes, terms
+        self.without = without
 
     # --- all arrays ---
 
     def rows(self) -> list[Row]:
         """One row per array.  An array at a kink is checked again at a point 0.01 away."""
         rows = self.rows_here(list(self.arrays))
+        self.compared = {name: (self.grads[name], *self.reference[name]) for name in self.arrays}
         at_kinks = [i for i, row in enumerate(rows) if row.verdict == KINK]
         if at_kinks:
             kept = {name: a.copy() for name, a in self.arrays.items()}
@@ -90,8 +99,18 @@ class Problem:
             direction = random_direction(self.rng, self.arrays[name].shape)
             noise = rounding_noise(self.f, self.arrays[name], direction, self.magnitude)
             self.noise[name] = noise
-        return [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
+        rows = [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
                 self.by_direction(name) for name in names]
+        return [self.nothing_compared(row) if row.verdict == PASS and
+                not self.grads[row.name].any() else row for row in rows]
+
+    def nothing_compared(self, row: Row) -> Row:
+        """The row of an array that is zero with zero in every entry."""
+        zero = "zero in every entry, by backward and by differences: nothing depends on this array"
+        if row.name in self.without:
+            return row._replace(note=f"{zero}, and nothing should")
+        return row._replace(verdict=INCONCLUSIVE, note=f"{zero} here, so nothing was compared; "
+                            "choose another point, or return None for what has no gradient")
 
     def measure(self) -> None:
         """Take the gradients at the point where the arrays stand now, and their size."""
@@ -99,6 +118,9 @@ class Problem:
         self.scale = max((np.abs(g).max() for g in self.grads.values() if g.size), default=0.0)
         self.first_step = dict.fromkeys(self.arrays, FIRST_STEP)
         self.noise: dict[str, float] = {}
+        # the numeric gradient and its bar, as far as entries are compared
+        self.reference = {name: (np.full(a.shape, np.nan), np.full(a.shape, np.nan))
+                          for name, a in self.arrays.items()}
 
     # --- one derivative ---
 
@@ -120,6 +142,9 @@ class Problem:
         self.first_step[name] = min(FIRST_STEP, 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
+        if not np.isfinite(bar):
+            note = "the function is no number at any step beside the point: the end of its domain?"
+            return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         if not np.isfinite(difference):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
         if difference > bar and not self.kinks() and line.has_kink():
@@ -136,9 +161,13 @@ class Problem:
     def compare_entries(self, name: str, indices) -> dict[tuple, Comparison]:
         """Some entries of one array."""
         array, grad = self.arrays[name], self.grads[name]
-        largest = float(np.abs(grad).max())
-        return {i: self.compare(name, self.line(name, entry(array.shape, i)), grad[i], largest)
-                for i in indices}
+        largest, found = float(np.abs(grad).max()), {}
+        for i in indices:
+            line = self.line(name, entry(array.shape, i))
+            found[i] = self.compare(name, line, grad[i], largest)
+            numeric, bar = self.reference[name]
+            numeric[i], bar[i] = found[i].numeric, found[i].bar
+        return found
 
     def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
         """One array along a random direction of unit norm that moves only `entries` (flat)."""
@@ -160,9 +189,6 @@ class Problem:
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
             return row._replace(note=self.name_the_fault(name, found, row.bar))
-        if row.verdict == PASS and not self.grads[name].any():
-            return row._replace(note="zero in every entry, by backward and by differences: "
-                                     "nothing depends on this array here")
         return row
 
     def by_direction(self, name: str) -> Row:
