@@ -1,8 +1,8 @@
 """Gradients that were written for PyTorch or JAX, under minivae's checker.  Not a demo itself.
 
-`check_torch` and `check_jax` turn a function of the other library into a pair of NumPy functions
-for minivae.check_vjp.  The forward runs in float64.  The backward is the one that the library
-itself would call.  Integer inputs are held constant.  Both give a minivae.Report.
+Each adapter turns a function of the other library into a forward and a backward in NumPy, for
+minivae.check_vjp.  The forward runs in float64.  The backward is the one that the library itself
+would call.  Integer inputs are held constant, and outputs that need no gradient are left out.
 """
 
 from importlib import import_module
@@ -10,67 +10,91 @@ from importlib import import_module
 import numpy as np
 
 from minivae import check_vjp
+from minivae.gradcheck import Report
 
 
-def check_torch(function, *inputs, rng=0, title: str | None = None):
+def check_torch(function, *inputs) -> Report:
     """Check a torch.autograd.Function, or any function of tensors that PyTorch differentiates.
 
         check_torch(MyFunction, x, w).raise_if_wrong()
 
-    function : a subclass of torch.autograd.Function, or a function of tensors
-    inputs : arrays or CPU tensors; floats become float64
-    Outputs that need no gradient are left out.
-    Raises ImportError without PyTorch, and what `minivae.check_vjp` raises.
+    inputs are tensors or arrays; floats become float64.  Raises ImportError without PyTorch.
     """
-    torch = _library("torch")
-    apply = function.apply if _is_torch_function(function, torch) else function
+    torch = library("torch")
+    is_class = isinstance(function, type) and issubclass(function, torch.autograd.Function)
+    run = function.apply if is_class else function
 
-    def run(arrays):
+    def leaves_and_outputs(arrays):
         x = [torch.tensor(a, requires_grad=a.dtype == np.float64) for a in arrays]
-        y = apply(*x)
-        return x, [out for out in (y if isinstance(y, tuple) else (y,)) if out.requires_grad]
+        return x, [y for y in several(run(*x)) if y.requires_grad]
 
     def forward(*arrays):
-        return tuple(out.detach().numpy() for out in run(arrays)[1])
+        return alone([y.detach().numpy() for y in leaves_and_outputs(arrays)[1]])
 
     def backward(*arrays_and_dy):
         *arrays, dy = arrays_and_dy
-        x, y = run(arrays)
-        leaves = [a for a in x if a.requires_grad]
-        dx = iter(torch.autograd.grad(y, leaves, list(map(torch.tensor, dy)),
-                                      materialize_grads=True))
-        return tuple(next(dx).numpy() if a.requires_grad else None for a in x)
+        x, y = leaves_and_outputs(arrays)
+        moved, dy = [a for a in x if a.requires_grad], [torch.tensor(d) for d in several(dy)]
+        dx = torch.autograd.grad(y, moved, dy, materialize_grads=True)
+        return tuple(d.numpy() for d in dx)
 
-    inputs = [_float64(torch.as_tensor(a).detach()) for a in inputs]
-    return check_vjp(forward, backward, *inputs, rng=rng, title=title or function.__name__)
+    return check(forward, backward, [torch.as_tensor(a).detach().numpy() for a in inputs], function)
 
 
-def check_jax(function, *inputs, rng=0, title: str | None = None):
+def check_jax(function, *inputs) -> Report:
     """Check a jax.custom_vjp, or any function that JAX differentiates.
 
         check_jax(my_function, x, w).raise_if_wrong()
 
-    function : takes and returns arrays, one or several
-    inputs : arrays of NumPy or JAX; floats become float64
-    Integer outputs are left out.
-    Raises ImportError without JAX, and what `minivae.check_vjp` raises.
+    inputs are arrays of JAX or NumPy; floats become float64.  Raises ImportError without JAX.
     """
-    jax = _library("jax")
+    jax = library("jax")
 
     def floats(*x):
         y = jax.tree.leaves(function(*x))
-        return tuple(out for out in y if out.dtype == np.float64)
+        return [a for a in y if jax.numpy.issubdtype(a.dtype, jax.numpy.floating)]
 
     def forward(*arrays):
         with jax.enable_x64(True):
-            return tuple(map(np.asarray, floats(*map(jax.numpy.asarray, arrays))))
+            return alone([np.array(y) for y in floats(*map(jax.numpy.array, arrays))])
 
     def backward(*arrays_and_dy):
         *arrays, dy = arrays_and_dy
         with jax.enable_x64(True):
-            _, pull_back = jax.vjp(floats, *map(jax.numpy.asarray, arrays))
-            dx = pull_back(tuple(map(jax.numpy.asarray, dy)))
-            return tuple(np.asarray(d) if d.dtype == np.float64 else None for d in dx)
+            _, pull_back = jax.vjp(floats, *map(jax.numpy.array, arrays))
+            dx = pull_back([jax.numpy.array(d) for d in several(dy)])
+        return tuple(np.array(d) for d, a in zip(dx, arrays) if a.dtype == np.float64)
 
-    inputs = list(map(_float64, inputs))
-    return check_vjp(forward, backward, *inputs, rng=rng, title=title or function.__name__)
+    return check(forward, backward, inputs, function)
+
+
+# --- what both need -------------------------------------------------------------------------------
+
+
+def check(forward, backward, inputs, function) -> Report:
+    """minivae.check_vjp, on arrays whose floats are float64."""
+    arrays = [np.asarray(a) for a in inputs]
+    arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
+    title = getattr(function, "__name__", type(function).__name__)
+    return check_vjp(forward, backward, *arrays, title=title)
+
+
+def library(name: str):
+    """The module of that name.  Raises ImportError in one plain line."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ImportError(f"{name} is not installed, and check_{name} runs it: "
+                          f"pip install {name}") from None
+
+
+def several(y) -> tuple:
+    """One array or a tuple or list of them, as a tuple."""
+    return tuple(y) if isinstance(y, (tuple, list)) else (y,)
+
+
+def alone(y: list):
+    """A single output by itself, several as a tuple.  Raises ValueError where there is none."""
+    if not y:
+        raise ValueError("no output of the function needs a gradient: there is nothing to check")
+    return y[0] if len(y) == 1 else tuple(y)
