@@ -52,7 +52,7 @@ def check_jax(function, *inputs) -> Report:
 
     def floats(*x):
         y = jax.tree.leaves(function(*x))
-        return [a for a in y if jax.numpy.issubdtype(a.dtype, jax.numpy.floating)]
+        return [a for a in y if jax.numpy.issubdtype(a.dtype, jax.numpy.inexact)]
 
     def forward(*arrays):
         with jax.enable_x64(True):
