@@ -216,6 +216,7 @@ def test_the_verdicts_of_the_demo(torch, jax, tmp_path):
     eps = {gradient: float(says.split(">=")[-1]) for (issue, gradient), says in theirs.items() if "tesseract" in issue}
     assert eps["wrong by 3 %"] <= 1e-4 < eps["right, residual 1e-4"]             # 1e-4 is the default of that checker
     assert theirs["jax #3130", "wrong by 3 %"] == "refused, then passes"
+    assert "Kepler's gradient, right on paper, gets FAIL" in printed
     assert "(11, 8)" in printed and "The fast mode of gradcheck passes the wrong gradient" in printed
 
 
