@@ -139,10 +139,9 @@ def test_float32_tensors_and_arrays_are_checked_in_float64(adapters, torch, jax,
 
 
 def test_a_function_that_computes_in_float32_is_refused(adapters, torch, jax):
-    with pytest.raises(TypeError, match="gives float32 for float64 inputs"):
-        adapters.check_torch(lambda x: torch.tanh(x.float()), np.ones(3))
-    with pytest.raises(TypeError, match="gives float32 for float64 inputs"):
-        adapters.check_jax(lambda x: jax.numpy.tanh(x.astype("float32")), np.ones(3))
+    for report in (adapters.check_torch(lambda x: torch.tanh(x.float()), np.ones(3)),
+                   adapters.check_jax(lambda x: jax.numpy.tanh(x.astype("float32")), np.ones(3))):
+        assert report.worst.verdict == "FAIL" and "forward gives float32" in report.worst.note
 
 
 def test_a_gradient_that_backward_leaves_out_is_wrong(adapters, torch, rng):
