@@ -48,6 +48,15 @@ def four_panels(path: Path, height: float = 8.6):
         _save(figure, path)
 
 
+@contextmanager
+def one_panel(path: Path, size: tuple = (8, 4.5)):
+    """One pair of empty axes; what was drawn on it is written to path."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        yield axes
+        _save(figure, path)
+
+
 def _save(figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -380,3 +389,24 @@ def draw_units(axes, variances: dict, active: dict, threshold: float) -> None:
              ylim=(8e-4, 1.3))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower left")
+
+
+# --- 09: five issues, five verdicts ---------------------------------------------------------------
+
+
+def draw_verdicts(axes, verdicts: list) -> None:
+    """How many error bars lie between each gradient and its reference.
+
+    verdicts : (name, verdict, error bars), from the top down.
+    """
+    colors = {"PASS": "#009e73", "FAIL": "#d55e00", "INCONCLUSIVE": "#0072b2"}
+    rows = np.arange(len(verdicts))[::-1]
+    for row, (_, verdict, bars) in zip(rows, verdicts):
+        axes.plot([1e-4, bars], [row, row], color=colors[verdict], lw=1, alpha=0.5)
+        axes.plot(bars, row, "o", color=colors[verdict], ms=8)
+        axes.text(max(25, bars * 2.5), row, verdict, color=colors[verdict], va="center", fontsize=9)
+    for bars in (1, 10):
+        axes.axvline(bars, color=DARK, lw=1, ls="--", zorder=0)
+    axes.set_yticks(rows, [name for name, _, _ in verdicts], fontsize=8.5)
+    axes.set(xscale="log", xlim=(1e-4, 1e16), xlabel="difference / error bar of the reference",
+             title="PASS within one error bar, FAIL beyond ten")
