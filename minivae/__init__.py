@@ -19,6 +19,7 @@ _HOMES = {
     "VAEEstimator": "minivae.sklearn_api",
     "check_layer": "minivae.gradcheck",
     "check_model": "minivae.gradcheck",
+    "which_loss": "minivae.learn.which_loss",
 }
 __all__ = list(_HOMES)
 
