@@ -15,9 +15,10 @@ def print_readings(recon: float, kl: float, D: int, Z: int, B: int, as_json: boo
     print(f"recon {recon:g}, kl {kl:g}; {D} pixels, {Z} latents, {B} image{'s' * (B > 1)} a batch: "
           f"{len(pairs) or 'no'} reading{'s' * (len(pairs) != 1)}\n")
     if pairs:
-        print("    beta  recon                pixels  batch    kl latents  batch   nats an image")
+        print("    beta  recon                pixels batch  kl        batch nats an image")
         print("\n".join(map(_row, pairs)))
-        print("\nbeta is the KL's weight beside a recon summed over the pixels; the ELBO has 1.")
+        print("\nEach is added up over pixels (kl: over latents), then over the batch.")
+        print("beta is the KL's weight beside a recon summed over the pixels; the ELBO has 1.")
         if any(way.factor < 0 for pair in pairs for way in (pair.recon, pair.kl)):
             print("A minus is a sign turned: a loss adds -log p(x|z) and +KL.")
     print(f"{REASONS}\nFormulas, bits and a wrong variance show in arrays only: minivae.which_loss.")
@@ -28,5 +29,5 @@ def _row(pair: Pair) -> str:
     r, k = pair.recon, pair.kl
     formula = f"-({r.formula})" if r.factor < 0 else r.formula
     kl = "-" * (k.factor < 0) + k.inner
-    return (f"{pair.beta:8.3g}  {formula:20} {r.inner:7} {r.batch:8} {kl:11} {k.batch:6} "
-            f"{pair.recon_nats:7.4g} + {pair.kl_nats:.4g}")
+    return (f"{pair.beta:8.3g}  {formula:20} {r.inner:6} {r.batch:6} {kl:9} {k.batch:5} "
+            f"{pair.recon_nats:.4g} + {pair.kl_nats:.4g}")

@@ -20,14 +20,15 @@ RECONS = {"cross-entropy": (1, 0.02, 1.1 * LOG_2),
           "-log N(x; mean, 1)": (1, HALF_LOG_2PI + 0.0005, HALF_LOG_2PI + 0.15)}
 REASONS = """\
 What counts as plausible:
-  cross-entropy       0.02 to 0.76 nats a pixel. A guess of 1/2 costs log 2 = 0.69,
-                      an untrained model up to a tenth more, a good one of MNIST 0.1.
+  cross-entropy       0.02 to 0.76 nats a pixel. A guess of 1/2 costs log 2 =
+                      0.69, an untrained model up to a tenth more; a good model
+                      of MNIST costs 0.1.
   squared error       0.001 to 0.3 a pixel. A guess of 1/2 costs at most 1/4;
                       0.001 is an error of 8 grey levels in 255.
-  -log N(x; mean, 1)  half of that, and log(2 pi) / 2 = 0.919.
-  kl                  0.01 nats an image (below it the latents say nothing on any
-                      scale) to 10 a latent (a std of e^-10), and to D log 2 (above
-                      it the latents cost more than the image)."""
+  -log N(x; mean, 1)  half of that, plus log(2 pi) / 2 = 0.919.
+  kl                  0.01 nats an image (with less the latents say nothing, on
+                      any scale) to 10 a latent (a std of e^-10), and at most
+                      D log 2 (with more they cost more than the image)."""
 
 
 class Way(NamedTuple):
