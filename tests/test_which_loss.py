@@ -90,7 +90,7 @@ def judge(readings, convention, factor):
     return "right" if right else "wrong"
 
 
-def measure(sizes, digits, betas, seeds=(0, 1), dtype=np.float64):
+def measure(sizes, digits, betas, seeds=(0,), dtype=np.float64):
     """Every convention of kl, with those of recon taken in turn beside them.  Counter of (part, beta is 1, verdict)."""
     found, recons = Counter(), list(conventions(RECONS, [1.0]))
     for size, seed in product(sizes, seeds):
@@ -119,17 +119,17 @@ def share(found, *keys):
 
 
 @pytest.mark.parametrize("digits, plain, weighed", [
-    ("float64", 1.0, 1.0), ("float32", 1.0, 0.99), (6, 0.99, 0.93), (5, 0.99, 0.35), (4, 0.96, 0.35)])
+    ("float64", 1.0, 1.0), ("float32", 1.0, 0.99), (6, 0.98, 0.9), (5, 0.98, 0.35), (4, 0.98, 0.35)])
 def test_every_convention_is_named_or_cannot_be_told_and_none_wrongly(digits, plain, weighed):
     """Least shares that are named: of numbers without a weight, and of KLs with one.  A lone number with a weight wants
     six digits, as the docstring says: of 4 or 5 little more than the third that is given per image is named."""
     found = measure(SIZES, digits, [1.0, *BETAS], dtype=np.float32 if digits == "float32" else np.float64)
-    assert not [key for key in found if "wrong" in key] and sum(found.values()) > 5000
+    assert not [key for key in found if "wrong" in key] and sum(found.values()) > 2500
     assert share(found, ("recon", True)) >= plain and share(found, ("kl", True)) >= plain, found
     assert share(found, ("kl", False)) >= weighed, found
-    if digits in ("float64", "float32", 6):                # the docstring's 97 %
-        assert share(found, ("recon", True), ("kl", True), ("kl", False)) >= 0.97
-    assert "97 %" in which_loss.__doc__
+    if digits in ("float64", "float32", 6):                # the docstring's 96 %
+        assert share(found, ("recon", True), ("kl", True), ("kl", False)) >= 0.96
+    assert "96 % are named from six digits" in which_loss.__doc__ and "98 % from four" in which_loss.__doc__
 
 
 @pytest.mark.parametrize("digits", ["float64", 5])
@@ -205,6 +205,15 @@ def test_a_logvar_that_is_the_variance_or_the_std(made, name, power):
     assert any("as a variance is" in note for note in wrong.notes)
 
 
+def test_a_log_std_may_be_meant_and_then_nothing_is_wrong(made):
+    x, o, m, v = made
+    log_std = KLS["KL of a logvar that is log std"](m, v).sum(1).mean()
+    loss = which_loss(RECONS["cross-entropy"](x, o).sum(1).mean(), log_std, *made)
+    assert loss.named and loss.kl_nats == pytest.approx(log_std)
+    (words,) = loss.mending()
+    assert "if logvar holds log std" in words and f"is {KLS['KL'](m, v).sum(1).mean():.6g} per image" in words
+
+
 def test_grey_pixels_have_an_entropy_that_no_recon_falls_below(made):
     _, o, m, v = made
     x = np.full(o.shape, 0.25)
@@ -268,7 +277,8 @@ def test_two_numbers_of_a_plausible_model_have_the_true_reading_among_theirs(siz
             recon, kl = sign * per_pixel * D * pixels * r_batch, per_image * latents * k_batch
             pairs = readings_of(recon, kl, D, Z, B)
             beta = latents * k_batch / pixels / r_batch
-            assert any(p.recon.formula == "cross-entropy" and p.beta == pytest.approx(beta) and (p.recon_nats, p.kl_nats) == pytest.approx((per_pixel * D, per_image)) for p in pairs)
+            assert any(p.recon.formula == "cross-entropy" and p.beta == pytest.approx(beta) and
+                       (p.recon_nats, p.kl_nats) == pytest.approx((per_pixel * D, per_image)) for p in pairs)
 
 
 def test_implausible_readings_are_left_out():

@@ -6,7 +6,7 @@ from minivae.learn.two_numbers import REASONS, Pair, readings_of
 
 
 def print_readings(recon: float, kl: float, D: int, Z: int, B: int, as_json: bool) -> None:
-    """Print the readings, a row each; what a row is, `Pair` says.   Raises what `readings_of` does."""
+    """Print the readings, a row for each `Pair`.   Raises what `readings_of` does."""
     pairs = readings_of(recon, kl, D, Z, B)
     if as_json:
         print(json.dumps([{**pair._asdict(), "recon": pair.recon._asdict(),
@@ -21,7 +21,8 @@ def print_readings(recon: float, kl: float, D: int, Z: int, B: int, as_json: boo
         print("beta is the KL's weight beside a recon summed over the pixels; the ELBO has 1.")
         if any(way.factor < 0 for pair in pairs for way in (pair.recon, pair.kl)):
             print("A minus is a sign turned: a loss adds -log p(x|z) and +KL.")
-    print(f"{REASONS}\nFormulas, bits and a wrong variance show in arrays only: minivae.which_loss.")
+    print(REASONS)
+    print("Formulas, bits and a wrong variance show in arrays only: minivae.which_loss.")
 
 
 def _row(pair: Pair) -> str:

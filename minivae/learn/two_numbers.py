@@ -79,5 +79,6 @@ def _ways(given: float, formula: str, multiple: float, least: float, most: float
     """The ways in which `given` means least to most nats per image."""
     outer = {"mean": 1.0, "sum": float(B)} if B > 1 else {"mean": 1.0}
     sign = math.copysign(multiple, given)
-    ways = [Way(formula, i, b, sign * fi * fb) for i, fi in inner.items() for b, fb in outer.items()]
+    ways = [Way(formula, i, b, sign * fi * fb)
+            for i, fi in inner.items() for b, fb in outer.items()]
     return [way for way in ways if least <= given / way.factor <= most]
