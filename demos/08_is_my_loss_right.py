@@ -165,9 +165,8 @@ assert f"{entropy.mean():.6g}" in of_grey.notes[0]
 # ## The answer
 
 # %%
-print("\nSum over pixels and latents, mean over the batch.  With a mean over pixels beta is "
-      f"{betas['keras #3373']:.0f},\n"
-      f"and the KL of all latents falls from {kl_of[1].sum():.2f} to {kl_of[D].sum():.4f} nats.")
+print("\nSum over pixels and latents, mean over the batch.  With a mean over pixels\n"
+      f"beta is {betas['keras #3373']:.0f}, and the KL of all latents falls from {kl_of[1].sum():.2f} to {kl_of[D].sum():.4f} nats.")
 print(f"Grey digits cost at least {entropy.mean():.2f} nats an image, whatever the model.")
 with pictures.four_panels(out / "is_my_loss_right.png") as panels:
     pictures.draw_betas(panels[0], betas)
