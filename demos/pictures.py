@@ -391,6 +391,60 @@ def draw_units(axes, variances: dict, active: dict, threshold: float) -> None:
     axes.legend(loc="lower left")
 
 
+# --- 08: is my loss right -------------------------------------------------------------------------
+
+# two of Okabe & Ito's colours, which differ for colour-blind readers as well
+RIGHT, WRONG = "#0072b2", "#d55e00"
+
+
+def draw_betas(axes, betas: dict) -> None:
+    """A dot for the beta that each public loss amounts to, its number beside it."""
+    rows = np.arange(len(betas))[::-1]
+    low, high = min(betas.values()) / 30, max(betas.values()) * 30
+    axes.axvline(1, color=DARK, lw=1, ls=":")
+    axes.text(1, len(betas) - 0.4, "the ELBO", ha="center", color=DARK, fontsize=9)
+    for row, beta in zip(rows, betas.values()):
+        one = np.isclose(beta, 1)
+        axes.plot(beta, row, "o" if one else "D", color=RIGHT if one else WRONG, ms=7)
+        axes.text(beta * 2, row, f"{beta:.4g}", va="center", fontsize=9)
+    axes.set_yticks(rows, list(betas), fontsize=8.5)
+    axes.set(xscale="log", xlim=(low, high), ylim=(-0.6, len(betas) + 0.2),
+             title="The beta that public losses amount to", xlabel="beta")
+
+
+def draw_kl_of_latents(axes, kl_of: dict) -> None:
+    """Bars for the KL of each latent, for two values of beta."""
+    (a, small), (b, large) = kl_of.items()
+    latents = np.arange(len(small))
+    axes.bar(latents - 0.2, np.sort(small)[::-1], 0.4, color=RIGHT, label=f"beta = {a}")
+    axes.bar(latents + 0.2, np.sort(large)[::-1], 0.4, color=WRONG, hatch="//",
+             label=f"beta = {b}: a mean over pixels, all about 0")
+    axes.set(title="A mean over pixels silences the latents", xlabel="latents, the largest first",
+             ylabel="KL, nats per image", ylim=(0, 1.25 * max(small)))
+    axes.legend()
+
+
+def draw_rows_of_images(axes, rows: dict) -> None:
+    """rows[name] : (n, 64) in [0, 1], a row of 8x8 images each."""
+    lines = [np.pad(images.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)), constant_values=0.25)
+             .swapaxes(0, 1).reshape(10, -1) for images in rows.values()]
+    axes.imshow(np.vstack(lines), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks(4.5 + 10 * np.arange(len(rows)), list(rows))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.set_title("Then every image gets the same reconstruction")
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def draw_floor(axes, entropy: np.ndarray, recon: np.ndarray) -> None:
+    """The cross-entropy of each grey image against its least value, its entropy."""
+    top = 1.05 * recon.max()
+    axes.fill_between([0, top], [0, top], color=GREY, alpha=0.15, lw=0)
+    axes.plot([0, top], [0, top], color=DARK, lw=1)
+    axes.text(0.75 * top, 0.35 * top, "no model\ngets here", ha="center", color=DARK)
+    axes.plot(entropy, recon, "o", color=RIGHT, ms=4, alpha=0.7)
+    axes.set(title="Grey pixels: the cross-entropy has a floor", xlim=(0, top), ylim=(0, top),
+             xlabel="entropy of the image's pixels, nats", ylabel="cross-entropy, nats")
 # --- 09: five issues, five verdicts ---------------------------------------------------------------
 
 
