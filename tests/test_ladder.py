@@ -102,8 +102,8 @@ def test_hints_do_not_hold_the_answer(name):
 
 
 def test_an_operator_is_hidden_and_a_number_is_not():
-    source = "def f():\n    dx = np.tanh(y) * 0.5 - W.T @ a[1] / b**2\n"
-    assert cut.hidden(source, ("dx",)) == "dx = np.tanh(y) ? 0.5 ? W?T ? a[1] ? b??2"
+    source = "def f():\n    dx = np.tanh(y) * 0.5 - W.T @ a[1] / b**2 + 1e-8\n"
+    assert cut.hidden(source, ("dx",)) == "dx = np.tanh(y) ? 0.5 ? W?T ? a[1] ? b??2 ? 1e-8"
 
 
 def test_a_line_that_subtracts_is_opened_without_its_sign():
