@@ -1,5 +1,6 @@
 """The ladder: cut from the source, graded without mercy and in sentences; the twins of the estimators."""
 
+import ast
 import runpy
 import subprocess
 import sys
@@ -89,8 +90,8 @@ def test_the_file_runs_by_itself_open_and_solved(name, tmp_path, capsys):
         runpy.run_path(str(path), run_name="__main__")
         shown = capsys.readouterr().out
         assert ("is still open" in shown) == is_open and max(map(len, shown.splitlines())) <= 80
-        imports = [line for line in text.splitlines() if line.startswith(("import", "from"))]
-        assert imports == ["import numpy as np"]
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+        assert [ast.unparse(node) for node in nodes] == ["import numpy as np"]
 
 
 @pytest.mark.parametrize("name", EXERCISES)
