@@ -148,12 +148,6 @@ class Rung(Exercise):
             if refused.report and has_no_pattern(refused.report):
                 words += self.cause(names, sizes, seed, refused.report)
             return Grade(False, words, refused.report)
-        except (TypeError, ValueError):
-            for name in self.functions:
-                if ... in getattr(names[name], "__code__", self).co_consts:
-                    return Grade(False, f"{name} stops at a line that needs another one, which is "
-                                        "still `...`: fill in the lines from the top.")
-            raise
         return Grade(True, f"{self.learned}  {self.next}".strip(), report)
 
     def cause(self, names: dict, sizes: dict, seed: int, report: Report) -> str:
