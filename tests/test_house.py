@@ -25,8 +25,10 @@ explain explain.story explain.rules explain.subject explain.trace explain.walk
 explain.figures explain.cards explain.draws explain.page
 learn learn.exercise learn.twins learn.wires learn.restated learn.known learn.cut learn.verdict
 learn.rung learn.whole learn.weights learn.ladder learn.selftest
+learn.excerpts learn.curves learn.hunt learn.hunts learn.record
+learn.course learn.files learn.child learn.grading learn.show learn.watch learn.finish
 app app.signals app.exit_codes app.folders app.settings app.options app.plots app.train app.evaluate app.gallery
-app.doctor app.gradcheck app.cli
+app.doctor app.gradcheck app.learn app.cli
 sklearn_api __main__
 """.split()
 LESSON = ORDER[: ORDER.index("discrete") + 1]
