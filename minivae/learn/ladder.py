@@ -282,7 +282,8 @@ RUNGS = [
                "path is a gain, with which all that reached z goes on to mu and logvar; score "
                "carries log q straight to mu and logvar; kl carries the KL on paper.  The "
                "objective, which is maximised, is mean_n (mean_k log p(x|z_k) - beta KL).  Fill "
-               "in decoder and kl.",
+               "in decoder and kl.  Your weights are held to the package's, and the mean of "
+               "their gradient over all noise to the exact one.",
           page=wires, functions=("elbo_wires",), gap=("decoder", "kl"), objective="analytic",
           arrays="beta = 1.7", forward="", backward=f"{WIRES} = elbo_wires(K, B, beta)",
           wire="decoder is (K, B), one weight for each sample; kl is (B,), one for each image.  "
@@ -294,7 +295,7 @@ RUNGS = [
           task="Now the KL is taken from the samples: the objective is the mean over k and n of "
                "log p(x|z) + beta (log p(z) - log q(z|x)).  latent multiplies "
                "log p(z) - log q(z|x) on its way to z; score multiplies log q on its way straight "
-               "to mu and logvar.  Fill in latent, path and score.",
+               "to mu and logvar.  Fill in latent, path and score, which are held as before.",
           page=wires, functions=("elbo_mc_wires",), gap=("latent", "path", "score"),
           arrays="beta = 1.7", forward="", backward=f"{WIRES} = elbo_mc_wires(K, B, beta)",
           wire="All three are (K, B).  latent and score are weights of the same mean; the score "
