@@ -51,7 +51,7 @@ def run(show: Callable[[str], None]) -> bool:
         skeleton = "refused" if of_it[0].well else "NOT REFUSED"
         solution = "accepted" if of_it[1].well else "NOT ACCEPTED"
         show(f"{name:15} skeleton {skeleton}, solution {solution}"
-             + (f", {well} of {faults} faults refused" if faults else ""))
+             + (f", known faults refused: {well} of {faults}" if faults else ""))
     for finding in found:
         if not finding.well:
             show(f"WRONG  {finding.exercise}, {finding.text}: {finding.sentence}")
