@@ -3,16 +3,18 @@
 import re
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
 from conftest import JIT
 
-from minivae.gradcheck.museum import planted
+from minivae.gradcheck.museum import edited_source, planted
 from minivae.gradcheck.report import FAIL
 from minivae.gradcheck.suite import CHECKS, DISCRETE_VAES, LAYERS, VAES
 from minivae.learn import curves, record
 from minivae.learn.excerpts import excerpt, page, source_of
+from minivae.learn.excerpts import planted as text_with_fault
 from minivae.learn.hunt import HIDDEN, recorded
 from minivae.learn.hunts import HUNTS
 
@@ -48,6 +50,14 @@ def test_the_code_differs_from_the_package_in_the_faulty_lines_alone(hunt):
     assert restored[-len(wanted):] == wanted
     assert 1 <= len(hunt.faulty) <= 2
     assert all(hunt.faulty[i] != lines[i - 1].strip() for i in hunt.faulty)
+
+
+@hunts
+def test_a_fault_is_planted_as_the_museum_plants_it(hunt):
+    for where, old, new in hunt.edits:
+        path = where.split(":")[1]
+        function = textwrap.indent(edited_source(where, old, new), "    " if "." in path else "")
+        assert function in text_with_fault(page(hunt.module), path, old, new)
 
 
 @hunts
@@ -124,10 +134,10 @@ def test_the_way_to_the_line():
     def said(text: str, nth: int = 0) -> str:
         return hunt.grade({"LINE": [i for i, line in enumerate(lines, 1) if text in line][nth]}).sentence
 
-    assert "sample is right.  Look in a function below" in said("kernels.sample_forward")
-    assert "but kl is the faulty function.  Look below" in said("kernels.kl_forward")
-    assert "but kl_backward is the faulty function.  Look below" in said('self._take("kl")')
-    assert "log_q is right.  Look in a function above" in said("kernels.log_q_forward")
+    assert "GaussianLatent.sample is right.  Look in a function below" in said("kernels.sample_forward")
+    assert "but GaussianLatent.kl is the faulty function.  Look below" in said("kernels.kl_forward")
+    assert "but GaussianLatent.kl_backward is the faulty function.  Look below" in said('self._take("kl")')
+    assert "GaussianLatent.log_q is right.  Look in a function above" in said("kernels.log_q_forward")
     adam = HUNTS["slow-start"]
     assert "a line of the faulty statement.  Look above" in adam.grade({"LINE": max(adam.faulty) + 1}).sentence
 

@@ -189,17 +189,18 @@ class Hunt(Exercise):
         if line is None:
             return "it is one that you wrote yourself."
         tree = ast.parse(self.skeleton())
-        here = next((node for node in _functions(tree) if _holds(node, line)), None)
+        name, here = next(((name, node) for name, node in _functions(tree).items()
+                           if _holds(node, line)), ("", None))
         inside = [wrong for wrong in self.faulty if here is not None and _holds(here, wrong)]
         nearest = min(inside or self.faulty, key=lambda wrong: abs(wrong - line))
         way = "below" if nearest > line else "above"
         if here is None:
             return f"it is in no function.  Look {way}."
         if not inside:
-            return f"{here.name} is right.  Look in a function {way}."
+            return f"{name} is right.  Look in a function {way}."
         if any(_holds(part, line) and _holds(part, nearest) for part in _statements(here)):
             return f"but it is a line of the faulty statement.  Look {way}."
-        return f"but {here.name} is the faulty function.  Look {way}."
+        return f"but {name} is the faulty function.  Look {way}."
 
     # --- what was recorded ---
 
@@ -253,10 +254,16 @@ def _number_in(skeleton: list[str], lines: list[str], line: int) -> int | None:
     return None
 
 
-def _functions(tree: ast.Module) -> list[ast.FunctionDef]:
-    """Every function, and every method of a class; none inside another."""
-    bodies = [node.body if isinstance(node, ast.ClassDef) else [node] for node in tree.body]
-    return [part for body in bodies for part in body if isinstance(part, ast.FunctionDef)]
+def _functions(tree: ast.Module) -> dict[str, ast.FunctionDef]:
+    """Every function, "f", and every method of a class, "C.f"; none inside another."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = node
+        elif isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{part.name}": part for part in node.body
+                      if isinstance(part, ast.FunctionDef)}
+    return found
 
 
 def _statements(function: ast.FunctionDef) -> list[ast.stmt]:

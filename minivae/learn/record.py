@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 
+from minivae.choices import choose
 from minivae.data import load_data
 from minivae.discrete import DiscreteVAE
 from minivae.estimators import ESTIMATORS
@@ -109,14 +110,15 @@ def digits() -> np.ndarray:
 
 
 def main(names: list[str]) -> None:
-    """Record the hunts of these names, or all; the others keep what they had."""
-    kept = recorded() if names else {}
-    images = digits()
-    for name, hunt in HUNTS.items():
-        if not names or name in names:
-            kept[name] = record(hunt, images)
-            print(f"{name:24s} loss {kept[name]['right'][-1][0]:8.2f}, with the fault "
-                  f"{kept[name]['wrong'][-1][0]:8.2f}   {kept[name]['note']}", flush=True)
+    """Record the hunts of these names, or all; the others keep what they had.
+
+    Raises ValueError for a name that there is not.
+    """
+    kept, images = recorded() if names else {}, digits()
+    for hunt in [choose(name, HUNTS, "hunt") for name in names] or HUNTS.values():
+        found = kept[hunt.name] = record(hunt, images)
+        print(f"{hunt.name:24s} loss {found['right'][-1][0]:8.2f}, with the fault "
+              f"{found['wrong'][-1][0]:8.2f}   {found['note']}", flush=True)
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(kept[name])}" for name in HUNTS
                        if name in kept)
     partial = RECORD.with_suffix(".partial")
