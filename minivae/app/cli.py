@@ -239,5 +239,5 @@ def run_learn(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {"train": run_train, "evaluate": run_evaluate, "sample": run_sample,
             "reconstruct": run_reconstruct, "latent": run_latent, "gradcheck": run_gradcheck,
-            "loss": run_loss, "learn": run_learn, "doctor": run_doctor, "walk": run_walk,
-            "explain": run_explain}
+            "loss": run_loss, "doctor": run_doctor, "walk": run_walk, "explain": run_explain,
+            "learn": run_learn}

@@ -67,13 +67,13 @@ def _width(node: ast.Assign | ast.AugAssign) -> int:
 def hidden(source: str, names: tuple[str, ...]) -> str:
     """The lines that assign to one of `names`, their operators * + - / @ . shown as `?`.
 
-    The dot of np. and that of a number are no operators, and stay.
+    The dot of np. and what belongs to a number are no operators, and stay.
     """
     found = []
     for node in gaps(source, names):
         line, right = (ast.get_source_segment(source, part) for part in (node, node.value))
         left = re.sub(r"[-+*/]=", "?=", line.removesuffix(right))
-        found.append(left + re.sub(r"[*+\-/@]|(?<!np)\.(?!\d)", "?", right))
+        found.append(left + re.sub(r"[*+/@]|(?<!\de)-|(?<!np)\.(?!\d)", "?", right))
     return "\n".join(found)
 
 

@@ -204,8 +204,8 @@ RUNGS = [
                  "half comes from."),
     Rung("kl-joins", "The KL joins: two gradients add",
          task="mu and logvar were used twice, for the sample z and for the KL.  dz comes down "
-              "from the decoder, dkl from the loss.  Fill in dmu and dlogvar; the two nodes are "
-              "at hand, as you wrote them.",
+              "from the decoder, dkl from the loss.  Fill in dmu and dlogvar; the backward of each "
+              "node is at hand.",
          page=twins, functions=("latent_forward", "latent_backward"), gap=("dmu", "dlogvar"),
          arrays=f"{HEADS}\neps = rng.standard_normal((B, Z))",
          given=("one_sample_forward", "one_sample_backward", "kl_forward", "kl_backward"),
@@ -277,11 +277,13 @@ RUNGS = [
          home=("kernels.py", "log_q_backward"),
          learned="The wire in log q's own formula is called the score; its mean over z is 0."),
     Wires("elbo", "The ELBO as weights on wires",
-          task="backward of the whole VAE begins with five numbers for each sample: what the "
-               "objective sends along each wire to the parameters.  The objective is "
-               "mean_n (mean_k log p(x|z_k) - beta KL), the KL on paper.  Fill in the weights of "
-               "decoder, which multiplies log p(x|z), and kl.  path is 1: what reached z goes on "
-               "to mu and logvar.",
+          task="backward of a VAE begins with a weight for each of five wires.  decoder carries "
+               "log p(x|z) to the decoder and to z; latent carries log p(z) - log q(z|x) to z; "
+               "path is a gain, with which all that reached z goes on to mu and logvar; score "
+               "carries log q straight to mu and logvar; kl carries the KL on paper.  The "
+               "objective, which is maximised, is mean_n (mean_k log p(x|z_k) - beta KL).  Fill "
+               "in decoder and kl.  Your weights are held to the package's, and the mean of "
+               "their gradient over all noise to the exact one.",
           page=wires, functions=("elbo_wires",), gap=("decoder", "kl"), objective="analytic",
           arrays="beta = 1.7", forward="", backward=f"{WIRES} = elbo_wires(K, B, beta)",
           wire="decoder is (K, B), one weight for each sample; kl is (B,), one for each image.  "
@@ -293,7 +295,7 @@ RUNGS = [
           task="Now the KL is taken from the samples: the objective is the mean over k and n of "
                "log p(x|z) + beta (log p(z) - log q(z|x)).  latent multiplies "
                "log p(z) - log q(z|x) on its way to z; score multiplies log q on its way straight "
-               "to mu and logvar.  Fill in latent, path and score.",
+               "to mu and logvar.  Fill in latent, path and score, which are held as before.",
           page=wires, functions=("elbo_mc_wires",), gap=("latent", "path", "score"),
           arrays="beta = 1.7", forward="", backward=f"{WIRES} = elbo_mc_wires(K, B, beta)",
           wire="All three are (K, B).  latent and score are weights of the same mean; the score "

@@ -232,6 +232,7 @@ def in_words(sizes: dict[str, int]) -> dict[str, int]:
 
 
 def targets_of(line: str) -> list[str]:
+    """What the line assigns to."""
     return line.partition(" = ")[0].split(", ")
 
 
@@ -275,7 +276,9 @@ def leaves(thing) -> list:
 
 
 def point_of(arrays: str, page: ModuleType, sizes: dict, rng: np.random.Generator) -> dict:
-    """The arrays that the lines make, and the sizes, by name.  They may call the page's functions.
+    """The arrays that the lines make, and the sizes, by name.
+
+    The lines may call the page's functions.
     """
     known = {**vars(page), "np": np, "rng": rng}
     scope = known | sizes

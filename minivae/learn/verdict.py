@@ -81,16 +81,19 @@ def compared(title: str, mine: dict[str, np.ndarray], want: dict[str, np.ndarray
         bar = ROUNDINGS * max(1e-3, float(np.abs(right).max()))
         worst = tuple(map(int, np.unravel_index(off.argmax(), off.shape)))
         wrong = [tuple(map(int, i)) for i in np.argwhere(off > bar)]
-        note = ""
-        if wrong:
-            numeric = {i: float(right[i]) for i in np.ndindex(right.shape)}
-            note = suspect(WrongGradient(
-                name, np.asarray(mine[name]), numeric, wrong, bar, others={}, sizes=sizes,
-                terms=lambda indices: None, sampled=False))
+        note = _suspect(name, mine[name], right, wrong, bar, sizes) if wrong else ""
         rows.append(_row(name, mine[name], right, worst, FAIL if wrong else PASS, note, bar))
     gradients = {name: (np.asarray(mine[name]), right, np.full(right.shape, row.bar / FAR))
                  for (name, right), row in zip(want.items(), rows)}
     return Report(title, rows, gradients=gradients)
+
+
+def _suspect(name: str, mine, right: np.ndarray, wrong: list, bar: float, sizes: dict) -> str:
+    """The suspect's sentence on numbers that need not be a gradient."""
+    numeric = {i: float(right[i]) for i in np.ndindex(right.shape)}
+    note = suspect(WrongGradient(name, np.asarray(mine), numeric, wrong, bar, others={},
+                                 sizes=sizes, terms=lambda indices: None, sampled=False))
+    return "" if "right gradient" in note else note
 
 
 def _row(name: str, mine, want: np.ndarray, i: tuple, verdict: str, note: str,
@@ -123,25 +126,26 @@ def sentence(report: Report, called: dict[str, str]) -> str:
 
 
 def _pattern(note: str) -> tuple[str, str]:
-    """What is wrong with a gradient, to follow "dlogvar is", and a question about the cause."""
-    words = note.removeprefix("suspect: ")
-    if words.startswith("never filled"):
-        return "zero", "Was it never filled?"
+    """What is wrong, to follow "dlogvar is", and a question or a sentence about the cause.
+
+    What belongs there instead is left out: it is for the reader to find.
+    """
+    words = re.sub(r",? and should give .*", "", note.removeprefix("suspect: "))
+    if words.startswith(("never filled", "zero in every entry")):
+        return "zero", "Was it never filled, or fed from the wrong wire?"
     if words.startswith("no simple pattern") or not words:
         return "wrong", ""
-    known = re.fullmatch(r"(?:1 entry is|\d+ entries are) ([^:]*)(?:: (.*))?", words)
-    if known is None:
-        words = words[0].upper() + words[1:]
-        return "wrong", words if words.endswith("?") else words + "."
-    fact, question = known.group(1).replace("they should", "it should"), known.group(2) or ""
-    fact = re.sub(", which is (.*)", r" (\1)", fact)
-    return fact, question[:1].upper() + question[1:]
+    known = re.fullmatch(r"(?:1 entry is|\d+(?: of \d+)? entries are) ([^:]*)(?:: (.*))?", words)
+    fact, cause = known.groups() if known else ("wrong", words)
+    fact = re.sub(", which is (.*)", r" (\1)", fact.replace("they should", "it should"))
+    cause = (cause or "")[:1].upper() + (cause or "")[1:]
+    return fact, cause if cause.endswith("?") or not cause else f"{cause}."
 
 
 def has_no_pattern(report: Report) -> bool:
     """Whether the worst row has a number that is wrong and no suspect that says why."""
     note = report.worst.note
-    return bool(re.search(r"no simple pattern|times what they should be$", note))
+    return not note or bool(re.search(r"no simple pattern|times what they should be$", note))
 
 
 def _count(report: Report, row: Row) -> str:
