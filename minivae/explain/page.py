@@ -1,6 +1,6 @@
 """`minivae explain`: one recorded pass as a self-contained HTML page to step through.
 
-The template is page.html beside this file; page.css and the six .js files are put into it as they
+The template is page.html beside this file; page.css and the .js files are put into it as they
 are.  The numbers go in as JSON, arrays as base64 of float64, so that the page shows to the bit what
 was recorded.
 """
@@ -16,6 +16,7 @@ from minivae.explain import story
 from minivae.explain.cards import cards
 from minivae.explain.draws import every_estimator, one_step, sampling
 from minivae.explain.figures import Arrays, norm
+from minivae.explain.live import live
 from minivae.explain.subject import Subject, find_subject
 from minivae.explain.trace import PHI, Trace, trace
 from minivae.layers import Sequential
@@ -25,6 +26,8 @@ from minivae.training.evaluation import NonFiniteError
 
 HERE = Path(__file__).parent
 STYLE = "page.css"
+# the model, which a worker runs too
+ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
 SCRIPTS = "draw.js graph.js card.js sampling.js wires.js page.js"      # in this order
 PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
@@ -56,7 +59,7 @@ def explain(folder: str | None, image: int, out: str) -> bool:
 def render(data: dict) -> str:
     """The page: the template with the style, the program and the data put in."""
     page = (HERE / "page.html").read_text(encoding="utf-8")
-    for names in (STYLE, SCRIPTS):
+    for names in (STYLE, ENGINE, SCRIPTS):
         texts = [(HERE / name).read_text(encoding="utf-8") for name in names.split()]
         page = page.replace(f"/* {names} */", "\n".join(texts), 1)
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
@@ -83,6 +86,7 @@ def contents(subject: Subject) -> dict:
         "estimators": every_estimator(t, subject, arrays),
         "wires": story.WIRES,
         "step": one_step(t, subject, arrays),
+        "live": live(t, subject, arrays),
         "arrays": arrays.stored}
 
 
