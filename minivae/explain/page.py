@@ -1,6 +1,6 @@
 """`minivae explain`: one recorded pass as a self-contained HTML page to step through.
 
-The template is page.html beside this file; page.css and the six .js files are put into it as they
+The template is page.html beside this file; page.css and the .js files are put into it as they
 are.  The numbers go in as JSON, arrays as base64 of float64, so that the page shows to the bit what
 was recorded.
 """
@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import json
 import sys
+from html import escape
 from pathlib import Path
+
+import numpy as np
 
 from minivae import estimators
 from minivae.explain import story
 from minivae.explain.cards import cards
 from minivae.explain.draws import every_estimator, one_step, sampling
 from minivae.explain.figures import Arrays, norm
+from minivae.explain.graph import pictures
+from minivae.explain.live import live
 from minivae.explain.subject import Subject, find_subject
 from minivae.explain.record import PHI
 from minivae.explain.trace import Trace, trace
+from minivae.explain.walk import as_text
 from minivae.layers import Sequential
 from minivae.pixels import ONCE
 from minivae.saving.archive import write_whole
@@ -26,7 +32,10 @@ from minivae.training.evaluation import NonFiniteError
 
 HERE = Path(__file__).parent
 STYLE = "page.css"
-SCRIPTS = "draw.js graph.js card.js sampling.js wires.js page.js"      # in this order
+# the model, which a worker runs too
+ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
+SCRIPTS = "draw.js pass.js front.js card.js answers.js tip.js live.js spread.js training.js page.js"
+PROJECT = ""             # where the project lives on the web, once it does
 PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
 
@@ -55,9 +64,15 @@ def explain(folder: str | None, image: int, out: str) -> bool:
 
 
 def render(data: dict) -> str:
-    """The page: the template with the style, the program and the data put in."""
+    """The page: the template with the style, the program, the graph and the data put in."""
     page = (HERE / "page.html").read_text(encoding="utf-8")
-    for names in (STYLE, SCRIPTS):
+    data = dict(data)
+    parts = {"wide": "", "middle": "", "narrow": "", "strip": "", "walk": ""}
+    parts |= data.pop("picture", {}) | {"walk": escape(data.pop("walk", ""))}
+    parts["project"] = f', <a href="{PROJECT}">{PROJECT}</a>' if PROJECT else ""
+    for name, part in parts.items():
+        page = page.replace(f"<!-- {name} -->", part, 1)
+    for names in (STYLE, ENGINE, SCRIPTS):
         texts = [(HERE / name).read_text(encoding="utf-8") for name in names.split()]
         page = page.replace(f"/* {names} */", "\n".join(texts), 1)
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
@@ -73,18 +88,37 @@ def contents(subject: Subject) -> dict:
     passes = [node for node in t.passes.values() if node.name not in ("log_q", "log_prior")]
     forward = [node.name for node in passes]
     backward = [name for name in t.backward_order if name in forward]
-    return {
+    data = {
         "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl},
         "imageShape": subject.image_shape,
         "nodes": cards(t, passes, arrays),
         "forward": ["x", *forward, "loss"],
         "backward": ["loss", *backward, "x"],
+        "graph": {"heads": list(t.vae.heads), "noise": "eps", "path": True, "score": False},
         "params": parameters(t),
         "sampling": sampling(t, subject, arrays),
         "estimators": every_estimator(t, subject, arrays),
         "wires": story.WIRES,
         "step": one_step(t, subject, arrays),
+        "live": live(t, subject, arrays),
         "arrays": arrays.stored}
+    return data | {"picture": graph_of(t, data, subject), "walk": as_text(t)}
+
+
+def graph_of(t: Trace, data: dict, subject: Subject) -> dict[str, str]:
+    """The graph as SVG in every width, with the gradient of every node of the pass."""
+    values = {name: (f"d{node.called}", digits(node.incoming)) for name, node in t.passes.items()
+              if node.incoming is not None}
+    values["log_q"] = "", ""
+    out = t.passes["likelihood"].inputs[t.passes[t.vae.likelihood.out_name].called]
+    painted = t.vae.likelihood.mean(out)[0].reshape(subject.image_shape)
+    return pictures(data, values, t.x[0].reshape(subject.image_shape), painted)
+
+
+def digits(gradient: np.ndarray) -> str:
+    """A number with its sign; of an array the norm."""
+    value = gradient.item() if gradient.size == 1 else norm(gradient)
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def about(subject: Subject) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +33,7 @@ class Subject(NamedTuple):
     note: str                            # which data they are, in words
     binarize: str                        # what was done to the pixels, a key of pixels.BINARIZE
     lr: float                            # the run's step size
+    data: Data
 
     def noise(self, K: int) -> np.ndarray:
         """eps : (K, 1, Z), float64, the same at every call; a smaller K gives the first K."""
@@ -80,13 +81,24 @@ def subject_of(vae: VAE, data: Data, image: int, run: str, binarize: str, lr: fl
 
     Raises ValueError for data that do not fit the model, and for an image that does not exist.
     """
-    wanted = choose_binarize(binarize, vae.likelihood)
-    x_test = check_data(vae, data.x_test, f"{data.name}: x_test", wanted)
-    if image >= len(x_test):
-        raise ValueError(f"--image {image}: there are {len(x_test)} test images, numbered from 0")
-    _, scale = scales_of(data.x_train, x_test)
-    rng = np.random.default_rng([EVALUATION_SEED, image])
-    x = draw(x_test, np.array([image]), scale, binarize, rng, vae.dtype)
+    if image >= len(data.x_test):
+        raise ValueError(f"--image {image}: there are {len(data.x_test)} test images, "
+                         "numbered from 0")
+    x = test_images(vae, data, binarize, [image])
     label = None if data.y_test is None else str(data.y_test[image])
     height, width = (int(side) for side in data.image_shape)
-    return Subject(vae, x, image, label, (height, width), run, data.note, binarize, lr)
+    return Subject(vae, x, image, label, (height, width), run, data.note, binarize, lr,
+                   data)
+
+
+def test_images(vae: VAE, data: Data, binarize: str, numbers: Sequence[int]) -> np.ndarray:
+    """The test images of these numbers as pixels : (n, D), each drawn from a seed of its own.
+
+    Raises ValueError for data that do not fit the model.
+    """
+    wanted = choose_binarize(binarize, vae.likelihood)
+    x_test = check_data(vae, data.x_test, f"{data.name}: x_test", wanted)
+    _, scale = scales_of(data.x_train, x_test)
+    drawn = [draw(x_test, np.array([i]), scale, binarize,
+                  np.random.default_rng([EVALUATION_SEED, i]), vae.dtype) for i in numbers]
+    return np.concatenate(drawn)

@@ -45,6 +45,12 @@ def walk(folder: str | None, image: int, estimator: str | None) -> None:
         print(f"{colour}{line}{RESET}" if coloured and colour else line)
 
 
+def as_text(t: Trace) -> str:
+    """The whole walk as plain text."""
+    lines = [*_forward(t), (PLAIN, ""), *_backward(t), (PLAIN, ""), *_sums(t)]
+    return "\n".join(line for _, line in lines)
+
+
 # --- forward --------------------------------------------------------------------------------------
 
 
