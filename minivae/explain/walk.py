@@ -12,7 +12,9 @@ import numpy as np
 from minivae.choices import choose
 from minivae.estimators import ESTIMATORS
 from minivae.explain.subject import find_subject, samples_of
-from minivae.explain.trace import PHI, CheckedEntry, NodePass, Parameter, Trace, trace
+from minivae.explain.checker import CheckedEntry
+from minivae.explain.record import PHI
+from minivae.explain.trace import NodePass, Parameter, Trace, trace
 
 COLUMNS = 80
 FORMULA_AT = 39                                            # the column where formulas begin
