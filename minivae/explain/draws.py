@@ -11,7 +11,8 @@ from minivae.explain import story
 from minivae.explain.cards import function_source
 from minivae.explain.figures import Arrays, norm
 from minivae.explain.subject import Subject, samples_of
-from minivae.explain.trace import PHI, Parameter, Trace, record, trace
+from minivae.explain.record import PHI, record
+from minivae.explain.trace import Parameter, Trace, trace
 from minivae.gradcheck import float64_twin
 from minivae.model import Result
 from minivae.optim import Adam

@@ -18,7 +18,8 @@ from minivae.explain.draws import every_estimator, one_step, sampling
 from minivae.explain.figures import Arrays, norm
 from minivae.explain.live import live
 from minivae.explain.subject import Subject, find_subject
-from minivae.explain.trace import PHI, Trace, trace
+from minivae.explain.record import PHI
+from minivae.explain.trace import Trace, trace
 from minivae.layers import Sequential
 from minivae.pixels import ONCE
 from minivae.saving.archive import write_whole
