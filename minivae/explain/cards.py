@@ -11,6 +11,7 @@ from minivae import estimators
 from minivae.explain import story
 from minivae.explain.figures import Arrays, checks_of, figure, norm
 from minivae.explain.record import LATENT_NODES
+from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
 from minivae.explain.trace import NodePass, Parameter, Trace, source
 from minivae.model import Model
 
@@ -39,16 +40,27 @@ def loss_card(t: Trace) -> dict:
 
     Its code is the estimator's: forward the objective, backward the weights on the wires.
     """
+    estimator = t.vae.estimator
     title, forward, backward = story.NODES["loss"]
-    sum_here = f"Here loss = {t.recon:.6f} + {t.vae.beta:g} * {t.kl:.6f} = {t.loss:.6f} nats."
+    if not t.vae.latent.has_path:
+        forward, backward = story.LOSS_OF_COINS
+    forward_rule, backward_rule = (
+        for_samples(rule, len(t.eps))
+        for rule in (LOSSES[estimator.objective.__name__], SENT_BACK[t.estimator]))
     return EMPTY | {
         "name": "loss", "kind": "loss", "title": title, "called": "loss",
-        "words": {"forward": f"{forward} {sum_here}", "backward": backward},
-        "formula": {"forward": "loss = -log_px + beta * kl",
-                    "backward": "dlog_px = -1;  dkl = beta"},
-        "code": {"forward": function_source(estimators.analytic_elbo),
-                 "backward": function_source(estimators.elbo),
+        "words": {"forward": f"{forward} Here {loss_in_numbers(t)} nats.", "backward": backward},
+        "formula": {"forward": forward_rule, "backward": backward_rule},
+        "code": {"forward": function_source(estimator.objective),
+                 "backward": function_source(estimator),
                  "call": {}}}
+
+
+def loss_in_numbers(t: Trace) -> str:
+    """The loss as the sum of its terms, where it is one; of a bound, its value."""
+    if t.vae.estimator.objective is estimators.multi_sample_bound:
+        return f"loss = {t.loss:.6f}"
+    return f"loss = {t.recon:.6f} + {t.vae.beta:g} * {t.kl:.6f} = {t.loss:.6f}"
 
 
 def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
@@ -57,7 +69,8 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
     inCode gives these names for the symbols of the code that is shown.  Where backward never comes,
     incoming is None.
     """
-    name, called, arrives = node.name, node.called, f"d{node.called}"
+    name, called = node.name, node.called
+    arrives = "along_phi" if node.weights else f"d{called}"
     title, forward, backward = words(t, node)
     incoming = None
     if node.incoming is not None:
@@ -68,9 +81,9 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
         "words": {"forward": forward, "backward": backward},
         "formula": node.formula, "inCode": node.in_code,
         "inputs": [
-            figure(arrays, value, meaning_of(t, value), f"{name}/{value}", a)
+            figure(arrays, value, meaning_of(value), f"{name}/{value}", a)
             for value, a in node.inputs.items()],
-        "output": figure(arrays, called, meaning_of(t, called), f"{name}/{called}", node.output),
+        "output": figure(arrays, called, meaning_of(called), f"{name}/{called}", node.output),
         "incoming": incoming,
         "local": [
             figure(arrays, formula, "the local derivative", f"{name}/local {i}", a)
@@ -90,8 +103,10 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
 
 def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
     """The title of a card, and what it says of the node forward and backward."""
+    latent = t.vae.latent.name
+    of_latent = story.COINS | {"sample": story.SAMPLES[latent]} if latent in story.SAMPLES else {}
     kind = "likelihood" if node.name == "likelihood" else node.kind
-    title, forward, backward = story.NODES.get(kind, ("a layer of your own", "", ""))
+    title, forward, backward = (story.NODES | of_latent).get(kind, ("a layer of your own", "", ""))
     head, more_forward, more_backward = story.HEADS.get(node.name, ("", "", ""))
     last_layer = t.vae.likelihood.out_name
     side, _, number = node.name.partition(".")
@@ -103,24 +118,23 @@ def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
         title = head or title
     if node.kind == "Dense" and node.outgoing:
         backward = f"{backward} {story.GATHERS}"
-    if not node.outgoing:
+    if node.name == (last_layer if not t.vae.dec.layers else "dec.0"):
+        more_backward = story.LAST_OF_THETA if node.outgoing else story.LAST_OF_THETA_OF_COINS
+    elif "x" in node.inputs and node.name != "likelihood":
         more_backward = story.FIRST_OF_PHI
-    if node.name == ("dec.0" if t.vae.dec.layers else last_layer):
-        more_backward = story.LAST_OF_THETA
     if node.kind == "ReLU":
         n_open = int((node.output > 0).sum())
         more_forward = f"Here {n_open} of {node.output.size} units are open."
     return title, f"{forward} {more_forward}".strip(), f"{backward} {more_backward}".strip()
 
 
-def meaning_of(t: Trace, value: str) -> str:
+def meaning_of(value: str) -> str:
     """What the name of a value stands for."""
     letter, _, number = value.partition(".")
     if number:
         side = "enc" if letter == "h" else "dec"
-        return f"what the {'encoder' if side == 'enc' else 'decoder'}'s node {side}.{number} gives"
-    return (story.COINS_MEAN if "a" in t.passes["kl"].inputs else {}).get(
-        value, story.MEANINGS.get(value, value))
+        return f"what {side}.{number} gives, in the {'encoder' if side == 'enc' else 'decoder'}"
+    return story.MEANINGS.get(value, value)
 
 
 def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int) -> dict:

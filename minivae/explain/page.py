@@ -17,9 +17,10 @@ from minivae.explain.cards import cards
 from minivae.explain.draws import every_estimator, one_step, sampling
 from minivae.explain.figures import Arrays, norm
 from minivae.explain.live import live
-from minivae.explain.subject import Subject, find_subject
 from minivae.explain.record import PHI
+from minivae.explain.subject import Subject, find_subject, samples_of
 from minivae.explain.trace import Trace, trace
+from minivae.latents import GaussianLatent
 from minivae.layers import Sequential
 from minivae.pixels import ONCE
 from minivae.saving.archive import write_whole
@@ -70,15 +71,23 @@ def render(data: dict) -> str:
 
 def contents(subject: Subject) -> dict:
     """Everything that the page shows.  Raises NonFiniteError where the pass is not finite."""
-    t = trace(subject.vae, subject.x, subject.noise(1), estimators.elbo)
+    vae = subject.vae
+    # a Gaussian latent is shown with the plain ELBO; a discrete one with what it was trained with
+    estimator = estimators.elbo if type(vae.latent) is GaussianLatent else vae.estimator
+    eps = subject.noise(samples_of(vae, estimator), estimator.antithetic)
+    t = trace(vae, subject.x, eps, estimator)
     arrays = Arrays()
+    score = not vae.latent.has_path
     # the plain ELBO gives log q and the prior weight 0, so the walk leaves them out
-    passes = [node for node in t.passes.values() if node.name not in ("log_q", "log_prior")]
+    passes = [node for node in t.passes.values() if score or node.name not in ("log_q", "log_prior")]
     forward = [node.name for node in passes]
     backward = [name for name in t.backward_order if name in forward]
+    graph = {"latent": vae.latent.name, "heads": vae.heads, "path": vae.latent.has_path,
+             "noise": list(t.passes["sample"].inputs)[-1], "score": score}
     return {
         "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl},
         "imageShape": subject.image_shape,
+        "graph": graph,
         "nodes": cards(t, passes, arrays),
         "forward": ["x", *forward, "loss"],
         "backward": ["loss", *backward, "x"],
@@ -112,5 +121,6 @@ def widths(stack: Sequential) -> list[int]:
 def parameters(t: Trace) -> list[dict]:
     """Every parameter's gradient taken apart, in norms."""
     return [{"name": name, "phi": name.startswith(PHI), "norm": norm(p.grad),
-             "recon": norm(p.parts.get("decoder", 0)), "kl": norm(p.parts.get("kl", 0))}
+             "recon": norm(p.parts.get("decoder", 0)), "kl": norm(p.parts.get("kl", 0)),
+             "score": norm(p.parts.get("score", 0))}
             for name, p in t.params.items()]

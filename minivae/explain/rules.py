@@ -95,3 +95,32 @@ OF_LATENT = {
 }
 # for a layer that is not ours
 UNKNOWN_LAYER = Rule(("x",), "y", "y = f(x)", "dx = backward(dy)")
+
+# by objective: the loss of one image
+LOSSES = {
+    "analytic_elbo": "loss = -mean_k log_px + beta * kl",
+    "sampled_elbo": "loss = -mean_k log_px + beta * kl_sampled,  "
+                    "kl_sampled = mean_k (log_qz - log_pz)",
+    "multi_sample_bound": "loss = -L_K = -log mean_k w,  w = e^(log_px + log_pz - log_qz)",
+}
+# by estimator: what it sends back from the loss of one image, as d(loss); what is not named is 0.
+# The table of estimators.py is for the objective, so the signs are turned here.
+SENT_BACK = {
+    "elbo": "dlog_px = -1/K;  dkl = beta",
+    "elbo_mc": "dlog_px = -1/K;  dlog_pz = -beta/K;  along_z = along_phi = beta/K",
+    "stl": "dlog_px = -1/K;  dlog_pz = -beta/K;  along_z = beta/K",
+    "score": "dlog_px = -1/K;  along_phi = -(f - b)/K,  f = log_px + beta (log_pz - log_qz)",
+    "score_analytic_kl": "dlog_px = -1/K;  along_phi = -(f - b)/K,  f = log_px;  dkl = beta",
+    "iwae": "dlog_px = dlog_pz = -w~;  along_z = along_phi = w~,  w~ = w / sum_k w",
+    "iwae_stl": "dlog_px = dlog_pz = -w~;  along_z = w~,  w~ = w / sum_k w",
+    "dreg": "dlog_px = dlog_pz = -w~;  along_z = w~;  path = w~,  w~ = w / sum_k w",
+    "rws": "dlog_px = -w~;  along_phi = -w~,  w~ = w / sum_k w",
+    "vimco": "dlog_px = -w~;  along_phi = -(L_K - L_-k - w~),  w~ = w / sum_k w",
+    "disarm": "dlog_px = -1/K;  along_phi = -s (f - b)/K,  f = log_px,  s = sigmoid(|a|);  "
+              "dkl = beta",
+}
+
+
+def for_samples(formula: str, K: int) -> str:
+    """The same formula without its K where there is one sample."""
+    return formula.replace("mean_k ", "").replace("/K", "") if K == 1 else formula
