@@ -391,5 +391,5 @@ function makeVAE(spec) {
     return likelihood.mean(denseForward(values[g], W(out), b(out)), D);
   }
 
-  return { spec, params, forward, backward, adamStep, decode };
+  return { spec, params, heads: latent.heads, forward, backward, adamStep, decode };
 }
