@@ -27,10 +27,10 @@ function sumsOf(W, columns) {
 
 /** Repeat the recorded pass, and compare every value, gradient, part and parameter gradient.
  *
- * recorded: x, eps, beta, estimator; values, grads and params by name, parts by name and node: all
- * of them arrays; sums: of a gradient too large for the page, by name, {columns, sums}.
- * Returns {worst, where, compared, ok}: the largest difference relative to its array's largest
- * entry, the array where it is, how many arrays and numbers were compared.
+ * recorded: x, eps, beta, estimator; values, grads, parts and params, which are arrays by name; and
+ * sums, in the place of params in a large model: {columns, sums} by name.
+ * Returns {worst, where, arrays, numbers, ok}: the largest difference over its array's largest
+ * entry, the array where it is, and how many arrays and numbers were compared.
  */
 function agreement(vae, recorded) {
   const { beta, estimator } = recorded;
@@ -46,10 +46,9 @@ function agreement(vae, recorded) {
   const { values, grads, parts, params, sums } = recorded;
   for (const name in values) compare(name, pass.values[name], values[name]);
   for (const name in grads) compare(`d${name}`, back.grads[name], grads[name]);
-  for (const name in parts) for (const node in parts[name])
-    compare(`d${name} from ${node}`, back.parts[name]?.[node], parts[name][node]);
+  for (const name in parts) compare(name, back.parts[name], parts[name]);
   for (const name in params) compare(`d(${name})`, back.params[name], params[name]);
   for (const name in sums)
-    compare(`the sums of d(${name})`, sumsOf(back.params[name], sums[name].columns), sums[name].sums);
+    compare(`sums of d(${name})`, sumsOf(back.params[name], sums[name].columns), sums[name].sums);
   return { ...result, ok: result.worst <= AGREE_TO };
 }

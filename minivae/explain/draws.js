@@ -14,23 +14,35 @@ function makeRandom(seed) {
   // Box & Muller (1958); 1 - uniform() is never 0
   const normal = () =>
     Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
-  return { uniform, normal, normals: n => Float64Array.from({ length: n }, normal) };
+  const many = draw => n => Float64Array.from({ length: n }, draw);
+  return { uniform, normal, uniforms: many(uniform), normals: many(normal) };
 }
 
-/** Mean and spread over n draws of eps of one image's gradient at mu and logvar.
+/** The noise of n numbers z: normal for a Gaussian, uniform for coins.
  *
- * Returns {mu, logvar: {mean, spread, error}}, arrays of Z: the mean over the draws, the standard
- * deviation of one draw, and the standard error of the mean.
+ * The estimator disarm takes two samples, from u and 1 - u.
+ */
+function noiseFor(spec, random, n, estimator) {
+  if (spec.latent === "gaussian") return random.normals(n);
+  if (estimator !== "disarm") return random.uniforms(n);
+  const u = random.uniforms(n / 2);
+  return Float64Array.of(...u, ...u.map(v => 1 - v));
+}
+
+/** Mean and spread over n draws of the noise of one image's gradient at mu and logvar.
+ *
+ * Returns {mu, logvar}, or {a} for coins, each {mean, spread, error}, arrays of Z: the mean over
+ * the draws, the standard deviation of one draw, and the standard error of the mean.
  *
  * All draws go through as one batch of n equal images.  The batch's loss is a mean over them, so
  * their gradients are multiplied by n.
  */
-function gradientsOverDraws(vae, x, { estimator, K = 1, beta = 1, n = 300, random }) {
-  const { D, Z } = vae.spec, images = new Float64Array(n * D);
+function gradientsOverDraws(vae, x, { estimator, K = 1, beta = vae.spec.beta, n = 300, random }) {
+  const { spec, heads } = vae, { D, Z } = spec, images = new Float64Array(n * D);
   for (let i = 0; i < n; i++) images.set(x, i * D);
-  const pass = vae.forward(images, random.normals(K * n * Z), { beta, estimator });
-  const { grads } = vae.backward(pass);
-  return { mu: overDraws(grads.mu, n, Z), logvar: overDraws(grads.logvar, n, Z) };
+  const noise = noiseFor(spec, random, K * n * Z, estimator);
+  const { grads } = vae.backward(vae.forward(images, noise, { beta, estimator }));
+  return Object.fromEntries(heads.map(head => [head, overDraws(grads[head], n, Z)]));
 }
 
 /** The mean of n * grad over the n rows, its spread and its standard error, by column. */

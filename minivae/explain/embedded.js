@@ -22,7 +22,7 @@ function recordedOf(data) {
   return {
     ...recorded, x: get(recorded.x), eps: get(recorded.eps),
     values: mapped(recorded.values, get), grads: mapped(recorded.grads, get),
-    parts: mapped(recorded.parts, parts => mapped(parts, get)),
+    parts: mapped(recorded.parts, get),
     params: mapped(recorded.params, float32Of),
     sums: mapped(recorded.sums, ({ columns, sums }) => ({ columns, sums: get(sums) })),
   };

@@ -6,7 +6,7 @@
 // Weights are for the objective, which is maximised.  One number stands for all rows, and a wire
 // that is not named is cut.
 //
-// t holds log_px, log_pz, log_qz (K*B), kl (B), beta, K and B.
+// t holds log_px, log_pz, log_qz (K*B), kl (B), beta, K, B, and q, what the heads gave.
 
 const meanOf = list => list.reduce((total, v) => total + v, 0) / list.length;
 const scaled = (array, by) => array.map(v => v * by);
@@ -123,7 +123,8 @@ const ESTIMATORS = {
     /** score = (L_K - L_-k - w~_k) / B; in L_-k the mean of the others stands for log w_k. */
     weights(t) {
       if (t.K < 2)
-        throw new Error("vimco takes its baseline from the other samples: it wants K >= 2, got K = 1");
+        throw new Error("vimco takes its baseline from the other samples: it wants K >= 2, " +
+                        "got K = 1");
       const logw = logWeights(t), w = normalisedWeights(t), others = meanOfOthers(t, logw);
       const bound = perImage(t, logw, logMeanExp);
       const without = logw.map((_, r) => {
@@ -135,7 +136,27 @@ const ESTIMATORS = {
       return { decoder: scaled(w, 1 / t.B), score };
     },
   },
+  disarm: {
+    objective: analyticElbo,
+    /** For coins, from the pair u and 1 - u: a score for each z_j, times sigmoid(|a_j|). */
+    weights(t) {
+      const [a, ...more] = t.q, Z = a.length / t.B;
+      if (more.length) throw new Error("disarm wants binary latents");
+      if (t.K !== 2) throw new Error(`disarm wants K = 2 exactly, got K = ${t.K}`);
+      const pair = ESTIMATORS.score_analytic_kl.weights(t);
+      const score = Float64Array.from({ length: t.K * a.length }, (_, at) =>
+        pair.score[Math.floor(at / Z)] * sigmoid(Math.abs(a[at % a.length])));
+      return { ...pair, score };
+    },
+  },
 };
+
+/** The wires with all weights but one cut: what came along it is backward(pass, onlyWire(..)). */
+function onlyWire(wires, name) {
+  const alone = { path: wires.path, [name]: wires[name] };
+  for (const other in wires) alone[other] ??= scaled(wires[other], 0);
+  return alone;
+}
 
 /** The five wires as arrays, from an estimator's weights. */
 function wiresOf(t, weights) {

@@ -234,7 +234,7 @@ class Drawing:
         at, small = (a + b) / 2, 5 if self.dots else 9
         dead = (f"M{n(x - small)} {n(stop)}h{2 * small}m0 -5h{-2 * small}"
                 f"M{n(at - 2.5)} {n(self.trunk - small)}v{2 * small}m5 0v{-2 * small}")
-        words = "" if self.dots else (text(x + 16, stop, "no gradient", "aside start")
+        words = "" if self.dots else (text(x - 16, stop, "no gradient", "aside end")
                                       + text(self.place["x"][0], self.trunk + 46, "no dx", "aside"))
         lock = "".join(
             f'<path class="lock" data-lock="{name}" d="{LOCK}" transform="translate({n(at_x)} {n(at_y)})"/>'

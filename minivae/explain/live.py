@@ -1,7 +1,7 @@
 """What the page needs to run the model itself: weights, images, and the recorded pass to meet.
 
-The model in JavaScript is model.js, its estimators are estimators.js.  When the page opens, agree.js
-makes the recorded pass once more and compares every array with the one that Python recorded.
+The model in JavaScript is model.js, its estimators are estimators.js.  When the page opens,
+agree.js makes the recorded pass once more and compares every array with Python's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import base64
 
 import numpy as np
 
+from minivae.discrete import BernoulliLatent
 from minivae.explain.figures import Arrays
 from minivae.explain.subject import Subject, test_images
 from minivae.explain.trace import Trace
@@ -21,6 +22,7 @@ from minivae.pixels import scale_of
 
 KINDS = (Dense, ReLU, Tanh, Sigmoid, Softplus)       # the layers that model.js knows
 LIKELIHOODS = (BernoulliLikelihood, GaussianLikelihood)
+LATENTS = (GaussianLatent, BernoulliLatent)
 PARAMETERS = 850_000     # 4.5 MB of weights; with more the page would be larger than 6 MB
 WHOLE = 60_000           # up to so many parameters their gradients go in whole, else as sums
 TEST_PIXELS = 100_000    # so many bytes of test images, at most
@@ -48,7 +50,7 @@ def why_not(vae: Model) -> str | None:
     if type(vae.likelihood) not in LIKELIHOODS:
         return ("it has a likelihood that this page cannot compute: "
                 f"{type(vae.likelihood).__name__}")
-    if type(vae.latent) is not GaussianLatent:
+    if type(vae.latent) not in LATENTS:
         return f"it has a latent that this page cannot compute: {type(vae.latent).__name__}"
     size = sum(param.size for _, param, _ in vae.named_params())
     if size > PARAMETERS:
@@ -76,28 +78,25 @@ def recorded(t: Trace, arrays: Arrays) -> dict:
     Values and gradients are keys of `arrays`.  The gradient of a parameter is stored whole, as
     float32; in a large model as the sums of its rows and columns, in float64.
     """
-    names = {node: t.passes[node].called for node in t.passes}
-    heads = [head.removeprefix("to_") for head in t.vae.heads]
-
     def stored(name: str, array: np.ndarray) -> str:
         return arrays.store(f"live/{name}", array)
 
-    def outgoing(node: str, symbol: str) -> str:
-        return stored(f"{node}/d{symbol}", t.passes[node].outgoing[symbol])
-
-    values = {name: stored(name, t.passes[node].output) for node, name in names.items()}
-    grads = {name: stored(f"d{name}", t.passes[node].incoming) for node, name in names.items()}
-    parts = {head: {node: outgoing(node, head) for node in ("sample", "kl", "log_q")}
-             for head in heads}
-    if t.vae.enc.layers:
-        parts["h"] = {node: outgoing(node, "h") for node in t.vae.heads}
+    values, grads, parts = {}, {}, {}
+    for node in t.passes.values():
+        values[node.called] = stored(node.called, node.output)
+        if node.incoming is not None:
+            grads[node.called] = stored(f"d{node.called}", node.incoming)
+        for value, name in node.passed_on.items():
+            if name != f"d{value}":                        # one of several that meet there
+                parts[name] = stored(name, node.outgoing[value])
+    values["loss"] = stored("loss", np.array([t.loss]))
     whole = sum(p.grad.size for p in t.params.values()) <= WHOLE
     params = {name: float32(p.grad) for name, p in t.params.items() if whole}
     sums = {name: {"columns": p.grad.shape[-1], "sums": stored(f"sums {name}", sums_of(p.grad))}
             for name, p in t.params.items() if not whole}
     return {"x": stored("x", t.x), "eps": stored("eps", t.eps), "beta": t.vae.beta,
-            "estimator": t.estimator, "params": params, "sums": sums, "parts": parts,
-            "values": {**values, "loss": stored("loss", np.array([t.loss]))}, "grads": grads}
+            "estimator": t.estimator, "values": values, "grads": grads, "parts": parts,
+            "params": params, "sums": sums}
 
 
 def sums_of(grad: np.ndarray) -> np.ndarray:

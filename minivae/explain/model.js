@@ -1,38 +1,42 @@
 "use strict";
-// The whole VAE in plain JavaScript: forward and backward of every node, as in minivae/vae.py.
+// The whole VAE in plain JavaScript: forward and backward of every node, as in minivae/vae.py and
+// minivae/discrete.py.
 //
 //   const vae = makeVAE(spec);                              spec: see the function, at the end
 //   const pass = vae.forward(x, eps, { beta, estimator });  x: B*D, eps: K*B*Z numbers
 //   const back = vae.backward(pass);                        or (pass, wires), to cut some
-//   vae.adamStep(back.params, lr);
+//   vae.adamStep(back.params, lr);                          moves vae.params
+//   const image = vae.decode(z);                            E[x|z]
 //
 // Arrays are flat Float64Arrays of rows.  Row k*B + n of z belongs to sample k of image n.
 // dfoo is d(loss)/d(foo), of foo's size.  Log-probabilities are in nats.
 //
 // pass.values, by name                                      numbers
 //   x                    the images                         B*D
-//   h.0, h.1, ..         what each encoder layer gives ..   B*H
-//   h                    .. but the last: it gives h
+//   h.0, h.1, .., h      what the encoder's layers give     B*H
 //   mu, logvar           of q(z|x); a for coins             B*Z
 //   kl                   KL(q || p), on paper               B
 //   z                    the samples                        K*B*Z
-//   g.0, g.1, ..         what each decoder layer gives ..   K*B*H
-//   g                    .. but the last: it gives g
+//   g.0, g.1, .., g      what the decoder's layers give     K*B*H
 //   logits               or mean, or mean_raw               K*B*D, or K*B*2D for mean_raw
 //   log_px, log_qz, log_pz                                  K*B
 //   loss                                                    1
 // A model without hidden layers has no h and no g.
 //
 // pass.wires     decoder, latent, path, score (K*B) and kl (B), as minivae/estimators.py has them
-// pass.recon, pass.kl, pass.elbo     means over the batch, nats;  pass.loss the same as in values
-// back.grads     by the names of the values but x; z: what arrives at the sampling node
-// back.parts     mu, logvar (or a): {sample, kl, log_q};  z: {dec, log_prior, log_q}, before the
-//                gain path;  h: {to_mu, to_logvar};  log_qz: {along_z, along_phi}.  Parts add up
+// pass.loss, pass.recon, pass.kl, pass.elbo       means over the batch; kl is the one in the loss
+// back.grads     whole gradients, by the names of the values: logits, g, z, mu, .. (not x).
+//                z: what arrives at the sampling node; log_qz: its weight at fixed z
+// back.parts     the parts of those that are sums:
+//                dz_px, dz_pz, dz_qz           dz = path * (dz_px + dz_pz + dz_qz)
+//                dmu_z, dmu_qz, dmu_kl         dmu is their sum; logvar and a likewise
+//                dh_mu, dh_logvar              dh is their sum
 // back.params    by the names of Model.named_params: enc.0.W, enc.0.b, .., likelihood.raw_logvar
 
 const LOG_2PI = Math.log(2 * Math.PI);
 const LOGVAR_FLOOR = -10;
 const sigmoid = a => 1 / (1 + Math.exp(-a));
+const rowOf = (at, width) => Math.floor(at / width);
 const softplus = a => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
 
 // --- layers ---------------------------------------------------------------------------------
@@ -96,14 +100,14 @@ const BERNOULLI = {
   forward(logits, x, D) {
     const log_px = new Float64Array(logits.length / D);
     logits.forEach((l, at) => {
-      log_px[Math.floor(at / D)] += x[at % x.length] * l - softplus(l);
+      log_px[rowOf(at, D)] += x[at % x.length] * l - softplus(l);
     });
     return log_px;
   },
   /** dlogits = dlog_px * (x - sigmoid(logits)). */
   backward(logits, x, D, dlog_px) {
     const residual = (l, at) => x[at % x.length] - sigmoid(l);
-    return { dout: logits.map((l, at) => dlog_px[Math.floor(at / D)] * residual(l, at)) };
+    return { dout: logits.map((l, at) => dlog_px[rowOf(at, D)] * residual(l, at)) };
   },
   /** E[x|z]. */
   mean: logits => logits.map(sigmoid),
@@ -145,7 +149,7 @@ function gaussianLikelihood(given, params) {
         const draw = dlog_px[r] * 0.5 * (off ** 2 * precision - 1) * slope;
         if (perPixel) dout[at + D] = draw; else draw_shared[0] += draw;
       }
-      return { dout, params: shared ? { "likelihood.raw_logvar": draw_shared } : {} };
+      return shared ? { dout, "likelihood.raw_logvar": draw_shared } : { dout };
     },
     mean: (out, D) => perPixel ? out.filter((v, at) => at % (2 * D) < D) : out.slice(),
   };
@@ -153,10 +157,13 @@ function gaussianLikelihood(given, params) {
 
 // --- latents: the sampling node, the KL, log q and the log prior -------------------------------
 
+/** The sum of several arrays. */
+const sumOf = arrays => arrays[0].map((_, at) => arrays.reduce((total, a) => total + a[at], 0));
+
 /** For each row of Z numbers the sum of term(j), j its place in the whole. */
 function rowSums(length, Z, term) {
   const total = new Float64Array(length / Z);
-  for (let j = 0; j < length; j++) total[Math.floor(j / Z)] += term(j);
+  for (let j = 0; j < length; j++) total[rowOf(j, Z)] += term(j);
   return total;
 }
 
@@ -169,6 +176,7 @@ function overSamples(length, size, term) {
 
 const GAUSSIAN = {
   heads: ["mu", "logvar"],
+  hasPath: true,
   /** z = mu + std * eps,  std = e^(logvar / 2). */
   sample: (mu, logvar, eps) => eps.map((e, at) => {
     const j = at % mu.length;
@@ -184,8 +192,8 @@ const GAUSSIAN = {
     rowSums(mu.length, Z, j => (mu[j] ** 2 + Math.expm1(logvar[j]) - logvar[j]) / 2),
   /** dmu = dkl * mu;  dlogvar = dkl * (e^logvar - 1) / 2. */
   klBackward: (Z, mu, logvar, dkl) => [
-    mu.map((m, j) => dkl[Math.floor(j / Z)] * m),
-    logvar.map((v, j) => dkl[Math.floor(j / Z)] * Math.expm1(v) / 2),
+    mu.map((m, j) => dkl[rowOf(j, Z)] * m),
+    logvar.map((v, j) => dkl[rowOf(j, Z)] * Math.expm1(v) / 2),
   ],
   /** log_qz = -1/2 sum_j (z_j - mu_j)^2 / e^logvar_j + logvar_j + log 2 pi. */
   logQ: (Z, z, mu, logvar) => rowSums(z.length, Z, at => {
@@ -196,9 +204,9 @@ const GAUSSIAN = {
    *  dlogvar = along_phi * ((z - mu) t - 1) / 2; the last two summed over k. */
   logQBackward(Z, z, mu, logvar, along_z, along_phi) {
     const off = (at, j) => z[at] - mu[j], t = (at, j) => off(at, j) * Math.exp(-logvar[j]);
-    const phi = at => along_phi[Math.floor(at / Z)];
+    const phi = at => along_phi[rowOf(at, Z)];
     return {
-      dz: z.map((_, at) => -along_z[Math.floor(at / Z)] * t(at, at % mu.length)),
+      dz: z.map((_, at) => -along_z[rowOf(at, Z)] * t(at, at % mu.length)),
       dq: [overSamples(z.length, mu.length, (at, j) => phi(at) * t(at, j)),
            overSamples(z.length, mu.length, (at, j) => phi(at) * (off(at, j) * t(at, j) - 1) / 2)],
     };
@@ -206,58 +214,89 @@ const GAUSSIAN = {
   /** log_pz = -1/2 sum_j z_j^2 + log 2 pi. */
   logPrior: (Z, z) => rowSums(z.length, Z, at => -(z[at] ** 2 + LOG_2PI) / 2),
   /** dz = -dlog_pz * z. */
-  logPriorBackward: (Z, z, dlog_pz) => z.map((v, at) => -dlog_pz[Math.floor(at / Z)] * v),
+  logPriorBackward: (Z, z, dlog_pz) => z.map((v, at) => -dlog_pz[rowOf(at, Z)] * v),
+};
+
+/** A row of coins: q(z_j = 1) = sigmoid(a_j), against fair ones.  z is a step, and has no path. */
+const COINS = {
+  heads: ["a"],
+  hasPath: false,
+  /** z = 1 where u > sigmoid(-a), else 0. */
+  sample: (a, u) => u.map((v, at) => +(v > sigmoid(-a[at % a.length]))),
+  /** kl = sum_j log 2 - log(1 + e) - |a_j| e / (1 + e),  e = e^-|a_j|. */
+  kl: (Z, a) => rowSums(a.length, Z, j => {
+    const e = Math.exp(-Math.abs(a[j]));
+    return Math.LN2 - Math.log1p(e) - Math.abs(a[j]) * e / (1 + e);
+  }),
+  /** da = dkl * a sigmoid(a) sigmoid(-a). */
+  klBackward: (Z, a, dkl) =>
+    [a.map((v, j) => dkl[rowOf(j, Z)] * v * sigmoid(v) * sigmoid(-v))],
+  /** log_qz = sum_j z_j a_j - log(1 + e^a_j). */
+  logQ: (Z, z, a) => rowSums(z.length, Z, at => {
+    const a_j = a[at % a.length];
+    return z[at] * a_j - softplus(a_j);
+  }),
+  /** da = along_phi * (z - sigmoid(a)), summed over k; along_phi for each row, or for each z_j. */
+  logQBackward(Z, z, a, along_z, along_phi) {
+    const forEach = along_phi.length === z.length;
+    const weight = at => along_phi[forEach ? at : rowOf(at, Z)];
+    const score = (at, j) => z[at] - sigmoid(a[j]);
+    return { dq: [overSamples(z.length, a.length, (at, j) => weight(at) * score(at, j))] };
+  },
+  /** log_pz = -Z log 2. */
+  logPrior: (Z, z) => new Float64Array(z.length / Z).fill(-Z * Math.LN2),
 };
 
 // --- the model ------------------------------------------------------------------------------
 
 /** The model.
  *
- * spec: D, Z; enc, dec: the kinds of their layers, e.g. ["Dense", "Tanh"]; out: the name of the
- * decoder's last layer, e.g. "to_logits"; likelihood: "bernoulli" or "gaussian"; logvar: of the
- * latter; latent: "gaussian"; params: arrays by name.  The parameters are copied, as float64.
+ * spec: D, Z, beta; enc, dec: the kinds of their layers, e.g. ["Dense", "Tanh"]; out: the name of
+ * the decoder's last layer, e.g. "to_logits"; likelihood: "bernoulli" or "gaussian"; logvar: of
+ * the latter; latent: "gaussian" or "bernoulli"; params: arrays by name, copied as float64.
  */
 function makeVAE(spec) {
-  const { D, Z, out } = spec, latent = GAUSSIAN;
-  const params = Object.fromEntries(
-    Object.entries(spec.params).map(([name, array]) => [name, Float64Array.from(array)]));
+  const { D, Z, out } = spec, latent = { gaussian: GAUSSIAN, bernoulli: COINS }[spec.latent];
+  const params = {};
+  for (const name in spec.params) params[name] = Float64Array.from(spec.params[name]);
   const likelihood = spec.likelihood === "bernoulli" ? BERNOULLI
     : gaussianLikelihood(spec.logvar, params);
-  const [W, b] = [name => params[`${name}.W`], name => params[`${name}.b`]];
-  const outValue = out.replace("to_", "");
-  /** What the layers of a side give, by name: h.0, h.1, .., and the last h, or g. */
-  const given = (side, i) => i < 0 ? { enc: "x", dec: "z" }[side]
-    : { enc: "h", dec: "g" }[side] + (i === spec[side].length - 1 ? "" : `.${i}`);
+  const W = layer => params[`${layer}.W`], b = layer => params[`${layer}.b`];
+  const LETTERS = { enc: ["x", "h"], dec: ["z", "g"] };
+  /** The name of what layer i of a side gives: h.0, h.1, .., h; for i = -1 of what it takes. */
+  const given = (side, i) => i < 0 ? LETTERS[side][0]
+    : i === spec[side].length - 1 ? LETTERS[side][1] : `${LETTERS[side][1]}.${i}`;
   const h = given("enc", spec.enc.length - 1), g = given("dec", spec.dec.length - 1);
+  const decoded = out.replace("to_", "");                  // logits, mean, mean_raw
 
   function stackForward(side, values) {
     spec[side].forEach((kind, i) => {
-      const x = values[given(side, i - 1)], name = `${side}.${i}`;
-      values[given(side, i)] = kind === "Dense" ? denseForward(x, W(name), b(name))
+      const x = values[given(side, i - 1)], layer = `${side}.${i}`;
+      values[given(side, i)] = kind === "Dense" ? denseForward(x, W(layer), b(layer))
         : ACTIVATIONS[kind].forward(x);
     });
   }
 
-  /** From d(h) or d(g) down to the side's first layer; gives d(z) for the decoder. */
-  function stackBackward(side, values, grads, dparams, dy) {
+  /** From dh or dg down to the side's first layer, and what leaves that. */
+  function stackBackward(side, values, back, dy, wantsDx) {
     for (let i = spec[side].length - 1; i >= 0; i--) {
-      const kind = spec[side][i], name = `${side}.${i}`, x = values[given(side, i - 1)];
-      grads[given(side, i)] = dy;
-      dy = kind === "Dense" ? layerBackward(name, x, dparams, dy, side === "dec" || i > 0)
-        : ACTIVATIONS[kind].backward(x, values[given(side, i)], dy);
+      const kind = spec[side][i], x = values[given(side, i - 1)], y = values[given(side, i)];
+      back.grads[given(side, i)] = dy;
+      dy = kind === "Dense" ? fill(`${side}.${i}`, x, back, dy, i > 0 || wantsDx)
+        : ACTIVATIONS[kind].backward(x, y, dy);
     }
     return dy;
   }
 
   /** Fill dW and db of a Dense layer, and give dx. */
-  function layerBackward(name, x, dparams, dy, wantsDx = true) {
-    const { dx, dW, db } = denseBackward(x, W(name), b(name), dy, wantsDx);
-    dparams[`${name}.W`] = dW;
-    dparams[`${name}.b`] = db;
+  function fill(layer, x, back, dy, wantsDx) {
+    const { dx, dW, db } = denseBackward(x, W(layer), b(layer), dy, wantsDx);
+    back.params[`${layer}.W`] = dW;
+    back.params[`${layer}.b`] = db;
     return dx;
   }
 
-  function forward(x, eps, { beta = 1, estimator = "elbo" } = {}) {
+  function forward(x, eps, { beta = spec.beta, estimator = "elbo" } = {}) {
     const B = x.length / D, K = eps.length / (B * Z);
     if (!Number.isInteger(B) || !Number.isInteger(K) || B * K === 0)
       throw new Error(`x must hold B*${D} numbers and eps K*B*${Z}, got ${x.length} and ` +
@@ -266,66 +305,67 @@ function makeVAE(spec) {
     eps = Float64Array.from(eps);
     // encoder, phi: x -> q(z|x)
     stackForward("enc", values);
-    for (const head of latent.heads)
-      values[head] = denseForward(values[h], W(`to_${head}`), b(`to_${head}`));
-    const q = latent.heads.map(head => values[head]);
+    const q = latent.heads.map(head =>
+      values[head] = denseForward(values[h], W(`to_${head}`), b(`to_${head}`)));
     // the KL leaves here: it needs no sample
     values.kl = latent.kl(Z, ...q);
     // sampling node
     values.z = latent.sample(...q, eps);
     // decoder, theta: z -> log p(x|z)
     stackForward("dec", values);
-    values[outValue] = denseForward(values[g], W(out), b(out));
-    values.log_px = likelihood.forward(values[outValue], values.x, D);
+    values[decoded] = denseForward(values[g], W(out), b(out));
+    values.log_px = likelihood.forward(values[decoded], values.x, D);
     values.log_qz = latent.logQ(Z, values.z, ...q);
     values.log_pz = latent.logPrior(Z, values.z);
     // the estimator sees the terms, and chooses the weights for backward
-    const { log_px, log_qz, log_pz, kl } = values, t = { log_px, log_qz, log_pz, kl, beta, K, B };
+    const { log_px, log_qz, log_pz, kl } = values;
+    const t = { log_px, log_qz, log_pz, kl, beta, K, B, q };
     const { objective, weights } = ESTIMATORS[estimator], found = objective(t);
     const loss = -meanOf(found.objective), recon = -meanOf(log_px), klFound = meanOf(found.kl);
     values.loss = Float64Array.of(loss);
-    return { values, eps, B, K, beta, estimator, wires: wiresOf(t, weights(t)), loss, recon,
-             kl: klFound, elbo: -(recon + klFound) };
+    return { values, eps, B, K, beta, estimator, wires: wiresOf(t, weights(t)),
+             loss, recon, kl: klFound, elbo: -(recon + klFound) };
   }
 
   /** Read forward from the bottom up beside this.  A value used twice gets the sum of two. */
   function backward({ values, eps, wires: chosen }, wires = chosen) {
-    const grads = {}, parts = {}, dparams = {}, q = latent.heads.map(head => values[head]);
-    const rowOf = at => Math.floor(at / Z), sum = (...arrays) =>
-      arrays[0].map((_, at) => arrays.reduce((total, a) => total + a[at], 0));
+    const { x, z } = values, q = latent.heads.map(head => values[head]);
     // what the loss sends along each wire; the sign turns here, once: the loss is -objective
     const dlog_px = scaled(wires.decoder, -1), dlog_pz = scaled(wires.latent, -1);
-    const along_z = wires.latent, along_phi = scaled(wires.score, -1), dkl = scaled(wires.kl, -1);
-    Object.assign(grads, { loss: Float64Array.of(1), log_px: dlog_px, log_pz: dlog_pz, kl: dkl });
-    grads.log_qz = along_z;
-    parts.log_qz = { along_z, along_phi };
+    const dlog_qz = scaled(wires.score, -1), dkl = scaled(wires.kl, -1);
+    const back = { params: {}, parts: {}, grads: {
+      loss: Float64Array.of(1), log_px: dlog_px, log_pz: dlog_pz, log_qz: dlog_qz, kl: dkl } };
+    const { grads, parts } = back;
     // decoder, theta
-    const entered = likelihood.backward(values[outValue], values.x, D, dlog_px);
-    Object.assign(dparams, entered.params);
-    grads[outValue] = entered.dout;
-    const dg = layerBackward(out, values[g], dparams, entered.dout);
-    const dz_px = stackBackward("dec", values, grads, dparams, dg);
-    // these are 0 for the plain ELBO
-    const dz_pz = latent.logPriorBackward(Z, values.z, dlog_pz);
-    const log_q = latent.logQBackward(Z, values.z, ...q, along_z, along_phi);
-    // sampling node
-    parts.z = { dec: dz_px, log_prior: dz_pz, log_q: log_q.dz };
-    grads.z = sum(dz_px, dz_pz, log_q.dz).map((v, at) => wires.path[rowOf(at)] * v);
-    const dq_z = latent.sampleBackward(...q, eps, grads.z);
-    // the KL joins here
-    const dq_kl = latent.klBackward(Z, ...q, dkl);
-    // encoder, phi: both heads read h; without hidden layers they read x, and nobody needs dx
-    const dh = {};
-    latent.heads.forEach((head, i) => {
-      parts[head] = { sample: dq_z[i], kl: dq_kl[i], log_q: log_q.dq[i] };
-      grads[head] = sum(dq_z[i], dq_kl[i], log_q.dq[i]);
-      dh[`to_${head}`] = layerBackward(`to_${head}`, values[h], dparams, grads[head], h !== "x");
-    });
-    if (h !== "x") {
-      parts.h = dh;
-      stackBackward("enc", values, grads, dparams, sum(...Object.values(dh)));
+    const { dout, ...shared } = likelihood.backward(values[decoded], x, D, dlog_px);
+    Object.assign(back.params, shared);
+    grads[decoded] = dout;
+    const dg = fill(out, values[g], back, dout, g === "g" || latent.hasPath);
+    const dz_px = stackBackward("dec", values, back, dg, latent.hasPath);
+    // log q and the KL go straight to mu and logvar; one wire carries log p(z) - log q(z|x) to z
+    const log_q = latent.logQBackward(Z, z, ...q, scaled(dlog_pz, -1), dlog_qz);
+    const reached = { qz: log_q.dq, kl: latent.klBackward(Z, ...q, dkl) };
+    // sampling node: where z is a step, nothing passes it
+    if (latent.hasPath) {
+      const dz_pz = latent.logPriorBackward(Z, z, dlog_pz), dz_qz = log_q.dz;
+      Object.assign(parts, { dz_px, dz_pz, dz_qz });
+      grads.z = sumOf([dz_px, dz_pz, dz_qz]).map((v, at) => wires.path[rowOf(at, Z)] * v);
+      reached.z = latent.sampleBackward(...q, eps, grads.z);
+    } else if (wires.path.some(gain => gain !== 0)) {
+      throw new Error("z is a step, so no gradient passes through it: this estimator wants one to");
     }
-    return { grads, parts, params: dparams };
+    // here they meet: dmu = dmu_z + dmu_qz + dmu_kl
+    const dh = latent.heads.map((head, i) => {
+      for (const from in reached) parts[`d${head}_${from}`] = reached[from][i];
+      grads[head] = sumOf(Object.values(reached).map(dq => dq[i]));
+      return fill(`to_${head}`, values[h], back, grads[head], h === "h");
+    });
+    // encoder, phi: both heads read h; without hidden layers they read x, and nobody needs dx
+    if (h === "h") {
+      if (dh.length > 1) latent.heads.forEach((head, i) => { parts[`dh_${head}`] = dh[i]; });
+      stackBackward("enc", values, back, sumOf(dh), false);
+    }
+    return back;
   }
 
   /** Step t = 1, 2, .. of Adam.  Kingma & Ba (2015), algorithm 1. */
@@ -351,5 +391,5 @@ function makeVAE(spec) {
     return likelihood.mean(denseForward(values[g], W(out), b(out)), D);
   }
 
-  return { spec, params, forward, backward, adamStep, decode };
+  return { spec, params, heads: latent.heads, forward, backward, adamStep, decode };
 }

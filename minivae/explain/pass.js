@@ -41,17 +41,13 @@ const LOCAL = {
   sample: (mu, z, logvar, eps) => [eps.map((e, i) => e * Math.exp(logvar[i % logvar.length] / 2) / 2)],
   BernoulliLikelihood: (logits, log_px, x) => [logits.map((l, i) => x[i % x.length] - sigma(l))],
 };
-/** Of which part of a sum a name like dmu_kl or dh_mu speaks. */
-const PART = { px: "dec", pz: "log_prior", qz: "log_q", kl: "kl", z: "sample", mu: "to_mu", logvar: "to_logvar" };
-
 /** The numbers behind every figure, from what the model's forward and backward gave. */
 function arraysOf(pass, { grads, parts, params }) {
   const found = {};
   const named = symbol => {
     if (symbol === D.graph.noise) return pass.eps;
     if (pass.values[symbol]) return pass.values[symbol];
-    const of = symbol.replace(/^d/, ""), [, whole, from] = of.match(/^(mu|logvar|z|h|a)_(px|pz|qz|kl|z|mu|logvar)$/) || [];
-    return whole ? parts[whole]?.[PART[from]] : grads[of];
+    return parts[symbol] || grads[symbol.slice(1)];
   };
   for (const f of Object.values(figures)) {
     if (f.role === "fills") found[f.key] = lineOf(f, params[`${f.node}.${f.of}`]);
@@ -75,7 +71,7 @@ function lineOf(f, gradient) {
 function makePass(vae, { x, eps, beta, estimator }) {
   const pass = vae.forward(x, eps, { beta, estimator }), back = vae.backward(pass), arrays = arraysOf(pass, back);
   const gradients = Object.fromEntries(D.nodes.filter(node => node.incoming).map(node => [node.name, arrays[node.incoming.key]]));
-  gradients.log_q = back.parts.log_qz.along_phi;
+  gradients.log_q = back.grads.log_qz;
   const all = vae.decode(pass.values.z), size = x.length;
   const painted = Float64Array.from(x, (_, i) => mean(Array.from({ length: pass.K }, (_, k) => all[k * size + i])));
   return { isRecorded: false, arrays, gradients, painted, pass, back, wires: pass.wires, x: Float64Array.from(x),

@@ -34,7 +34,7 @@ class Subject(NamedTuple):
     note: str                            # which data they are, in words
     binarize: str                        # what was done to the pixels, a key of pixels.BINARIZE
     lr: float                            # the run's step size
-    data: Data
+    data: Data                           # from which the page takes more images
 
     def noise(self, K: int, antithetic: bool = False) -> np.ndarray:
         """eps : (K, 1, Z), float64, the same at every call; a smaller K gives the first K.

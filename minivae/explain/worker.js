@@ -10,9 +10,9 @@
 // Messages, one after each epoch, one after a single step, and one after a reset:
 //   epoch, step          epochs done, steps done
 //   loss, recon, kl      means over what was trained on since the last message, nats; null at first
-//   samples              images that the decoder paints from the same 16 z: 16*D
-//   plane                {axes, points}: mu of the test images in the two latents with the largest
-//                        KL: which two, and 2 numbers for each image
+//   samples              images that the decoder paints from the same 16 z of the prior: 16*D
+//   plane                {axes, points}: mu of the test images (a for coins) in the two latents
+//                        where it varies most: which two, and 2 numbers for each image
 //   params               the parameters by name, for the page's own model
 //   running              whether more will come
 
@@ -69,7 +69,7 @@ function runWorker() {
 }
 
 /** The training itself: step() trains on one batch and says whether an epoch has ended. */
-function makeTrainer({ spec, train, binarize, test, batch = 50, lr = 3e-3, beta = 1,
+function makeTrainer({ spec, train, binarize, test, batch = 50, lr = 3e-3, beta = spec.beta,
                        estimator = "elbo", K = 1, seed = 0, fresh = true }) {
   const { D, Z } = spec, N = train.length / D;
   let random, vae, fixed, order, next, epoch, step, totals;
@@ -77,7 +77,8 @@ function makeTrainer({ spec, train, binarize, test, batch = 50, lr = 3e-3, beta 
   function reset() {
     random = makeRandom(seed);
     vae = makeVAE(fresh ? { ...spec, params: freshParams(spec, random) } : spec);
-    fixed = random.normals(16 * Z);
+    fixed = noiseFor(spec, random, 16 * Z);
+    if (spec.latent !== "gaussian") fixed = fixed.map(u => +(u > 0.5));
     order = Int32Array.from({ length: N }, (_, n) => n);
     [next, epoch, step, totals] = [0, 0, 0, null];
   }
@@ -93,7 +94,7 @@ function makeTrainer({ spec, train, binarize, test, batch = 50, lr = 3e-3, beta 
   function oneStep() {
     if (next === 0) shuffle(order, random);
     const x = drawn(order.subarray(next, next + batch)), B = x.length / D;
-    const pass = vae.forward(x, random.normals(K * B * Z), { beta, estimator });
+    const pass = vae.forward(x, noiseFor(spec, random, K * B * Z, estimator), { beta, estimator });
     vae.adamStep(vae.backward(pass).params, lr);
     totals ??= { images: 0, loss: 0, recon: 0, kl: 0 };
     totals.images += B;
@@ -116,13 +117,12 @@ function makeTrainer({ spec, train, binarize, test, batch = 50, lr = 3e-3, beta 
   return { step: oneStep, report, reset };
 }
 
-/** mu of images x in the two latents with the largest KL. */
+/** mu of images x in the two latents where it varies most over them. */
 function latentPlane(vae, x) {
   const { D, Z } = vae.spec, n = x.length / D;
-  const { mu, logvar } = vae.forward(x, new Float64Array(n * Z)).values;
-  const klOf = new Float64Array(Z);
-  mu.forEach((m, j) => { klOf[j % Z] += m ** 2 + Math.expm1(logvar[j]) - logvar[j]; });
-  const axes = [...klOf.keys()].sort((i, j) => klOf[j] - klOf[i]).slice(0, 2);
+  const mu = vae.forward(x, new Float64Array(n * Z)).values[vae.heads[0]];
+  const varies = overDraws(mu, n, Z).spread;
+  const axes = [...varies.keys()].sort((i, j) => varies[j] - varies[i]).slice(0, 2);
   const points = Float64Array.from({ length: n * axes.length }, (_, at) =>
     mu[Math.floor(at / axes.length) * Z + axes[at % axes.length]]);
   return { axes, points };
