@@ -51,8 +51,8 @@ function constantHTML() {
     <p class="prose more">The rest is a choice. An estimator puts a weight on each wire; a weight of 0 cuts it, and the graph above shows the cut.</p>
     <div class="choosers">${groups.join("")}</div>${refused ? `<p class="note">Struck out: ${esc(refused.refused)}.</p>` : ""}
     <p id="estimator-words" class="prose" role="status"><b><code>${e.name}</code></b> ${words(e.sentence)}</p>
-    ${table("weights", ["wire", "open or cut", `#weight${e.samples > 1 ? ", one per draw" : ""}`, "what runs along it"], wires, { class: "weights" })}
     <div id="spread"></div>
+    <details class="fold"><summary>The weights on the five wires</summary>${table("weights", ["wire", "open or cut", `#weight${e.samples > 1 ? ", one per draw" : ""}`, "what runs along it"], wires, { class: "weights" })}</details>
     <details class="fold"><summary>The code, as installed</summary><div class="code backward">${listing(e.code, "the estimator", true, new Set())}</div></details>`;
 }
 

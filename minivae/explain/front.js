@@ -81,28 +81,29 @@ function paintSteps(done, current) {
     g.classList.toggle("done", forward.has(name));
     g.classList.toggle("back", backward.has(name) && !noGradient);
     g.classList.toggle("now", name === current);
-    if (g.dataset.node) g.setAttribute("tabindex", name === (current || "x") ? "0" : "-1");
-    writeValue(g, backward.size > 0 && isWhole(name, backward));
+    g.querySelector("[data-node]")?.setAttribute("tabindex", name === (current || "x") ? "0" : "-1");
+    writeValue(g, backward.size > 0 && isWhole(name, backward, times));
   }
   for (const g of inGraphs(".dead")) g.classList.toggle("quiet", !backward.has("sample"));
   for (const g of inGraphs(".painted")) g.classList.toggle("quiet", !forward.has(D.graph.out));
   paintFrames(name => backward.has(name));
 }
 
-/** Whether all of a node's gradient has come back.  That of mu and of logvar waits for the KL. */
-function isWhole(name, backward) {
-  if (HEADS.includes(name)) return backward.has("kl") || (!used("kl") && (backward.has("sample") || backward.has("log_q")));
-  if (name === "loss") return backward.has("loss");
-  return EDGES.some(e => e.from === name && backward.has(e.to));
+/** Whether all of a node's gradient has come back: along every edge on which one comes. */
+function isWhole(name, backward, times) {
+  const edges = times.filter(e => e.from === name);
+  return name === "loss" || (edges.length > 0 && edges.every(e => backward.has(e.to)));
 }
 
 /** Below a node: what it gives; on the way back its gradient, a number or a norm. */
 function writeValue(g, back) {
-  const [symbol, number] = g.querySelectorAll(".value text"), node = nodes[g.dataset.name];
+  const [symbol, number] = g.querySelectorAll(".value .symbol, .value .number"), node = nodes[g.dataset.name];
   if (!symbol) return;
   const called = g.dataset.name === "log_q" ? "log_qz" : node.called, gradient = now().gradients[g.dataset.name];
   symbol.textContent = back && gradient ? `d${called}` : called;
   number.textContent = back && gradient ? sized(gradient) : "";
+  symbol.parentNode.classList.toggle("gradient", Boolean(back && gradient));
+  symbol.parentNode.classList.toggle("given", !back && g.classList.contains("done"));
 }
 
 /** A number with its sign; of an array the norm. */

@@ -51,10 +51,10 @@ class Drawing:
         self.pitch = pitch
         if self.dots:
             self.w = self.h = 14
-            self.trunk, self.apart, self.top, self.bottom, self.height = 54, 18, 16, 100, 114
-            self.log_q_y, self.side = 82, min(26, pitch - 4)
+            self.trunk, self.apart, self.top, self.bottom, self.height = 58, 22, 14, 122, 134
+            self.log_q_y, self.side = 98, min(26, pitch - 4)
         else:
-            self.w, self.h = min(98, pitch - 17), 38
+            self.w, self.h = min(98, pitch - (18 if pitch > 90 else 11)), 38
             self.trunk, self.apart, self.top, self.bottom, self.height = 146, 40, 44, 272, 298
             self.log_q_y, self.side = 222, min(56, pitch - 10)
         self.place = self.places(columns)
@@ -124,7 +124,7 @@ class Drawing:
             y1 = y + self.h / 4
             d = (f"M{n(x1)} {n(y1)}C{n(x1 + out)} {n(y1 + 10)} {n(x1 + out * 0.9)} {n(top - 34)} "
                  f"{n(x2)} {n(top)}")
-            return edge(d, (x1, y1, "left"), (x2, top, "down"), (x1 + out * 0.6, self.trunk + 8),
+            return edge(d, (x1, y1, "left"), (x2, top, "down"), (x1 + out * 0.8, self.trunk + self.apart / 2),
                         head, "kl", "kl")
         x -= half * 0.25
         y1 = y + self.h / 2 + 2
@@ -163,56 +163,62 @@ class Drawing:
         """A node, and below it the name and size of its gradient."""
         (x, y), half = self.place[name], self.half(name)
         title, (symbol, value) = TITLES.get(name, name), self.values.get(name, ("", ""))
+        kind = self.kinds.get(name, "") if name.startswith(("enc.", "dec.")) else ""
         words, shape = "", f'<circle cx="{n(x)}" cy="{n(y)}" r="{self.radius()}"/>'
         if name == "x":
             shape = box(x, y, self.side, self.side) + image(self.image, x, y, self.side - 6, "image")
         elif name == self.noise:
             words = "" if self.dots else text(x, y + 4.5, name, "title")
         elif not self.dots:
-            kind = self.kinds.get(name, "") if name.startswith(("enc.", "dec.")) else ""
             shape = box(x, y, 2 * half, self.h)
             words = text(x, y - 3 if kind else y + 4.5, title, "title")
-            words += text(x, y + 12, kind, "kind") if kind else ""
         if self.dots and name in ("loss", "sample", "kl", self.noise, "x", *self.heads):
-            short = {"sample": "z"}.get(name, name.removeprefix("to_"))
-            words = {"kl": text(x, y + 4, "KL", "title beside end", -11),
-                     self.noise: text(x, y + 4, short, "title beside", 11)}.get(
-                name, text(x, y + (-11 if name == self.heads[0] else self.side / 2 + 11
-                                   if name == "x" else 20), short, "title"))
+            words = self.dot_words(name, x, y)
         number = ""
         if not self.dots and name not in ("x", self.noise, "loss"):
             up = name == self.heads[0] and len(self.heads) == 2
             at = y - self.h / 2 - 20 if up else y + self.h / 2 + 15
-            beside = {"kl": -half - 8, "log_q": half + 8}.get(name, 0)
-            if name == "log_q":
-                at = y + self.h / 2 + 15
-                beside = 0
-            elif name == "kl":
+            beside = {"kl": -half - 8, "sample": 8}.get(name, 0)
+            if name == "kl":
                 at = y - 3
             elif name in self.heads and not up:
                 beside = -half * 0.25 - 8
-            side = " end" if beside < 0 else ""
+            side = " end" if beside < 0 else " start" if beside else ""
             number = (text(x, at, symbol, "symbol" + side, beside)
                       + text(x, at + 14, value, "number" + side, beside))
-        go = ('' if name == self.noise else
-              f' data-node="{name}" role="button" tabindex="-1" '
-              f'aria-label="{escape(f"{title}: {self.titles.get(name, title)}")}"')
         if self.dots:
             number = f"<title>{escape(title)}</title>"
-        return (f'<g class="node {side_of(name)} back" data-name="{name}"{go}>{shape}{words}'
+        else:                                              # the kind is no part of the button's name
+            number += text(x, y + 12, kind, "kind") if kind else ""
+        label = f"{title}: {self.titles.get(name, title)}"
+        go = f' data-node="{name}" role="button" tabindex="{-1 if name != "x" else 0}"'
+        go += f' aria-label="{escape(label)}"'
+        return (f'<g class="node back" data-name="{name}">'
+                f'<g class="face"{go if name in self.titles else ""}>{shape}{words}</g>'
                 f'<g class="value">{number}</g></g>')
+
+    def dot_words(self, name: str, x: float, y: float) -> str:
+        """The name of a dot, where no edge passes."""
+        short = {"sample": "z", "kl": "KL"}.get(name, name.removeprefix("to_"))
+        if name in ("kl", *self.heads[1:]):
+            return text(x, y + (4 if name == "kl" else 18), short, "title end", -11)
+        if name == self.noise:
+            return text(x, y + 4, short, "title start", 11)
+        below = {"x": self.side / 2 + 12, self.heads[0]: -12}.get(name, 21)
+        return text(x, y + below, short, "title")
 
     def frame(self, names: list[str], label: str, kind: str) -> str:
         """The frame around the encoder or around the decoder."""
         xs = [self.place[name][0] for name in names]
         pad = self.w / 2 + (5 if self.dots else 8)
-        up = self.apart + (14 if self.dots else 60)
-        down = self.apart + (20 if self.dots else 52)
-        up, down = (up, down) if kind == "phi" else (up, down) if self.dots else (48, 62)
+        if self.dots:
+            up, down, below = self.apart + 13, self.apart + 20, self.apart + 33
+        elif kind == "phi":
+            up, down, below = self.apart + 60, self.apart + 52, -self.apart - 65
+        else:
+            up, down, below = 48, 62, -53
         left, right, top = min(xs) - pad, max(xs) + pad, self.trunk - up
-        words = text(left + 4, top - 5, label, "frame-word start")
-        if self.dots and kind == "phi":
-            words = text(left, top - 4, label, "frame-word start")
+        words = text(left + 4, self.trunk + below, label, "frame-word start")
         lock = f'<path class="lock" data-lock="{kind}" d="{LOCK}" transform="translate({n(right - 8)} {n(top)})"/>'
         return (f'<g class="frame-of {kind}"><rect x="{n(left)}" y="{n(top)}" '
                 f'width="{n(right - left)}" height="{n(up + down)}" rx="10"/>{words}{lock}</g>')
@@ -263,7 +269,7 @@ class Drawing:
                   + self.frame(decoder, "theta" if short else "decoder (theta)", "theta"))
         body = (frames + self.target() + "".join(self.edges()) + self.painted_image()
                 + "".join(self.node(name) for name in self.place) + self.marks())
-        dots = " dots" if self.dots else ""
+        dots = " dots" if self.dots else " tight" if self.pitch < 90 else ""
         return (f'<svg class="graph-svg{dots}" viewBox="0 0 {self.width} {self.height}" '
                 f'role="group" aria-label="{escape(label)}">{body}</svg>')
 
@@ -274,11 +280,6 @@ class Drawing:
 def n(value: float) -> str:
     """A coordinate."""
     return f"{value:.1f}".removesuffix(".0")
-
-
-def side_of(name: str) -> str:
-    """What a node belongs to."""
-    return "enc" if name.startswith(("enc.", "to_mu", "to_logvar", "to_a")) else ""
 
 
 def box(x: float, y: float, width: float, height: float) -> str:

@@ -76,7 +76,7 @@ function startLive() {
       <div class="pair"><label>estimator <select id="estimator-of">${multi.map(e => `<option>${e.name}</option>`).join("")}</select></label>
       <label>samples K <select id="K">${[1, 2, 4, 8, 16].map(K => `<option>${K}</option>`).join("")}</select></label></div>
       <p class="note" id="live-note" role="status"></p></div>
-    <div class="bench-out"><h3>What comes of it</h3><div id="live-painted"></div><div id="live-bars"></div></div></div>`;
+    <div class="bench-out"><h3>What comes of it</h3><div id="outcome" class="outcome"></div></div></div>`;
   $("latent").value = latent;
   const on = (id, event, act) => $(id).addEventListener(event, act);
   on("image", "input", () => { const i = Math.floor(+$("image").value); if (i >= 0 && i < count) change({ image: i, x: null }); });
@@ -134,10 +134,10 @@ function drawLive() {
   $("K").value = settings.K;
   const std = Math.exp(logvar[latent] / 2);
   $("density").innerHTML = density(mu[latent], { std, z: z[latent] }, dz[latent] || 0);
-  $("live-painted").innerHTML = `<figure class="pic tint-f"><figcaption>painted from z${settings.K > 1 ? `, the mean of ${settings.K}` : ""}` +
+  const painted = `<figure class="pic tint-f"><figcaption>painted from z${settings.K > 1 ? `, the mean of ${settings.K}` : ""}` +
     `<span class="meta">loss ${fmt(now().loss, 5)} = recon ${fmt(now().recon, 5)} + ${fmt(settings.beta, 2)} · kl ${fmt(now().kl, 4)}</span></figcaption>` +
     `${cells("E[x|z]", now().painted, D.imageShape[1], { grey: true, kind: "image" })}</figure>`;
-  $("live-bars").innerHTML = pic(f("sample")) + pic(f("to_mu", "incoming")) + pic(f("to_logvar", "incoming"));
+  $("outcome").innerHTML = painted + pic(f("sample")) + pic(f("to_mu", "incoming")) + pic(f("to_logvar", "incoming"));
 }
 
 /** q(z|x) and the prior over z, the step std * eps from mu to z, and which way the loss falls. */

@@ -39,7 +39,7 @@ function show(next, { scroll = true } = {}) {
 function bringIntoView() {
   const graph = $("graph").getBoundingClientRect(), card = $("card").getBoundingClientRect();
   const fits = card.top - graph.top + 320 <= innerHeight, top = fits ? graph.top - 8 : card.top - 8 - stripHeight();
-  const visible = fits ? graph.top >= 0 && card.top + 260 <= innerHeight : Math.abs(top) < 40;
+  const visible = fits ? graph.top >= 0 && card.top + 420 <= innerHeight : Math.abs(top) < 40;
   if (!visible) scrollTo({ top: scrollY + top, behavior: still ? "auto" : "smooth" });
 }
 

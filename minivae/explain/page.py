@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+import minivae
 from minivae import estimators
 from minivae.explain import story
 from minivae.explain.cards import cards
@@ -36,7 +37,6 @@ STYLE = "page.css"
 # the model, which a worker runs too
 ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
 SCRIPTS = "draw.js pass.js front.js card.js answers.js tip.js live.js spread.js training.js page.js"
-PROJECT = ""             # where the project lives on the web, once it does
 PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
 
@@ -70,7 +70,7 @@ def render(data: dict) -> str:
     data = dict(data)
     parts = {"wide": "", "middle": "", "narrow": "", "strip": "", "walk": ""}
     parts |= data.pop("picture", {}) | {"walk": escape(data.pop("walk", ""))}
-    parts["project"] = f', <a href="{PROJECT}">{PROJECT}</a>' if PROJECT else ""
+    parts["version"] = escape(minivae.__version__)
     for name, part in parts.items():
         page = page.replace(f"<!-- {name} -->", part, 1)
     for names in (STYLE, ENGINE, SCRIPTS):
