@@ -156,6 +156,22 @@ SAMPLES = {
     ),
 }
 
+# what the walk says before the numbers of a coin: first for f - b, then for other weights
+COIN = (
+    "Why no gradient passes a coin: z is 1 where u > sigmoid(-a), else 0. Move a by a little, and z "
+    "stays what it is: its slope is 0. What takes the place of the path: log q(z|x), the log of "
+    "the chance that the coins fell this way. It is smooth in a, and its slope is z - sigmoid(a)."
+)
+SCORE_OF_COIN = (
+    "For each draw this slope is multiplied by one number, f - b. f says how well the draw did, and "
+    "the baseline b how well one expected it to do. A draw that did better than b becomes likelier."
+)
+WEIGHTS_OF_COIN = (
+    "For each draw this slope is multiplied by one number, which comes from a comparison of the "
+    "draws."
+)
+STEP = "a coin is a step: slope 0, no gradient passes"
+
 # by name of node: its title, and what is added forward and backward
 HEADS = {
     "to_mu": (
