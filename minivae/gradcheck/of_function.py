@@ -114,7 +114,8 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
 
     sizes = {"the number of rows": len(dy) if dy.ndim else 1,
              "the number of columns": dy.shape[-1] if dy.ndim else 1}
-    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes)
+    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes,
+                      lambda: {"dy": dy, "y": pair.y()} | pair.arrays)
     rows = problem.rows() + clauses(questions, pair)
     return Report(title, rows, taylor_remainder(f, arrays, pair.base, rng), problem.compared)
 

@@ -74,9 +74,16 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
     grads = gradients()
     if wrong := _wrong_shape(arrays, grads):
         return Report(title, [wrong])
-    sizes = {"the batch size": len(inputs[0]), "the number of columns": inputs[0].shape[-1]}
+    def known() -> dict[str, np.ndarray]:
+        of_inputs = {names.get(i, f"x{i}"): a for i, a in enumerate(inputs)}
+        return {"dy": dy, "y": np.array(layer.forward(*inputs))} | of_inputs | dict(layer.params)
+
+    sizes = {"the batch size": len(inputs[0]), "the number of columns": inputs[0].shape[-1],
+             "the number of entries": inputs[0].size}
+    if len(dy) > len(inputs[0]):
+        sizes["the number of samples"] = len(dy) // len(inputs[0])
     problem = Problem(f, arrays, gradients, lambda: layer_kinks(layer), np.abs(dy * y).sum(), rng,
-                      sizes)
+                      sizes, known)
     questions = dict(OF_A_PAIR)
     if not mixes_rows and all(len(a) == len(dy) for a in inputs):
         questions["adds over the batch"] = adds_over_the_batch

@@ -14,7 +14,8 @@ import numpy as np
 from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
                                            random_direction, rounding_noise)
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
-from minivae.gradcheck.suspects import WrongGradient, suspect
+from minivae.gradcheck.suspects import suspect
+from minivae.gradcheck.wrong import WrongGradient
 
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
@@ -55,7 +56,9 @@ class Problem:
     rng : numpy.random.Generator, for the directions
     sizes : dict from words ("the batch size") to a size
         Factors that a sum in the place of a mean would explain.
-    terms : function of nothing -> {term: (its value, its weight in f)}, or None
+    known : function of nothing -> dict of arrays at hand, by name
+        dy, y, the inputs, the parameters: what a wrong gradient may have been made of.
+    parts : function of nothing -> list of {part: function of nothing -> its value}
         For an f that is a weighted sum; then a wrong weight is named.
 
     Attributes
@@ -67,9 +70,10 @@ class Problem:
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
-                 terms: Callable[[], dict] | None = None):
+                 known: Callable[[], dict] = dict, parts: Callable[[], list] = list):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
-        self.magnitude, self.rng, self.sizes, self.terms = magnitude, rng, sizes, terms
+        self.magnitude, self.rng, self.sizes = magnitude, rng, sizes
+        self.known, self.parts = known, parts
 
     # --- all arrays ---
 
@@ -172,7 +176,7 @@ class Problem:
         worst = max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
-            return row._replace(note=self.name_the_fault(name, found, row.bar))
+            return row._replace(note=self.name_the_fault(name, found))
         if row.verdict == PASS and not self.grads[name].any():
             return row._replace(note="zero in every entry, by backward and by differences: "
                                      "nothing depends on this array here")
@@ -201,7 +205,7 @@ class Problem:
         index = tuple(map(int, np.unravel_index(entries[0], shape)))
         found = self.compare_entries(name, sorted(self.around(index, shape)))
         worst = found[index]
-        note = self.name_the_fault(name, found, worst.bar, sampled=True)
+        note = self.name_the_fault(name, found, sampled=True)
         return Row(name, shape, index, worst.analytic, worst.numeric, worst.bar, FAIL, note)
 
     def around(self, index: tuple, shape: tuple) -> set[tuple]:
@@ -214,33 +218,37 @@ class Problem:
 
     # --- the name of a fault ---
 
-    def name_the_fault(self, name: str, found: dict[tuple, Comparison], bar: float,
+    def name_the_fault(self, name: str, found: dict[tuple, Comparison],
                        sampled: bool = False) -> str:
         """One sentence on the pattern of the entries that failed."""
         wrong = [i for i, c in found.items() if c.verdict == FAIL]
         if not wrong:
             return ""
         numeric = {i: c.numeric for i, c in found.items() if c.verdict != KINK}
+        bar = max(found[i].bar for i in numeric)
         return suspect(WrongGradient(
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
-            sampled=sampled, terms=lambda indices: self.term_gradients(name, indices)))
+            known=self.known(), again=lambda: self.gradients()[name],
+            slopes=lambda *at, **where: self.slopes(name, *at, **where), parts=self.parts(),
+            sampled=sampled))
 
-    def term_gradients(self, name: str, indices: list[tuple]) -> dict | None:
-        """{term: (its derivatives by some entries of an array, its weight)}; None at a kink."""
-        if self.terms is None:
-            return None
-        array, found = self.arrays[name], {}
-        for term, (_, weight) in self.terms().items():
-            def value(term=term) -> float:
-                return self.terms()[term][0]
+    def slopes(self, name: str, indices: list[tuple], f: Callable[[], float] | None = None,
+               point: np.ndarray | None = None) -> np.ndarray | None:
+        """The derivatives of f, or of a part of it, by some entries of an array.
 
-            lines = [Line(value, array, entry(array.shape, i), self.kinks, self.noise[name])
+        point : where the array is put for this; by default it stays where it stands
+        None at a kink, and where a stranger's code does not take that point.
+        """
+        array, kept = self.arrays[name], self.arrays[name].copy()
+        try:
+            array[...] = kept if point is None else point
+            lines = [Line(f or self.f, array, entry(array.shape, i), self.kinks, self.noise[name])
                      for i in indices]
-            try:
-                found[term] = [line.derivative()[0] for line in lines], weight
-            except Kink:
-                return None
-        return found
+            return np.array([line.derivative()[0] for line in lines])
+        except Exception:                                  # a Kink, or whatever f raises there
+            return None
+        finally:
+            array[...] = kept
 
 
 def _both(row: Row, away: Row) -> Row:
