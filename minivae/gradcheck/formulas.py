@@ -8,10 +8,11 @@ WrongGradient that gives its sentence, or None.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import numpy as np
 
-from minivae.gradcheck.wrong import ENOUGH, ROUND, WrongGradient
+from minivae.gradcheck.wrong import ROUND, WrongGradient
 
 
 def _sigmoid(a: np.ndarray) -> np.ndarray:
@@ -44,8 +45,10 @@ def one_formula_for_another(gradient: WrongGradient) -> str | None:
         return None
     compared = gradient.compared
     got = _formula(gradient, gradient.at(gradient.grad, compared))
-    wanted = got and _formula(gradient, np.array(list(gradient.numeric.values())))
-    return wanted and f"{gradient.entries_are} wrong: backward gives {got}, and should {wanted}"
+    wanted = None if got is None else _formula(gradient, np.array(list(gradient.numeric.values())))
+    if wanted is None:
+        return None
+    return f"{gradient.entries_are} wrong: backward gives {got}, and should give {wanted}"
 
 
 def _formula(gradient: WrongGradient, numbers: np.ndarray) -> str | None:
@@ -58,24 +61,29 @@ def _formula(gradient: WrongGradient, numbers: np.ndarray) -> str | None:
 
 
 def a_factor_at_hand(gradient: WrongGradient) -> str | None:
-    """analytic * F = numeric, or analytic = F * numeric, up to a constant.
-
-    F may be a function of the right gradient itself, which a chain rule applied twice gives.
-    """
+    """analytic * F = numeric, or analytic = F * numeric, up to a constant."""
     if not gradient.clear:
         return None
-    right = np.zeros(gradient.grad.shape)
-    for i, value in gradient.numeric.items():
-        right[i] = value
-    factors = [*_functions(gradient), *_functions_of("g", right)]
-    for words, array in factors:
-        F, g = gradient.at(array), ", g the right gradient" * ("g" in words.split())
+    for words, array in _functions(gradient):
+        F = gradient.at(array)
         error = np.abs(F).max()
         if (c := gradient.multiple(gradient.reference, F * gradient.analytic, error)) is not None:
             return f"{gradient.entries_are} short of a factor {_times(c, words)}: left out?"
         if (c := gradient.multiple(gradient.analytic, F * gradient.reference, error)) is not None:
-            return (f"{gradient.entries_are} {_times(c, words)} times what they should be{g}: a "
+            return (f"{gradient.entries_are} {_times(c, words)} times what they should be: a "
                     "factor too many?")
+    return None
+
+
+def a_chain_rule_too_many(gradient: WrongGradient) -> str | None:
+    """analytic = F(g) * g, where g is the right gradient: it was taken for an output."""
+    if not gradient.clear:
+        return None
+    g = gradient.reference
+    for words, F in _functions_of("g", g):
+        if (c := gradient.multiple(gradient.analytic, F * g)) is not None:
+            return (f"{gradient.entries_are} {_times(c, words)} times what they should be, g the "
+                    "right gradient: a chain rule applied once too often?")
     return None
 
 
@@ -93,7 +101,7 @@ def a_softplus_slope(gradient: WrongGradient) -> str | None:
             if gradient.same(gradient.analytic * _sigmoid(a + c), gradient.reference):
                 minus = "-" * (sign < 0)
                 return (f"{gradient.entries_are} short of a factor sigmoid({minus}{words} "
-                        f"{c:+.4g}): the slope of a softplus left out?")
+                        f"{'-' if c < 0 else '+'} {abs(c):.4g}): the slope of a softplus left out?")
     return None
 
 
@@ -108,20 +116,31 @@ def a_term_at_hand(gradient: WrongGradient) -> str | None:
     return None
 
 
-def one_array_for_another(gradient: WrongGradient) -> str | None:
-    """analytic - numeric = c * (F - G), or c * (F - G) * dy, c a round number."""
+def one_thing_for_another(gradient: WrongGradient) -> str | None:
+    """analytic - numeric = c * (F - G), or c * (F - G) * dy, c a round number.
+
+    F and G are two arrays, or two functions of one: x and sigmoid(x).
+    """
     if not gradient.clear:
         return None
-    functions = [(words, gradient.at(array)) for words, array in _functions(gradient)]
-    for dy, upstream in [*_upstream(gradient), ("", np.ones(gradient.grad.shape))]:
-        for j, (second, G) in enumerate(functions):
-            for first, F in functions[:j]:
-                c = gradient.multiple(gradient.off, (F - G) * gradient.at(upstream))
-                if c is not None and np.isclose(c, ROUND, rtol=1e-7).any():
-                    by = _times(c, f"({first} - {second})" + f" times {dy}" * bool(dy))
-                    return (f"{gradient.entries_are} off by {by}: does one stand where the other "
-                            "belongs?")
+    upstreams = [*_upstream(gradient), ("", np.ones(gradient.grad.shape))]
+    for (first, F), (second, G) in _pairs(gradient):
+        apart = gradient.at(F - G)
+        for dy, upstream in upstreams:
+            c = gradient.multiple(gradient.off, apart * gradient.at(upstream))
+            if c is not None and np.isclose(c, ROUND, rtol=1e-7).any():
+                of_dy = f" times {dy}" * bool(dy)
+                return (f"{gradient.entries_are} off by {_times(c, f'({first} - {second})')}"
+                        f"{of_dy}: does one stand where the other belongs?")
     return None
+
+
+def _pairs(gradient: WrongGradient) -> Iterator[tuple]:
+    """Two arrays, or two functions of one array, with their names."""
+    arrays = list(_arrays(gradient))
+    yield from combinations(arrays, 2)
+    for name, a in arrays:
+        yield from combinations(_functions_of(name, a), 2)
 
 
 # --- the arrays at hand, in the gradient's shape --------------------------------------------------
@@ -195,7 +214,7 @@ def _formulas(gradient: WrongGradient) -> Iterator[tuple[str, np.ndarray]]:
     """What a backward may be in full: the terms, masks of dy, products of two matrices."""
     yield from _terms(gradient)
     for dy, upstream in _upstream(gradient):
-        for name, a in [(dy, upstream), *_arrays(gradient)]:
+        for name, a in [(dy, upstream), *reversed(list(_arrays(gradient)))]:     # x before y
             yield f"{dy} where {name} > 0", np.where(a > 0, upstream, 0)
             yield f"{dy} where {name} <= 0", np.where(a <= 0, upstream, 0)
     matrices = {name: a for name, a in gradient.known.items() if a.ndim == 2}

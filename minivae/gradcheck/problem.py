@@ -224,7 +224,7 @@ class Problem:
         wrong = [i for i, c in found.items() if c.verdict == FAIL]
         if not wrong:
             return ""
-        numeric = {i: c.numeric for i, c in found.items() if c.verdict != KINK}
+        numeric = {i: c.numeric for i, c in found.items() if c.verdict in (PASS, FAIL)}
         bar = max(found[i].bar for i in numeric)
         return suspect(WrongGradient(
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,

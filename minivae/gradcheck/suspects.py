@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from minivae.gradcheck.formulas import (a_factor_at_hand, a_softplus_slope, a_term_at_hand,
-                                        one_array_for_another, one_formula_for_another)
+from minivae.gradcheck.formulas import (a_chain_rule_too_many, a_factor_at_hand, a_softplus_slope,
+                                        a_term_at_hand, one_formula_for_another,
+                                        one_thing_for_another)
 from minivae.gradcheck.patterns import (in_one_place, mask_inverted, nearly_right, never_filled,
                                         no_number, not_masked, only_one_row_is_right, rearranged,
                                         rounded, scaled, scaled_by_column, scaled_by_row, shifted,
@@ -60,7 +61,9 @@ def the_derivative_elsewhere(gradient: WrongGradient) -> str | None:
     a, y = gradient.known.get(gradient.name), gradient.known.get("y")
     if a is None or not gradient.clear:
         return None
-    some, name = gradient.wrong[: 2 * ENOUGH], gradient.name
+    # at the entries that are right, too: a mask is right in half of them
+    right = [i for i in gradient.compared if i not in set(gradient.wrong)]
+    some, name = gradient.wrong[: 2 * ENOUGH] + right[: 2 * ENOUGH], gradient.name
     points = {"y": (y, "is the output taken for the input?"),
               f"-{name}": (-a, "a sign inside the function?"),
               f"{name}/2": (a / 2, "a 2 lost inside, or a std taken for a variance?"),
@@ -113,12 +116,14 @@ def _in_words(parts: dict, got: np.ndarray, wanted: np.ndarray) -> str:
     """Which parts count otherwise than they should."""
     off = {part: (a, b) for part, a, b in zip(parts, got, wanted)
            if abs(a - b) > 1e-7 * max(1, abs(b))}
+    names = list(off)
     if len(off) > 2:
         factors = [a / b for a, b in off.values()]
-        return (f"{' and '.join(off)} count {min(factors):.4g} to {max(factors):.4g} times what "
-                "they should: weights that are not normalised?")
-    return " and ".join(f"the {part} is missing" if abs(a) < 1e-6 * abs(b) else
-                        f"the {part} counts {a:.6g} times, not {b:.6g}"
+        return (f"{names[0]} to {names[-1]} count {min(factors):.4g} to {max(factors):.4g} times "
+                "what they should: are weights not normalised?")
+    if off and all(abs(a) < 1e-6 * abs(b) for a, b in off.values()):
+        return f"the {' and the '.join(names)} {'is' if len(off) == 1 else 'are'} missing"
+    return " and ".join(f"the {part} counts {a:.6g} times, not {b:.6g}"
                         for part, (a, b) in off.items())
 
 
@@ -133,8 +138,8 @@ SUSPECTS = (
     in_one_place, only_one_row_is_right, rearranged, swapped,
     clipped, mask_inverted, zeroed, not_masked,
     rounded, scaled, shifted,
-    the_derivative_elsewhere, one_formula_for_another, a_factor_at_hand, a_softplus_slope,
-    a_term_at_hand, one_array_for_another,
+    the_derivative_elsewhere, one_formula_for_another, a_factor_at_hand, a_chain_rule_too_many,
+    a_softplus_slope, a_term_at_hand, one_thing_for_another,
     scaled_by_row, scaled_by_column, parts_of_the_loss, nearly_right,
     no_pattern)
 
