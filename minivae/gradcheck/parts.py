@@ -11,15 +11,15 @@ FEW_IMAGES = 8          # a part for each image, as long as there are so many at
 
 
 def parts_of_loss(vae, x: np.ndarray, eps: np.ndarray) -> list[Parts]:
-    """The loss taken apart in several ways, from the coarsest to the finest.
+    """The loss taken apart in several ways: by image, by term, and each term by its routes.
 
     Each is {part: function of nothing -> its value where the model stands}.  By its parameters the
     loss has the same derivative as the sum of the parts, each with a weight: 1, or beta.
 
     x : (B, D), eps : (K, B, Z)
     """
-    ways = [by_term(vae, x, eps), *Held(vae, x, eps).ways()]
-    return ways + ([by_image(vae, x, eps)] if 1 < len(x) <= FEW_IMAGES else [])
+    by_each = [by_image(vae, x, eps)] if 1 < len(x) <= FEW_IMAGES else []
+    return [*by_each, by_term(vae, x, eps), *Held(vae, x, eps).ways()]
 
 
 def by_term(vae, x: np.ndarray, eps: np.ndarray) -> Parts:

@@ -228,9 +228,18 @@ class Problem:
         bar = max(found[i].bar for i in numeric)
         return suspect(WrongGradient(
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
-            known=self.known(), again=lambda: self.gradients()[name],
+            known=self.known(), again=lambda: self.again(name),
             slopes=lambda *at, **where: self.slopes(name, *at, **where), parts=self.parts(),
             sampled=sampled))
+
+    def again(self, name: str) -> np.ndarray | None:
+        """What a second pass gives; None where it raises."""
+        try:
+            return np.asarray(self.gradients()[name], np.float64)
+        except Exception:                                  # whatever a stranger's code raises
+            return None
+        finally:
+            self.f()               # backward may have used up what `kinks` looks at
 
     def slopes(self, name: str, indices: list[tuple], f: Callable[[], float] | None = None,
                point: np.ndarray | None = None) -> np.ndarray | None:

@@ -59,7 +59,7 @@ def clipped(gradient: WrongGradient) -> str | None:
 def the_derivative_elsewhere(gradient: WrongGradient) -> str | None:
     """The right derivative at another point: the output, or a multiple of the input."""
     a, y = gradient.known.get(gradient.name), gradient.known.get("y")
-    if a is None or not gradient.clear:
+    if a is None or y is None or not gradient.clear:
         return None
     # at the entries that are right, too: a mask is right in half of them
     right = [i for i in gradient.compared if i not in set(gradient.wrong)]
@@ -69,7 +69,7 @@ def the_derivative_elsewhere(gradient: WrongGradient) -> str | None:
               f"{name}/2": (a / 2, "a 2 lost inside, or a std taken for a variance?"),
               f"2 {name}": (2 * a, "a 2 too many inside, or a variance taken for a std?")}
     for words, (point, question) in points.items():
-        if point is None or point.shape != a.shape:
+        if point.shape != a.shape:
             continue
         there = gradient.slopes(some, point=point)
         if there is None:
@@ -88,12 +88,13 @@ def parts_of_the_loss(gradient: WrongGradient) -> str | None:
     By least squares, the reference and the gradient are taken apart into the parts' gradients.
     """
     for parts in gradient.parts:
-        some = gradient.wrong[: 3 * len(parts) + ENOUGH]
+        parts = _that_reach(gradient, parts)
+        if len(parts) < 2:
+            return None                                    # finer parts are parts of this one
+        some = gradient.wrong[: 2 * len(parts) + 4]
         slopes = {part: gradient.slopes(some, f) for part, f in parts.items()}
         if any(slope is None for slope in slopes.values()):
             return None
-        slopes = {part: slope for part, slope in slopes.items()
-                  if np.abs(slope).max() > 1e-6 * gradient.size}
         if 2 * len(slopes) > len(some):
             continue
         got = _weights(gradient, slopes, gradient.at(gradient.grad, some))
@@ -101,6 +102,13 @@ def parts_of_the_loss(gradient: WrongGradient) -> str | None:
         if got is not None and wanted is not None and (words := _in_words(slopes, got, wanted)):
             return words
     return None
+
+
+def _that_reach(gradient: WrongGradient, parts: dict) -> dict:
+    """The parts that depend on the array, to judge by two of its entries."""
+    slopes = {part: gradient.slopes(gradient.wrong[:2], f) for part, f in parts.items()}
+    return {part: f for part, f in parts.items()
+            if slopes[part] is None or np.abs(slopes[part]).max() > 1e-6 * gradient.size}
 
 
 def _weights(gradient: WrongGradient, slopes: dict, numbers: np.ndarray) -> np.ndarray | None:

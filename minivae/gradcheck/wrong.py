@@ -29,7 +29,7 @@ class WrongGradient:
     slopes : function of indices, and of f, a part of the loss, or of another point to stand at
         The derivatives there by differences; None where there are none.
     parts : list of {part: f}; the loss is the sum of the parts, each time its weight
-        From the coarsest to the finest.
+        Each taken apart in another way; later ways are finer.
     sampled : bool
         Whether `numeric` holds only some of the entries.
     """
