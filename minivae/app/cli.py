@@ -178,19 +178,31 @@ def print_written(paths: list[Path]) -> None:
 def run_gradcheck(arguments: argparse.Namespace) -> int:
     """Check gradients, or plant faults.
 
-    Planting one always gives 1; planting all gives 0 if all are caught.
+    Planting one always gives 1; planting all gives 0 if all are caught; listing gives 0.
     """
-    from minivae.app.gradcheck import plant_all_faults, plant_fault, run_checks
+    from minivae.app.gradcheck import list_faults, plant_all_faults, plant_fault, run_checks
 
     seed, as_json = arguments.seed, arguments.json
     if arguments.plant is None:
-        right = run_checks(arguments.name, seed, as_json)
+        right = run_checks(arguments.name, seed, as_json, arguments.mixes_rows)
+    elif arguments.plant == "list":
+        list_faults(as_json)
+        right = True
     elif arguments.plant == "all":
         right = plant_all_faults(seed, as_json)
     else:
         plant_fault(arguments.plant, seed, as_json)
         right = False
     return EXIT_OK if right else EXIT_WRONG_GRADIENT
+
+
+def run_loss(arguments: argparse.Namespace) -> int:
+    """Print what two numbers of a loss may mean."""
+    from minivae.app.loss import print_readings
+
+    print_readings(arguments.recon, arguments.kl, arguments.pixels, arguments.latents,
+                   arguments.batch, arguments.json)
+    return EXIT_OK
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
@@ -220,4 +232,4 @@ def run_explain(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {"train": run_train, "evaluate": run_evaluate, "sample": run_sample,
             "reconstruct": run_reconstruct, "latent": run_latent, "gradcheck": run_gradcheck,
-            "doctor": run_doctor, "walk": run_walk, "explain": run_explain}
+            "loss": run_loss, "doctor": run_doctor, "walk": run_walk, "explain": run_explain}

@@ -77,7 +77,7 @@ class Line:
             with np.errstate(all="ignore"):                # a long step may leave the domain of f
                 value = self.f()
             return value if look is None else look()
-        except (ValueError, FloatingPointError):
+        except Exception:                                  # however f says so
             return np.nan
         finally:
             self.array[...] = self.base

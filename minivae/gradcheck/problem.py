@@ -6,7 +6,7 @@ fails is bisected down to its worst entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +60,8 @@ class Problem:
         dy, y, the inputs, the parameters: what a wrong gradient may have been made of.
     parts : function of nothing -> list of {part: function of nothing -> its value}
         For an f that is a weighted sum; then a wrong weight is named.
+    without : names of the arrays on which f is known not to depend
+        Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
 
     Attributes
     ----------
@@ -70,10 +72,11 @@ class Problem:
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
-                 known: Callable[[], dict] = dict, parts: Callable[[], list] = list):
+                 known: Callable[[], dict] = dict, parts: Callable[[], list] = list,
+                 without: Collection[str] = ()):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
         self.magnitude, self.rng, self.sizes = magnitude, rng, sizes
-        self.known, self.parts = known, parts
+        self.known, self.parts, self.without = known, parts, without
 
     # --- all arrays ---
 
@@ -100,8 +103,18 @@ class Problem:
             direction = random_direction(self.rng, self.arrays[name].shape)
             noise = rounding_noise(self.f, self.arrays[name], direction, self.magnitude)
             self.noise[name] = noise
-        return [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
+        rows = [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
                 self.by_direction(name) for name in names]
+        return [self.nothing_compared(row) if row.verdict == PASS and
+                not self.grads[row.name].any() else row for row in rows]
+
+    def nothing_compared(self, row: Row) -> Row:
+        """The row of an array that is zero with zero in every entry."""
+        zero = "zero in every entry, by backward and by differences: nothing depends on this array"
+        if row.name in self.without:
+            return row._replace(note=f"{zero}, and nothing should")
+        return row._replace(verdict=INCONCLUSIVE, note=f"{zero} here, so nothing was compared; "
+                            "choose another point, or return None for what has no gradient")
 
     def measure(self) -> None:
         """Take the gradients at the point where the arrays stand now, and their size."""
@@ -133,6 +146,9 @@ class Problem:
         self.first_step[name] = min(FIRST_STEP, 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
+        if not np.isfinite(bar):
+            note = "the function is no number at any step beside the point: the end of its domain?"
+            return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         if not np.isfinite(difference):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
         if difference > bar and not self.kinks() and line.has_kink():
@@ -177,9 +193,6 @@ class Problem:
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
             return row._replace(note=self.name_the_fault(name, found))
-        if row.verdict == PASS and not self.grads[name].any():
-            return row._replace(note="zero in every entry, by backward and by differences: "
-                                     "nothing depends on this array here")
         return row
 
     def by_direction(self, name: str) -> Row:
