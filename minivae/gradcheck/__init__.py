@@ -13,6 +13,7 @@ To be read in this order:
 
     report        verdicts, rows, the table, the picture of the remainder
     differences   Romberg's differences and their error bar; kinks; rounding
+    complex_step  a second reference, where the function takes complex numbers
     wrong         one wrong gradient, and what is at hand to find out why
     patterns      suspects that look at the numbers alone
     formulas      suspects that look for arrays at hand

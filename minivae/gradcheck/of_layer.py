@@ -10,8 +10,8 @@ from minivae.gradcheck.contract import OF_A_PAIR, OF_LINEAR, OF_PARAMS, OF_ROWS,
 from minivae.gradcheck.differences import taylor_remainder
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import FAIL, Report, Row, unmeasured
-from minivae.gradcheck.strangers import (WrongCount, as_array, by_input, moves, name_of, params_of,
-                                         unfit, unusable, want_layer)
+from minivae.gradcheck.strangers import (FORGOTTEN, WrongCount, as_array, by_input, moves,
+                                         name_of, params_of, unfit, unusable, want_layer)
 
 
 class Node:
@@ -151,8 +151,7 @@ class Passes:
         """A row where backward returned nothing at all, though x is float64."""
         if not (self.nothing_came and self.moved):
             return []
-        return [unmeasured("x", self.inputs[self.moved[0]].shape, FAIL,
-                           "backward returned None: is `return dx` forgotten?")]
+        return [unmeasured("x", self.inputs[self.moved[0]].shape, FAIL, FORGOTTEN)]
 
     def __call__(self, dy: np.ndarray | None = None,
                  inputs: list[np.ndarray] | None = None) -> dict[str, np.ndarray]:

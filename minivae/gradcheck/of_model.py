@@ -16,6 +16,7 @@ from minivae.latents import Latent
 from minivae.layers import Sequential
 
 
+@np.errstate(all="ignore")
 def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None = None) -> Report:
     """Check the gradient of every parameter of a VAE, and that its passes keep their contract.
 
