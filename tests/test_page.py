@@ -183,16 +183,6 @@ def test_a_model_with_a_nan_gets_a_page_that_says_so_and_exit_code_3(here, capsy
     assert capsys.readouterr().err == f"minivae: {message}; the page says so\n"
 
 
-def test_the_page_of_an_mnist_model_stays_below_a_megabyte_and_a_half(rng, monkeypatch):
-    if not JIT:                                            # 300 draws of 784 pixels through kernels in plain Python
-        return
-    vae = VAE.mlp(784, [400, 200], 30, rng=0)
-    x = rng.random((10, 784), dtype=np.float32)
-    monkeypatch.setattr(estimators, "ESTIMATORS", {"elbo": estimators.elbo})         # another costs 3 kB and a second
-    subject = subject_of(vae, Data("mnist", x, x, (28, 28), None, "noise"), 0, "a run", "dynamic", 1e-3)
-    assert len(render(contents(subject))) < 1.4e6
-
-
 def test_the_page_names_the_likelihood_by_its_own_name(here, rng):
     class Laplace(GaussianLikelihood):
         name = "laplace"
