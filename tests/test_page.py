@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from browser import Browser, missing
-from conftest import JIT, folder_of_images, skip, small_run
+from conftest import folder_of_images, skip, small_run
 import minivae
 from minivae import VAE, estimators
 from minivae.app.cli import main
