@@ -78,9 +78,9 @@ def test_the_numbers_in_the_page_are_the_recorded_ones_to_the_bit(data, recorded
             continue
         node_pass = t.passes[node["name"]]
         for figures, arrays in ((node["inputs"], node_pass.inputs),
-                                (node["outgoing"], {f"d{k}": a for k, a in node_pass.outgoing.items()}),
-                                ([node["output"]], {node_pass.rule.output: node_pass.output}),
-                                ([node["incoming"]], {f"d{node_pass.rule.output}": node_pass.incoming}),
+                                (node["outgoing"], {node_pass.passed_on[k]: a for k, a in node_pass.outgoing.items()}),
+                                ([node["output"]], {node_pass.called: node_pass.output}),
+                                ([node["incoming"]], {f"d{node_pass.called}": node_pass.incoming}),
                                 (node["local"], node_pass.local)):
             assert {figure["symbol"] for figure in figures} == set(arrays)
             for figure in figures:
