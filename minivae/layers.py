@@ -90,8 +90,7 @@ class Dense(Layer):
         W, b = self.params["W"], self.params["b"]
         x = as_rows(x, (None, W.shape[0]), W.dtype, "x of Dense")
         y = self._work("y", (len(x), W.shape[1]), W.dtype)
-        cores.times(x, W, y)                           # y = x @ W + b     (B, n_in) @ (n_in, n_out)
-        kernels.add_bias(b, y)
+        cores.times_plus(x, W, b, y)                   # y = x @ W + b     (B, n_in) @ (n_in, n_out)
         self._cache["forward"] = (x,)
         return y
 
