@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae.gradcheck.differences import (FIRST_STEP, Kink, Line, U, entry,
+from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
                                            random_direction, rounding_noise)
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
 from minivae.gradcheck.suspects import suspect
@@ -19,7 +19,6 @@ from minivae.gradcheck.wrong import WrongGradient
 
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
-FINE = 1e-8             # a bar above this part of it is worth another step
 ENTRIES = 300           # arrays up to this size are checked entry by entry
 BADNESS = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 
@@ -143,38 +142,25 @@ class Problem:
             numeric, bar = line.derivative(self.first_step[name])
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
-        # the next line of this array begins near the step where this one ended
-        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
-        found = self.judged(line, analytic, numeric, bar, scale)
-        is_fine = found.verdict == PASS and found.bar <= FINE * self.size(line, scale)
-        if is_fine or self.kinks():
-            return found
-        numeric, bar = line.second_opinion((numeric, bar), self.magnitude)
-        return self.judged(line, analytic, numeric, bar, scale)
-
-    def judged(self, line: Line, analytic: float, numeric: float, bar: float,
-               scale: float) -> Comparison:
-        """The verdict on a derivative by backward beside one by differences."""
         if not np.isfinite(bar):
             note = "the function is no number at any step beside the point: the end of its domain?"
             return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
+        # the next line of this array begins near the step where this one ended
+        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
         if not np.isfinite(difference):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
         if difference > bar and not self.kinks() and line.has_kink():
-            note = f"the slope jumps here by {line.second_difference(line.kink_step):.3g}"
+            note = f"the slope jumps here by {line.second_difference(LAST_STEP):.3g}"
             return Comparison(analytic, numeric, bar, KINK, note)
         if difference > FAR * bar:
             return Comparison(analytic, numeric, bar, FAIL)
-        if difference > bar or bar > RESOLUTION * self.size(line, scale):
+        size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
+        if difference > bar or bar > RESOLUTION * size:
             note = "the reference is too noisy to tell"
             return Comparison(analytic, numeric, bar, INCONCLUSIVE, note)
         return Comparison(analytic, numeric, bar, PASS)
-
-    def size(self, line: Line, scale: float) -> float:
-        """How large a gradient is that counts: 1e-9 is nothing beside one of 1, or an f of 1."""
-        return max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude / max(1.0, line.reach))
 
     def compare_entries(self, name: str, indices) -> dict[tuple, Comparison]:
         """Some entries of one array."""
