@@ -17,8 +17,10 @@ _HOMES = {
     "save": "minivae.saving.model_file",
     "load_data": "minivae.data",
     "VAEEstimator": "minivae.sklearn_api",
+    "check_function": "minivae.gradcheck",
     "check_layer": "minivae.gradcheck",
     "check_model": "minivae.gradcheck",
+    "check_vjp": "minivae.gradcheck",
 }
 __all__ = list(_HOMES)
 

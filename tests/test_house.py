@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 ORDER = """
 choices kernels pool cores pixels linear_gaussian first
 layers estimators optim likelihoods latents baselines model vae discrete
-gradcheck.report gradcheck.differences gradcheck.suspects gradcheck.problem gradcheck.of_layer
-gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means gradcheck.cases
+gradcheck.report gradcheck.differences gradcheck.suspects gradcheck.problem gradcheck.contract
+gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means gradcheck.cases
 gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.faults gradcheck.museum
 data.arrays data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
@@ -85,6 +85,8 @@ def test_no_file_is_longer_than_400_lines(name):
     ("minivae.data", ["numba", "scipy", "sklearn", "matplotlib", "minivae.model", "minivae.kernels"]),
     ("minivae.linear_gaussian", ["numba", "scipy"]),
     ("minivae.vae", ["sklearn", "matplotlib", "minivae.saving", "minivae.training", "minivae.gradcheck"]),
+    ("minivae.gradcheck.of_function", ["numba", "matplotlib", "minivae.layers"]),
+    ("minivae.gradcheck.of_layer", ["numba", "matplotlib", "minivae.layers"]),
     ("minivae.gradcheck", ["matplotlib", "sklearn", "minivae.gradcheck.suite", "minivae.gradcheck.museum"]),
     ("minivae.app.cli", ["numpy", "numba", "matplotlib"])])
 def test_nothing_heavy_is_loaded_before_it_is_used(module, heavy):

@@ -1,6 +1,8 @@
 """Is this gradient right?  Finite differences that know their own error, and say what is wrong.
 
-    report = check_layer(layer, x)          # or check_model(vae, x, eps)
+    report = check_layer(layer, x)          # or check_model(vae, x, eps),
+                                            # check_function(f, grad, x),
+                                            # check_vjp(forward, backward, x)
     print(report)                           # one row per array
     report.raise_if_wrong()
 
@@ -13,7 +15,9 @@ To be read in this order:
     differences   Romberg's differences and their error bar; kinks; rounding
     suspects      a sentence on the pattern of wrong entries
     problem       one function, its arrays, a row for each
-    of_layer      check_layer, and the contract of backward
+    contract      what a backward promises besides the right numbers
+    of_function   check_function and check_vjp, for functions without a layer
+    of_layer      check_layer
     of_model      check_model, and what an estimator that is no derivative is held to
     precision     float32 against float64
     exact_means   the mean of a gradient over all noise, in one pass
@@ -25,15 +29,27 @@ To be read in this order:
     museum        planting them, and seeing which check catches each
 """
 
-from minivae.gradcheck.differences import (Kink, Line, entry, random_direction, romberg,
-                                           rounding_noise)
-from minivae.gradcheck.of_layer import Node, check_layer
-from minivae.gradcheck.of_model import Surrogate, check_model, float64_twin, kinks_of
-from minivae.gradcheck.precision import check_precision
-from minivae.gradcheck.problem import Problem
-from minivae.gradcheck.report import (FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Report, Row)
+from importlib import import_module
 
-__all__ = ["FAIL", "INCONCLUSIVE", "KINK", "PASS", "GradientError", "Kink", "Line", "Node",
-           "Problem", "Report", "Row", "Surrogate", "check_layer", "check_model",
-           "check_precision", "entry", "float64_twin", "kinks_of", "random_direction", "romberg",
-           "rounding_noise"]
+# Loaded at first use: a plain pair of functions is checked without Numba.
+_HOMES = {
+    "report": ["FAIL", "INCONCLUSIVE", "KINK", "PASS", "GradientError", "Report", "Row"],
+    "differences": ["Kink", "Line", "entry", "random_direction", "romberg", "rounding_noise"],
+    "problem": ["Problem"],
+    "of_function": ["check_function", "check_vjp"],
+    "of_layer": ["Node", "check_layer"],
+    "of_model": ["Surrogate", "check_model", "float64_twin", "kinks_of"],
+    "precision": ["check_precision"],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'minivae.gradcheck' has no attribute {name!r}")
+    return getattr(import_module(f"minivae.gradcheck.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

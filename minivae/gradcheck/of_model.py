@@ -64,7 +64,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     rows = problem.rows() + model_contract(vae, x, eps, grads)
     objective.freeze()         # the arrays stand where they began, and so does what is drawn
     return Report(title or f"VAE, {vae.estimator.__name__}", rows,
-                  taylor_remainder(objective, arrays, grads, rng))
+                  taylor_remainder(objective, arrays, grads, rng), problem.compared)
 
 
 def _is_derivative(vae) -> bool:

@@ -57,6 +57,11 @@ class Problem:
         Factors that a sum in the place of a mean would explain.
     terms : function of nothing -> {term: (its value, its weight in f)}, or None
         For an f that is a weighted sum; then a wrong weight is named.
+
+    Attributes
+    ----------
+    compared : dict from array to (analytic, numeric, bar), three arrays of its shape
+        After `rows`.  NaN where an entry was not compared.
     """
 
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
@@ -71,6 +76,7 @@ class Problem:
     def rows(self) -> list[Row]:
         """One row per array.  An array at a kink is checked again at a point 0.01 away."""
         rows = self.rows_here(list(self.arrays))
+        self.compared = {name: (self.grads[name], *self.reference[name]) for name in self.arrays}
         at_kinks = [i for i, row in enumerate(rows) if row.verdict == KINK]
         if at_kinks:
             kept = {name: a.copy() for name, a in self.arrays.items()}
@@ -99,6 +105,9 @@ class Problem:
         self.scale = max((np.abs(g).max() for g in self.grads.values() if g.size), default=0.0)
         self.first_step = dict.fromkeys(self.arrays, FIRST_STEP)
         self.noise: dict[str, float] = {}
+        # the numeric gradient and its bar, as far as entries are compared
+        self.reference = {name: (np.full(a.shape, np.nan), np.full(a.shape, np.nan))
+                          for name, a in self.arrays.items()}
 
     # --- one derivative ---
 
@@ -136,9 +145,13 @@ class Problem:
     def compare_entries(self, name: str, indices) -> dict[tuple, Comparison]:
         """Some entries of one array."""
         array, grad = self.arrays[name], self.grads[name]
-        largest = float(np.abs(grad).max())
-        return {i: self.compare(name, self.line(name, entry(array.shape, i)), grad[i], largest)
-                for i in indices}
+        largest, found = float(np.abs(grad).max()), {}
+        for i in indices:
+            line = self.line(name, entry(array.shape, i))
+            found[i] = self.compare(name, line, grad[i], largest)
+            numeric, bar = self.reference[name]
+            numeric[i], bar[i] = found[i].numeric, found[i].bar
+        return found
 
     def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
         """One array along a random direction of unit norm that moves only `entries` (flat)."""

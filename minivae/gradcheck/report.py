@@ -83,11 +83,15 @@ class Report:
     rows : list of Row
     remainder : function from steps h to the Taylor remainder at each, or None
         What `plot` draws; see differences.taylor_remainder.
+    gradients : dict from array to (analytic, numeric, bar), three arrays of its shape
+        NaN where an entry was not compared: big arrays are checked along directions.
     """
 
     def __init__(self, title: str, rows: list[Row],
-                 remainder: Callable[[np.ndarray], np.ndarray] | None = None):
+                 remainder: Callable[[np.ndarray], np.ndarray] | None = None,
+                 gradients: dict[str, tuple] | None = None):
         self.title, self.rows, self._remainder = title, rows, remainder
+        self.gradients = gradients or {}
 
     @property
     def ok(self) -> bool:

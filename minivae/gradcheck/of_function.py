@@ -1,0 +1,262 @@
+"""Check a function and its gradient, or a plain pair of functions forward and backward.
+
+No layer is needed, and no Numba is loaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from minivae.gradcheck.contract import OF_A_FUNCTION, OF_A_PAIR, clauses
+from minivae.gradcheck.differences import taylor_remainder
+from minivae.gradcheck.problem import Problem
+from minivae.gradcheck.report import FAIL, INCONCLUSIVE, Report, Row, unmeasured
+
+
+@np.errstate(all="ignore")
+def check_function(f: Callable, grad: Callable, *x, rng=0, title: str | None = None) -> Report:
+    """Check the gradient of a scalar function: grad(x)_i = df / dx_i.
+
+    Parameters
+    ----------
+    f : function of *x -> float, or an array of one number
+    grad : function of *x -> the gradient, of x's shape; a tuple where several inputs are float64
+        None in the tuple says that there is no gradient to check.
+    *x : float64 arrays of any shape, or Python floats
+        Integer and boolean inputs are held constant and have no gradient.
+    rng : seed or numpy.random.Generator, for the directions
+    title : str, by default f's name
+
+    Returns
+    -------
+    Report; its rows bear the names of f's arguments
+
+    Raises
+    ------
+    TypeError
+        For inputs of another dtype: finite differences in float32 see nothing.
+    ValueError
+        For an f that is not scalar, and where there is nothing to check.
+        What f and grad raise at x itself goes through.
+    """
+    def backward(*x_and_dy):
+        return grad(*x_and_dy[:-1])
+
+    pair = Pair(f, backward, x)
+    y = pair.y()
+    if y.size != 1:
+        raise ValueError(f"{name_of(f)} gives an array of shape {y.shape}, a scalar was wanted; "
+                         "check_vjp(forward, backward, ..) takes functions that give arrays")
+    return _report(title or name_of(f), pair, y, np.ones(y.shape), OF_A_FUNCTION, rng)
+
+
+@np.errstate(all="ignore")
+def check_vjp(forward: Callable, backward: Callable, *inputs, rng=0,
+              title: str | None = None) -> Report:
+    """Check a backward: dx_i = sum_j dy_j  dy_j / dx_i, for a random upstream gradient dy.
+
+    Parameters
+    ----------
+    forward : function of *inputs -> y, an array of any shape or a tuple of arrays
+    backward : function of *inputs and dy -> dx, a tuple where several inputs are float64
+        dy has y's shape, and is a tuple where y is one.  None in the tuple says that there is no
+        gradient to check.
+    *inputs : float64 arrays of any shape, or Python floats
+        Integer and boolean inputs are held constant and have no gradient.
+    rng : seed or numpy.random.Generator, for dy and the directions
+    title : str, by default forward's name
+
+    Returns
+    -------
+    Report; its rows bear the names of forward's arguments
+
+    Raises
+    ------
+    TypeError
+        For inputs or a y of another dtype: finite differences in float32 see nothing.
+    ValueError
+        Where there is nothing to check.
+        What forward and backward raise at the inputs themselves goes through.
+    """
+    rng = np.random.default_rng(rng)
+    pair = Pair(forward, backward, inputs)
+    y = pair.y()
+    dy = rng.standard_normal(y.shape)                      # never ones: they hide what permutes y
+    return _report(title or name_of(forward), pair, y, np.asarray(dy), OF_A_PAIR, rng)
+
+
+def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: dict,
+            rng) -> Report:
+    """The rows of the pair's gradients at dy, and the clauses of its contract."""
+    rng = np.random.default_rng(rng)
+    if not np.isfinite(y).all():
+        return Report(title, [not_finite(y)])
+    pair.dy, pair.other = dy, np.asarray(rng.standard_normal(dy.shape))
+    result = pair.result(dy.copy(), [a.copy() for a in pair.inputs])
+    try:
+        pair.base = pair.by_name(result)
+    except WrongCount as wrong:
+        return Report(title, [unmeasured("backward", (), FAIL, str(wrong))])
+    arrays = {name: a for name, a in pair.arrays.items() if name in pair.base}
+    if not arrays:
+        raise ValueError(f"{title} gives no gradient: there is nothing to check")
+    if wrong := unfit(arrays, pair.base):
+        return Report(title, [wrong])
+
+    def f() -> float:
+        return float((dy * pair.y()).sum())
+
+    def gradients() -> dict[str, np.ndarray]:
+        return pair(dy.copy(), [a.copy() for a in pair.inputs])
+
+    sizes = {"the number of rows": len(dy) if dy.ndim else 1,
+             "the number of columns": dy.shape[-1] if dy.ndim else 1}
+    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes)
+    rows = problem.rows() + clauses(questions, pair)
+    return Report(title, rows, taylor_remainder(f, arrays, pair.base, rng), problem.compared)
+
+
+class WrongCount(ValueError):
+    """backward gave more or fewer gradients than there are inputs."""
+
+
+class Pair:
+    """forward and backward at one point, and the gradients by the names of forward's arguments.
+
+    Where forward gives a tuple of arrays, y and dy are one vector here.
+    """
+
+    params: dict = {}
+    grads: dict = {}
+
+    def __init__(self, forward: Callable, backward: Callable, inputs: tuple):
+        self.forward, self.backward = forward, backward
+        self.is_float = [isinstance(a, float) for a in inputs]
+        self.inputs = [np.array(a) for a in inputs]
+        self.moved = [i for i, a in enumerate(self.inputs) if _moves(a, i)]
+        if not self.moved:
+            raise ValueError(f"{name_of(forward)} is checked at no float64 input: there is "
+                             "nothing to check; integers are held constant, write 1.0 for 1")
+        names = _argument_names(forward, len(inputs))
+        self.names = {i: names[i] for i in self.moved}
+        self.arrays = {name: self.inputs[i] for i, name in self.names.items()}
+        self.shapes: list[tuple] | None = None             # of y, where it is a tuple
+
+    def __call__(self, dy: np.ndarray, inputs: list[np.ndarray] | None = None) -> dict:
+        """All gradients, copied, by name."""
+        return self.by_name(self.result(dy, self.inputs if inputs is None else inputs))
+
+    def y(self) -> np.ndarray:
+        """What forward gives where the inputs stand.  It gets copies, and may write into them."""
+        y = self.forward(*self.handed([a.copy() for a in self.inputs]))
+        parts = [np.asarray(part) for part in y] if isinstance(y, (tuple, list)) else []
+        self.shapes = [part.shape for part in parts] if parts else None
+        y = np.concatenate([part.ravel() for part in parts]) if parts else np.array(y)
+        if y.dtype != np.float64:
+            raise TypeError(f"{name_of(self.forward)} gives {y.dtype} for float64 inputs; finite "
+                            "differences need float64 all the way")
+        return y
+
+    def result(self, dy: np.ndarray, inputs: list[np.ndarray]):
+        """What backward gives."""
+        if self.shapes is None:
+            return self.backward(*self.handed(inputs), dy if dy.ndim else dy[()])
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
+        parts = np.split(dy, ends[:-1])
+        shaped = tuple(part.reshape(shape) for part, shape in zip(parts, self.shapes))
+        return self.backward(*self.handed(inputs), shaped)
+
+    def handed(self, inputs: list[np.ndarray]) -> list:
+        """The inputs as a caller would hand them over: a Python float is no array."""
+        return [a[()] if is_float else a for a, is_float in zip(inputs, self.is_float)]
+
+    def by_name(self, result) -> dict[str, np.ndarray]:
+        """The gradients of the float64 inputs, copied; an input whose gradient is None is left out.
+
+        Raises WrongCount where there are more or fewer than inputs.
+        """
+        shape = self.inputs[self.moved[0]].shape
+        several = isinstance(result, (tuple, list))
+        if several and len(self.inputs) == 1:
+            # a list may be the gradient itself, as numbers
+            several = len(result) == 1 and np.shape(result[0]) == shape
+        found = list(result) if several else [result]
+        if len(found) == len(self.inputs):
+            found = [found[i] for i in self.moved]
+        if len(found) != len(self.moved):
+            raise WrongCount(f"it gives {len(found)} gradient{'s' * (len(found) != 1)}, and "
+                             f"{len(self.moved)} inputs are float64: return a tuple with one for "
+                             "each, None for one that has no gradient")
+        return {name: number_or_copy(g) for name, g in zip(self.names.values(), found)
+                if g is not None}
+
+
+def number_or_copy(gradient) -> np.ndarray:
+    """A gradient as an array of its own; a Python int is the number that it is."""
+    return np.array(gradient, np.float64 if isinstance(gradient, int) else None)
+
+
+def _moves(a: np.ndarray, i: int) -> bool:
+    """Whether input i is differentiated (float64) or held constant (integers, booleans).
+
+    Raises TypeError for any other dtype, and ValueError for an array without entries.
+    """
+    if a.dtype.kind in "iub":
+        return False
+    if a.dtype.kind == "f" and a.dtype != np.float64:
+        raise TypeError(f"input {i} is {a.dtype}; finite differences need float64: "
+                        "convert it with .astype(np.float64)")
+    if a.dtype.kind == "c":
+        raise TypeError(f"input {i} is {a.dtype}; gradients are checked by real numbers: "
+                        "hand in its real and its imaginary part as two inputs")
+    if a.dtype != np.float64:
+        raise TypeError(f"input {i} is {a.dtype}; wanted float64 arrays, or integers that are "
+                        "held constant: bind anything else with a lambda")
+    if a.size == 0:
+        raise ValueError(f"input {i} has no entries, its shape is {a.shape}: there is nothing "
+                         "to check")
+    return True
+
+
+def not_finite(y: np.ndarray) -> Row:
+    """The row of a function that has no value at the point where it is to be checked."""
+    i = tuple(map(int, np.argwhere(~np.isfinite(y))[0]))
+    value = "NaN" if np.isnan(y[i]) else "infinity"
+    where = f", in entry {i} of y" if i else ""
+    return unmeasured("forward", y.shape, INCONCLUSIVE,
+                      f"forward gives {value} at the point itself{where}: choose inputs where it "
+                      "is defined")
+
+
+def unfit(arrays: dict, grads: dict) -> Row | None:
+    """A FAIL for the first array whose gradient is missing, no number, or of another shape."""
+    for name, array in arrays.items():
+        if grads.get(name) is None:
+            return unmeasured(name, array.shape, FAIL, f"grads has no {name!r}")
+        grad = np.asarray(grads[name])
+        if grad.shape != array.shape:
+            note = f"its gradient has shape {grad.shape}"
+            return unmeasured(name, array.shape, FAIL, note)
+        if grad.dtype.kind not in "fiub":
+            return unmeasured(name, array.shape, FAIL, f"its gradient is {grad.dtype}")
+    return None
+
+
+def name_of(f: Callable) -> str:
+    """What a function is called."""
+    return getattr(f, "__name__", type(f).__name__)
+
+
+def _argument_names(f: Callable, n: int) -> list[str]:
+    """The names of a function's first n arguments; x, or x0, x1, .. where it has no n names."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):                        # some functions written in C
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(names) >= n:
+        return names[:n]
+    return ["x"] if n == 1 else [f"x{i}" for i in range(n)]
