@@ -115,18 +115,10 @@ class Line:
         if self.kinks():
             step = self.step_before_kinks(first)
         best, self.step = table(self, step, self.noise), step
-        # a bar of truncation says that the step was too long for this function ..
+        # a bar of truncation says that the step was too long
         while best[1] > max(enough, 4 * best[2]) and step > SHORTEST:
             step /= 8
             best = self.better(best, step)
-        # .. and one of rounding that it was too short
-        step = self.step
-        while best[1] > enough:
-            step *= 8
-            found = self.better(best, step)
-            if found is best or step > LONGEST:
-                break
-            best = found
         return best[:2]
 
     def better(self, best: tuple, step: float) -> tuple:
@@ -173,19 +165,44 @@ class Line:
 
 def rounding_noise(f: Callable[[], float], array: np.ndarray, direction: np.ndarray,
                    magnitude: float) -> float:
-    """How much of f is rounding, at least 2 U times `magnitude`, the size of the terms in f.
+    """How much of f is rounding, at least 2 U times `magnitude`, the size of the terms in f."""
+    return survey(f, array, direction, magnitude)[0]
 
-    It is f's scatter about a polynomial of degree 5, over the steps at which f is differentiated:
-    over much shorter ones the rounding of f may stand still.
+
+def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, magnitude: float,
+           everywhere: bool = False) -> tuple[float, float]:
+    """How much of f is rounding, and the first step that fits f's scale.
+
+    f is read at 13 points on each of some intervals.  What a polynomial of degree 6 leaves of the
+    values there is called the scatter: on too long an interval f is no such polynomial, on too
+    short one f changes by less than its rounding.  The interval counts on which the scatter is the
+    smallest part of what the slope amounts to.  One that is good enough ends the search, unless
+    `everywhere`.
     """
-    line = Line(f, array, direction, dict, 2 * U * magnitude)
-    line.derivative()
-    t = np.linspace(-1, 1, 17)
-    values = np.array([line(line.step / 2**LEVELS * h) for h in t])
-    if not np.isfinite(values).all():
-        return 2 * U * magnitude
-    scatter = values - np.polyval(np.polyfit(t, values, 5), t)
-    return max(4 * np.abs(scatter).max(), 2 * U * magnitude)
+    line, found = Line(f, array, direction, dict, 0.0), []
+
+    def look(half: float) -> bool:
+        """Look at one interval; whether to look no further."""
+        values = np.array([line(half * t) for t in POINTS])
+        values -= values[6]
+        scatter, change = np.abs(SCATTER @ values).max(), abs(SLOPE @ values)
+        part = scatter / change if scatter < change else 1.0
+        found.append((part, scatter, half) if np.isfinite(scatter) else (np.inf, 0.0, half))
+        return not everywhere and (part < 1e-8 or min(found)[0] < min(1e-5, part))
+
+    if not look(FIRST_STEP / 4):
+        for factor in (1 / 16, 16.0):
+            half = FIRST_STEP / 4 * factor
+            while SHORTEST < half < LONGEST and not look(half):
+                half *= factor
+    _, scatter, half = min(found)
+    return max(4 * scatter, 2 * U * magnitude), 4 * half
+
+
+POINTS = np.array([-16, -15, -13, -10, -7, -3, 0, 3, 7, 10, 13, 15, 16]) / 16
+_POWERS = np.vander(POINTS, 7)
+SCATTER = np.eye(13) - _POWERS @ np.linalg.pinv(_POWERS)    # values -> what a polynomial leaves
+SLOPE = np.linalg.pinv(_POWERS)[5]                          # values -> the polynomial's slope at 0
 
 
 def entry(shape: tuple, index: tuple) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
-                                           random_direction, rounding_noise)
+                                           random_direction, survey)
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
 from minivae.gradcheck.suspects import WrongGradient, suspect
 
@@ -94,8 +94,8 @@ class Problem:
         self.measure()
         for name in names:
             direction = random_direction(self.rng, self.arrays[name].shape)
-            noise = rounding_noise(self.f, self.arrays[name], direction, self.magnitude)
-            self.noise[name] = noise
+            self.noise[name], self.first_step[name] = survey(self.f, self.arrays[name], direction,
+                                                             self.magnitude)
         return [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
                 self.by_direction(name) for name in names]
 
@@ -126,7 +126,7 @@ class Problem:
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
         # the next line of this array begins near the step where this one ended
-        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
+        self.first_step[name] = min(self.first_step[name], 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
         if not np.isfinite(difference):
@@ -169,7 +169,11 @@ class Problem:
         """Every entry of a small array; the row is the worst entry's."""
         shape = self.arrays[name].shape
         found = self.compare_entries(name, np.ndindex(shape))
-        worst = max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
+        worst = worst_of(found)
+        if found[worst].verdict in (FAIL, INCONCLUSIVE):
+            self.look_closer(name, worst)
+            found = self.compare_entries(name, np.ndindex(shape))
+            worst = worst_of(found)
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
             return row._replace(note=self.name_the_fault(name, found, row.bar))
@@ -177,6 +181,12 @@ class Problem:
             return row._replace(note="zero in every entry, by backward and by differences: "
                                      "nothing depends on this array here")
         return row
+
+    def look_closer(self, name: str, index: tuple) -> None:
+        """Measure rounding and scale again, where an entry was not found right, at every scale."""
+        array = self.arrays[name]
+        self.noise[name], self.first_step[name] = survey(
+            self.f, array, entry(array.shape, index), self.magnitude, everywhere=True)
 
     def by_direction(self, name: str) -> Row:
         """A big array along two random directions of unit norm; one that fails is bisected."""
@@ -241,6 +251,11 @@ class Problem:
             except Kink:
                 return None
         return found
+
+
+def worst_of(found: dict[tuple, Comparison]) -> tuple:
+    """The index of the worst entry."""
+    return max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
 
 
 def _both(row: Row, away: Row) -> Row:
