@@ -105,55 +105,56 @@ def chain(rng: np.random.Generator, depth: int) -> Callable:
     return value
 
 
-def composition(rng: np.random.Generator, at: float) -> Callable:
-    return chain(rng, int(rng.integers(1, 5)))
+def composition(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+    return chain(rng, int(rng.integers(1, 5))), 1.0
 
 
-def total(rng: np.random.Generator, at: float) -> Callable:
+def total(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     parts = [(10.0 ** rng.uniform(-3, 0), chain(rng, int(rng.integers(1, 4)))) for _ in range(3)]
-    return lambda u: sum((size * part(u) for size, part in parts), 0.0)
+    return lambda u: sum((size * part(u) for size, part in parts), 0.0), 1.0
 
 
-def product(rng: np.random.Generator, at: float) -> Callable:
+def product(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     a, b = chain(rng, 2), chain(rng, 2)
-    return lambda u: a(u) * b(u)
+    return lambda u: a(u) * b(u), 1.0
 
 
-def cancellation(rng: np.random.Generator, at: float) -> Callable:
+def cancellation(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     """(C + f) - C: the sum has lost the last digits of f."""
-    large, inner = 10.0 ** rng.uniform(0, 8), composition(rng, at)
-    return lambda u: (inner(u) + large) - large
+    large, inner = 10.0 ** rng.uniform(0, 8), chain(rng, int(rng.integers(1, 5)))
+    return lambda u: (inner(u) + large) - large, 1.0
 
 
-def fast(rng: np.random.Generator, at: float) -> Callable:
+def fast(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     """sin(1e6 u), far from 0."""
     rate = 10.0 ** rng.uniform(1, 6)
-    return lambda u: elementary("sin", rate * u)
+    return lambda u: elementary("sin", rate * u), rate
 
 
-def steep(rng: np.random.Generator, at: float) -> Callable:
+def steep(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     """exp(50 u)."""
-    rate = rng.uniform(5, 100) * rng.choice([-1.0, 1.0])
-    return lambda u: elementary("exp", rate * u)
+    rate = rng.uniform(5, 100)
+    sign = float(rng.choice([-1, 1]))
+    return lambda u: elementary("exp", sign * rate * u), rate
 
 
-def singular(rng: np.random.Generator, at: float) -> Callable:
+def singular(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     """log, sqrt or 1/u, near the point where it ends."""
     name, near = str(rng.choice(["log", "sqrt", "1/u"])), 10.0 ** rng.uniform(-4, 0)
-    return lambda u: elementary(name, u + (near - at))
+    return lambda u: elementary(name, u + (near - at)), 1 / near
 
 
-def flat(rng: np.random.Generator, at: float) -> Callable:
+def flat(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     """u^9 and exp(-1/u^2), near 0."""
-    name, near = str(rng.choice(["u^9", "exp(-1/u^2)"])), 10.0 ** rng.uniform(-1.5, 0)
-    return lambda u: elementary(name, u + (near - at))
+    name, near = str(rng.choice(["u^9", "exp(-1/u^2)"])), 10.0 ** rng.uniform(-1.2, 0)
+    return lambda u: elementary(name, u + (near - at)), near**-3
 
 
-def bump(rng: np.random.Generator, at: float) -> Callable:
+def bump(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
     """A bump much narrower than the first step, on something smooth."""
     rate, inner = 10.0 ** rng.uniform(1, 5), chain(rng, 1)
     shift = float(rng.normal() - rate * at)
-    return lambda u: elementary("bump", rate * u + shift) + inner(u)
+    return lambda u: elementary("bump", rate * u + shift) + inner(u), rate
 
 
 KINDS = [composition, total, product, cancellation, fast, steep, singular, flat, bump]
@@ -179,7 +180,7 @@ class Sample:
         self.k = self.K * rng.uniform(0.3, 3, n)
         u = rng.normal(size=n)
         self.c = self.x - u / self.k
-        self.g = self.kind(rng, float(sum(self.k * (self.x - self.c))))
+        self.g, self.rate = self.kind(rng, float(sum(self.k * (self.x - self.c))))
 
     def value(self, x) -> float:
         """f, in float64 or for a list of Duals."""

@@ -181,25 +181,35 @@ def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, mag
     """
     line, found = Line(f, array, direction, dict, 0.0), []
 
+    def best() -> tuple:
+        return min(found, key=lambda interval: interval[0])
+
     def look(half: float) -> bool:
         """Look at one interval; whether to look no further."""
         values = np.array([line(half * t) for t in POINTS])
+        if not np.isfinite(values).all():
+            found.append((np.inf, 0.0, half))
+            return False
         values -= values[6]
         scatter, change = np.abs(SCATTER @ values).max(), abs(SLOPE @ values)
         part = scatter / change if scatter < change else 1.0
-        found.append((part, scatter, half) if np.isfinite(scatter) else (np.inf, 0.0, half))
-        return not everywhere and (part < 1e-8 or min(found)[0] < min(1e-5, part))
+        found.append((part, scatter, half))
+        return not everywhere and (part < 1e-8 or best()[0] < min(1e-5, part))
 
     if not look(FIRST_STEP / 4):
         for factor in (1 / 16, 16.0):
             half = FIRST_STEP / 4 * factor
             while SHORTEST < half < LONGEST and not look(half):
                 half *= factor
-    _, scatter, half = min(found)
+    # f does not move, or moves in no way that can be understood: the usual interval is the best
+    part, scatter, half = best() if best()[0] < 0.01 else found[0]
     return max(4 * scatter, 2 * U * magnitude), 4 * half
 
 
-POINTS = np.array([-16, -15, -13, -10, -7, -3, 0, 3, 7, 10, 13, 15, 16]) / 16
+# like Chebyshev's points, and 0; rounded so that x + h is exact for most x, and not to simple
+# fractions, at which a staircase of roundings may look like a straight line
+POINTS = np.round(2.0**16 * np.cos(np.pi * (np.arange(13) + 0.3) / 13)) / 2.0**16
+POINTS[6] = 0.0
 _POWERS = np.vander(POINTS, 7)
 SCATTER = np.eye(13) - _POWERS @ np.linalg.pinv(_POWERS)    # values -> what a polynomial leaves
 SLOPE = np.linalg.pinv(_POWERS)[5]                          # values -> the polynomial's slope at 0
