@@ -90,7 +90,10 @@ def elementary(name: str, u):
 
 
 # --- random functions -----------------------------------------------------------------------------
-# Each maker draws a function of u, which is float64 or Dual; `at` is where u stands.
+# Each maker draws a function of u, which is float64 or Dual; `at` is where u stands.  It also gives
+# the function's rate (one over the length on which it changes) and the largest term in its sums.
+
+Made = tuple[Callable, float, float]
 
 
 def chain(rng: np.random.Generator, depth: int) -> Callable:
@@ -105,56 +108,56 @@ def chain(rng: np.random.Generator, depth: int) -> Callable:
     return value
 
 
-def composition(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
-    return chain(rng, int(rng.integers(1, 5))), 1.0
+def composition(rng: np.random.Generator, at: float) -> Made:
+    return chain(rng, int(rng.integers(1, 5))), 1.0, 1.0
 
 
-def total(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def total(rng: np.random.Generator, at: float) -> Made:
     parts = [(10.0 ** rng.uniform(-3, 0), chain(rng, int(rng.integers(1, 4)))) for _ in range(3)]
-    return lambda u: sum((size * part(u) for size, part in parts), 0.0), 1.0
+    return lambda u: sum((size * part(u) for size, part in parts), 0.0), 1.0, 1.0
 
 
-def product(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def product(rng: np.random.Generator, at: float) -> Made:
     a, b = chain(rng, 2), chain(rng, 2)
-    return lambda u: a(u) * b(u), 1.0
+    return lambda u: a(u) * b(u), 1.0, 1.0
 
 
-def cancellation(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def cancellation(rng: np.random.Generator, at: float) -> Made:
     """(C + f) - C: the sum has lost the last digits of f."""
     large, inner = 10.0 ** rng.uniform(0, 8), chain(rng, int(rng.integers(1, 5)))
-    return lambda u: (inner(u) + large) - large, 1.0
+    return lambda u: (inner(u) + large) - large, 1.0, large
 
 
-def fast(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def fast(rng: np.random.Generator, at: float) -> Made:
     """sin(1e6 u), far from 0."""
     rate = 10.0 ** rng.uniform(1, 6)
-    return lambda u: elementary("sin", rate * u), rate
+    return lambda u: elementary("sin", rate * u), rate, 1.0
 
 
-def steep(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def steep(rng: np.random.Generator, at: float) -> Made:
     """exp(50 u)."""
     rate = rng.uniform(5, 100)
     sign = float(rng.choice([-1, 1]))
-    return lambda u: elementary("exp", sign * rate * u), rate
+    return lambda u: elementary("exp", sign * rate * u), rate, 1.0
 
 
-def singular(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def singular(rng: np.random.Generator, at: float) -> Made:
     """log, sqrt or 1/u, near the point where it ends."""
     name, near = str(rng.choice(["log", "sqrt", "1/u"])), 10.0 ** rng.uniform(-4, 0)
-    return lambda u: elementary(name, u + (near - at)), 1 / near
+    return lambda u: elementary(name, u + (near - at)), 1 / near, 1.0
 
 
-def flat(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def flat(rng: np.random.Generator, at: float) -> Made:
     """u^9 and exp(-1/u^2), near 0."""
     name, near = str(rng.choice(["u^9", "exp(-1/u^2)"])), 10.0 ** rng.uniform(-1.2, 0)
-    return lambda u: elementary(name, u + (near - at)), near**-3
+    return lambda u: elementary(name, u + (near - at)), near**-3, 1.0
 
 
-def bump(rng: np.random.Generator, at: float) -> tuple[Callable, float]:
+def bump(rng: np.random.Generator, at: float) -> Made:
     """A bump much narrower than the first step, on something smooth."""
     rate, inner = 10.0 ** rng.uniform(1, 5), chain(rng, 1)
     shift = float(rng.normal() - rate * at)
-    return lambda u: elementary("bump", rate * u + shift) + inner(u), rate
+    return lambda u: elementary("bump", rate * u + shift) + inner(u), rate, 1.0
 
 
 KINDS = [composition, total, product, cancellation, fast, steep, singular, flat, bump]
@@ -180,7 +183,7 @@ class Sample:
         self.k = self.K * rng.uniform(0.3, 3, n)
         u = rng.normal(size=n)
         self.c = self.x - u / self.k
-        self.g, self.rate = self.kind(rng, float(sum(self.k * (self.x - self.c))))
+        self.g, self.rate, self.largest = self.kind(rng, float(sum(self.k * (self.x - self.c))))
 
     def value(self, x) -> float:
         """f, in float64 or for a list of Duals."""

@@ -22,6 +22,8 @@ class Adam:
         The live arrays, C-contiguous; params are moved in place.
     lr, beta1, beta2, adam_eps : float
 
+    Raises ValueError for arrays that are not C-contiguous: it would move a copy of them.
+
     Attributes
     ----------
     slots : dict, name -> (param, grad, m, v), each a vector; the first two are views
@@ -32,6 +34,7 @@ class Adam:
         self.lr, self.beta1, self.beta2, self.adam_eps, self.t = lr, beta1, beta2, adam_eps, 0
         self.slots = {}
         for name, param, grad in named_params:
+            _want_in_place(name, param, grad)
             m, v = (kernels.aligned_zeros(param.size, param.dtype) for _ in range(2))
             self.slots[name] = (param.reshape(-1), grad.reshape(-1), m, v)
 
@@ -58,3 +61,12 @@ class Adam:
         self.t = int(state["t"][0])
         for name, (_, _, m, v) in self.slots.items():
             m[...], v[...] = state[f"m.{name}"], state[f"v.{name}"]
+
+
+def _want_in_place(name: str, param: np.ndarray, grad: np.ndarray) -> None:
+    """Raise ValueError for a param or grad that is a copy once it is a vector."""
+    for what, array in (("the parameter", param), ("the gradient of", grad)):
+        if array.size and not np.shares_memory(array, array.reshape(-1)):
+            raise ValueError(f"Adam cannot move {name} in place: {what} {name} is not C-contiguous "
+                             "(transposed, or a part of another array?); make it with "
+                             "np.ascontiguousarray(..)")

@@ -178,13 +178,16 @@ def print_written(paths: list[Path]) -> None:
 def run_gradcheck(arguments: argparse.Namespace) -> int:
     """Check gradients, or plant faults.
 
-    Planting one always gives 1; planting all gives 0 if all are caught.
+    Planting one always gives 1; planting all gives 0 if all are caught; listing gives 0.
     """
-    from minivae.app.gradcheck import plant_all_faults, plant_fault, run_checks
+    from minivae.app.gradcheck import list_faults, plant_all_faults, plant_fault, run_checks
 
     seed, as_json = arguments.seed, arguments.json
     if arguments.plant is None:
-        right = run_checks(arguments.name, seed, as_json)
+        right = run_checks(arguments.name, seed, as_json, arguments.mixes_rows)
+    elif arguments.plant == "list":
+        list_faults(as_json)
+        right = True
     elif arguments.plant == "all":
         right = plant_all_faults(seed, as_json)
     else:

@@ -4,18 +4,19 @@ import json
 import sys
 from difflib import get_close_matches
 
-from minivae.choices import choose
 from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
 from minivae.gradcheck import museum, suite
 from minivae.gradcheck.report import in_bars
+from minivae.gradcheck.yours import user_check
 
 
-def run_checks(name: str | None, seed: int, as_json: bool) -> bool:
+def run_checks(name: str | None, seed: int, as_json: bool, mixes_rows: bool = False) -> bool:
     """Print the rows of one check, or a line for each of them all; whether every gradient is right.
 
-    name : None for all, a name of `suite.CHECKS`, or module:name of a layer of the user's.
+    name : None for all, a name of `suite.CHECKS`, or module:name of the user's.
+    mixes_rows : for a layer of the user's in which the examples of a batch meet.
     """
-    chosen = _chosen_checks(name)
+    chosen = _chosen_checks(name, mixes_rows)
     counts, records = dict.fromkeys((PASS, FAIL, KINK, INCONCLUSIVE), 0), []
     for title, check in chosen.items():
         report = check(seed)
@@ -34,7 +35,7 @@ def run_checks(name: str | None, seed: int, as_json: bool) -> bool:
     return counts[FAIL] == counts[INCONCLUSIVE] == 0
 
 
-def _chosen_checks(name: str | None) -> dict:
+def _chosen_checks(name: str | None, mixes_rows: bool) -> dict:
     """The checks to run, by title.  Raises ValueError for a name that there is not."""
     if name is None:
         return suite.CHECKS
@@ -43,11 +44,17 @@ def _chosen_checks(name: str | None) -> dict:
     if ":" in name:
         # the user's module lies in the folder where the command was typed
         sys.path.insert(0, "")
-        return {name: lambda seed: suite.user_check(name, seed)}
-    nearest = get_close_matches(name, suite.CHECKS, n=1)
-    hint = f", did you mean {nearest[0]!r}?" if nearest else ";"
-    raise ValueError(f"unknown check {name!r}{hint} see the first column of `minivae gradcheck`, "
-                     "or name a layer of yours as module:Class")
+        return {name: lambda seed: user_check(name, seed, mixes_rows)}
+    raise ValueError(f"unknown check {name!r}{_nearest(name, suite.CHECKS)} see the first column "
+                     "of `minivae gradcheck`, or name what is yours as module:name")
+
+
+def _nearest(name: str, known) -> str:
+    """The names that look most like this one, as a question; ";" where none does."""
+    lower = {one.lower(): one for one in known}
+    like = get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
+    found = list(dict.fromkeys([one for one in lower if name.lower() in one] + like))[:3]
+    return f", did you mean {' or '.join(repr(lower[one]) for one in found)}?" if found else ";"
 
 
 def _without_nan(row: dict) -> dict:
@@ -68,7 +75,10 @@ def plant_fault(name: str, seed: int, as_json: bool) -> None:
 
     Raises ValueError for a name that there is not.
     """
-    fault = choose(name, museum.BY_NAME, "fault")
+    if name not in museum.BY_NAME:
+        raise ValueError(f"unknown fault {name!r}{_nearest(name, museum.BY_NAME)} see "
+                         "`minivae gradcheck --plant list`")
+    fault = museum.BY_NAME[name]
     caught = museum.catch(fault, seed)
     if as_json:
         print(json.dumps(museum.record(fault, caught), indent=1))
@@ -93,6 +103,15 @@ def _print_edits(fault) -> None:
             for line in text.splitlines():
                 print(f"    {sign} {line.strip()}")
     print(f"what a user would see: {fault.symptom}\n")
+
+
+def list_faults(as_json: bool) -> None:
+    """Print a line for each fault of the museum: its name and what kind of mistake it is."""
+    if as_json:
+        print(json.dumps([fault._asdict() for fault in museum.FAULTS], indent=1))
+        return
+    for fault in museum.FAULTS:
+        print(f"{fault.name:32s} {fault.mechanism}")
 
 
 def plant_all_faults(seed: int, as_json: bool) -> bool:

@@ -170,21 +170,29 @@ def add_gradcheck(commands) -> None:
     """The command gradcheck."""
     command = commands.add_parser(
         "gradcheck", parents=[json_option("the rows")],
-        help="check every gradient of the package, or of a layer of yours; plant a bug and see it "
+        help="check every gradient of the package, or one of yours; plant a bug and see it "
              "caught",
         description="Hold every hand-written gradient to finite differences, in float64, through "
                     "the kernels that training runs.",
         epilog="""examples:
   minivae gradcheck                        all checks, a row each
   minivae gradcheck Dense                  one of them, array by array
-  minivae gradcheck mymodule:MyLayer       a layer of yours, made as MyLayer() or
-                                           MyLayer(n_in, n_out, rng, dtype), or a function
-                                           that returns (layer, *inputs)
-  minivae gradcheck --plant kl-mu-dropped  plant a known bug, in memory, and see what catches it
+  minivae gradcheck mymodule:MyLayer       a class of yours, made as MyLayer() or
+                                           MyLayer(n_in, n_out, rng, dtype)
+  minivae gradcheck mymodule:thing         a layer; a pair (f, grad) or
+                                           (forward, backward), with inputs after
+                                           it if need be; or a function that takes
+                                           no argument and returns one of these
+  minivae gradcheck --plant kl-mu-dropped  plant a known bug, in memory, and see
+                                           what catches it
+  minivae gradcheck --plant list           a line for each known bug
   minivae gradcheck --plant all            the whole museum""")
     command.add_argument("name", nargs="?",
                          help="a check (see the first column), or module:name of yours")
-    command.add_argument("--plant", metavar="FAULT", help="a fault's name, or all")
+    command.add_argument("--plant", metavar="FAULT", help="a fault's name, list, or all")
+    command.add_argument("--mixes-rows", action="store_true",
+                         help="the examples of a batch meet in this layer of yours, as in batch "
+                              "normalisation: it need not add over the batch")
     command.add_argument("--seed", type=natural_number, default=0,
                          help="seed of the points and directions (default: 0)")
 

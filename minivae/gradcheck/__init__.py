@@ -15,6 +15,7 @@ To be read in this order:
     differences   Romberg's differences and their error bar; kinks; rounding
     suspects      a sentence on the pattern of wrong entries
     problem       one function, its arrays, a row for each
+    strangers     what functions take and give, made ready to be compared
     contract      what a backward promises besides the right numbers
     of_function   check_function and check_vjp, for functions without a layer
     of_layer      check_layer
@@ -25,6 +26,7 @@ To be read in this order:
     forward       checks of the forward pass, which finite differences cannot see
     unbiased      checks of the mean of every estimator
     suite         every check of `minivae gradcheck`, by name
+    yours         module:name of the user's
     faults        planted mistakes, a table
     museum        planting them, and seeing which check catches each
 """

@@ -16,6 +16,7 @@ from minivae.gradcheck.of_layer import Node, check_layer
 from minivae.gradcheck.of_model import check_model
 from minivae.gradcheck.precision import check_precision
 from minivae.gradcheck.report import Report
+from minivae.gradcheck.strangers import params_of
 from minivae.latents import GaussianLatent
 from minivae.model import Model
 from minivae.vae import VAE
@@ -34,7 +35,7 @@ def perturbed(node, rng: np.random.Generator, by: float = 0.3):
     if isinstance(node, Model):
         params = [param for _, param, _ in node.named_params()]
     else:
-        params = list(node.params.values())
+        params = list(params_of(node).values())
     for param in params:
         param += by * rng.standard_normal(param.shape)
     return node

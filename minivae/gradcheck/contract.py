@@ -3,7 +3,7 @@
 A clause is a question to the passes: objects with the attributes
 
     inputs, dy      what forward and backward are called with
-    params, grads   of a layer; empty for a plain pair of functions
+    params          of a layer; empty for a plain pair of functions
     base            all gradients at inputs and dy, by name
     other           a second dy
 
@@ -107,6 +107,67 @@ def zero_in_zero_out(passes) -> Answer:
 # --- of a layer -----------------------------------------------------------------------------------
 
 
+def is_linear(passes) -> Answer:
+    """forward(x + 2v) - forward(x) = 2 (forward(x + v) - forward(x))."""
+    v, y = _some_direction(passes), passes.y()
+    once, twice = passes.y(_moved(passes, v, 1)), passes.y(_moved(passes, v, 2))
+    size = np.abs(once).max() + np.abs(twice).max() + np.abs(y).max()
+    return (float(np.abs(twice - 2 * once + y).max()), ROUNDINGS * float(size),
+            "the layer says linear = True, but twice as large a step does not move y twice as far")
+
+
+def adjoint(passes) -> Answer:
+    """<J v, w> = <v, J' w>  with  J v = forward(x + v) - forward(x)  and  J' w = backward(w)."""
+    v, w, y = _some_direction(passes), passes.dy, passes.y()
+    moved = passes.y(_moved(passes, v, 1))
+    found = passes(w)
+    through_forward = float((w * (moved - y)).sum())
+    through_backward = sum(float((d * found[name]).sum()) for name, d in v.items())
+    size = np.abs(w * moved).sum() + np.abs(w * y).sum()
+    size += sum(np.abs(d * found[name]).sum() for name, d in v.items())
+    return (abs(through_forward - through_backward), ROUNDINGS * float(size),
+            f"<J v, w> is {through_forward:.7g} through forward and {through_backward:.7g} "
+            "through backward: backward is not the transpose of forward")
+
+
+def _some_direction(passes) -> dict[str, np.ndarray]:
+    """A random v for each input that has a gradient, by name."""
+    return {name: passes.rng.standard_normal(passes.inputs[i].shape)
+            for i, name in passes.names.items()}
+
+
+def _moved(passes, v: dict[str, np.ndarray], by: float) -> list[np.ndarray]:
+    """The inputs plus `by` times v."""
+    return [a + by * v[passes.names[i]] if i in passes.names else a
+            for i, a in enumerate(passes.inputs)]
+
+
+def writes_into_its_own_grads(passes) -> Answer:
+    """What lies in params and grads before a pass lies there after it, and can be moved in place.
+
+    An optimiser takes the arrays once, each as one row of numbers.
+    """
+    passes(passes.dy)
+    now = {name: (p, passes.grads.get(name)) for name, p in passes.params.items()}
+    why = why_never_moved(passes.held, now)
+    return float(len(why)), 0.0, "; ".join(why)
+
+
+def why_never_moved(before: dict[str, tuple], after: dict[str, tuple]) -> list[str]:
+    """What keeps an optimiser from moving a parameter; {name: (param, grad)} around a pass."""
+    why = []
+    for name, arrays in before.items():
+        now = after.get(name, (None, None))
+        for what, array, array_now in zip(("params", "grads"), arrays, now):
+            if array_now is not array:
+                why.append(f"another array was put in the place of {what}[{name!r}], and an "
+                           f"optimiser goes on with the old one: write {what}[{name!r}][...] =")
+            elif not array.flags.c_contiguous:
+                why.append(f"{what}[{name!r}] is not C-contiguous, and an optimiser would take a "
+                           "copy: np.ascontiguousarray makes one that is")
+    return why
+
+
 def adds_over_the_batch(passes) -> Answer:
     """A parameter's gradient is the sum over the rows, an input's is that of its row alone."""
     alone = [passes(passes.dy[n : n + 1], [a[n : n + 1] for a in passes.inputs])
@@ -114,10 +175,11 @@ def adds_over_the_batch(passes) -> Answer:
     together = {}
     for name in passes.base:
         by_row = [one[name] for one in alone]
-        together[name] = sum(by_row) if name in passes.grads else np.concatenate(by_row)
+        together[name] = sum(by_row) if name in passes.params else np.concatenate(by_row)
     return (*_apart(passes.base, together),
             "the batch's gradients are not those of its rows: divided by B inside, or do "
-            "rows leak into each other?")
+            "rows leak into each other? Where they are meant to meet, as in batch "
+            "normalisation, say mixes_rows=True (--mixes-rows)")
 
 
 def needs_a_forward_each_time(passes) -> Answer:
@@ -131,10 +193,14 @@ def needs_a_forward_each_time(passes) -> Answer:
             "backward ran twice on one forward: it may use what another call left behind")
 
 
-UPSTREAM = {"linear in dy": linear_in_dy, "zero in, zero out": zero_in_zero_out}
 OF_A_FUNCTION = {"keeps float64": keeps_float64, "repeats itself": repeats_itself,
                  "leaves its inputs alone": leaves_its_inputs_alone,
                  "takes any memory layout": takes_any_memory_layout}
-OF_A_PAIR = {"keeps float64": keeps_float64, "repeats itself": repeats_itself, **UPSTREAM,
+OF_A_PAIR = {"keeps float64": keeps_float64, "repeats itself": repeats_itself,
+             "linear in dy": linear_in_dy, "zero in, zero out": zero_in_zero_out,
              "leaves its inputs alone": leaves_its_inputs_alone,
              "takes any memory layout": takes_any_memory_layout}
+OF_LINEAR = {"linear, as it says": is_linear, "adjoint": adjoint}
+OF_PARAMS = {"writes into its own grads": writes_into_its_own_grads}
+OF_ROWS = {"adds over the batch": adds_over_the_batch}
+ONCE = {"needs a forward each time": needs_a_forward_each_time}

@@ -203,7 +203,7 @@ FAULTS = [
     Fault("sample-shared-noise", "noise shared across the batch", "kernels:sample_forward",
           "std[n, j] * eps[k, n, j]", "std[n, j] * eps[k, 0, j]",
           "all images of a batch move together: noisy steps (public)"),
-    Fault("sample-shared-noise-both-ways", "noise shared across the batch, forward and backward",
+    Fault("sample-shared-noise-both-ways", "one noise for the batch, forward and backward",
           "latents:GaussianLatent.sample",
           "std = self._work(",
           "eps = np.ascontiguousarray(np.broadcast_to(eps[:, :1], eps.shape))\nstd = self._work(",

@@ -13,7 +13,9 @@ import numpy as np
 from minivae.gradcheck.contract import OF_A_FUNCTION, OF_A_PAIR, clauses
 from minivae.gradcheck.differences import taylor_remainder
 from minivae.gradcheck.problem import Problem
-from minivae.gradcheck.report import FAIL, INCONCLUSIVE, Report, Row, unmeasured
+from minivae.gradcheck.report import FAIL, Report, unmeasured
+from minivae.gradcheck.strangers import (WrongCount, as_array, by_input, moves, name_of, unfit,
+                                         unusable)
 
 
 @np.errstate(all="ignore")
@@ -92,8 +94,8 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
             rng) -> Report:
     """The rows of the pair's gradients at dy, and the clauses of its contract."""
     rng = np.random.default_rng(rng)
-    if not np.isfinite(y).all():
-        return Report(title, [not_finite(y)])
+    if wrong := unusable(y):
+        return Report(title, [wrong])
     pair.dy, pair.other = dy, np.asarray(rng.standard_normal(dy.shape))
     result = pair.result(dy.copy(), [a.copy() for a in pair.inputs])
     try:
@@ -119,29 +121,24 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
     return Report(title, rows, taylor_remainder(f, arrays, pair.base, rng), problem.compared)
 
 
-class WrongCount(ValueError):
-    """backward gave more or fewer gradients than there are inputs."""
-
-
 class Pair:
     """forward and backward at one point, and the gradients by the names of forward's arguments.
 
     Where forward gives a tuple of arrays, y and dy are one vector here.
     """
 
-    params: dict = {}
-    grads: dict = {}
+    params: dict = {}           # it has none; a layer has
 
     def __init__(self, forward: Callable, backward: Callable, inputs: tuple):
         self.forward, self.backward = forward, backward
         self.is_float = [isinstance(a, float) for a in inputs]
         self.inputs = [np.array(a) for a in inputs]
-        self.moved = [i for i, a in enumerate(self.inputs) if _moves(a, i)]
-        if not self.moved:
+        moved = [i for i, a in enumerate(self.inputs) if moves(a, i)]
+        if not moved:
             raise ValueError(f"{name_of(forward)} is checked at no float64 input: there is "
                              "nothing to check; integers are held constant, write 1.0 for 1")
         names = _argument_names(forward, len(inputs))
-        self.names = {i: names[i] for i in self.moved}
+        self.names = {i: names[i] for i in moved}
         self.arrays = {name: self.inputs[i] for i, name in self.names.items()}
         self.shapes: list[tuple] | None = None             # of y, where it is a tuple
 
@@ -154,11 +151,7 @@ class Pair:
         y = self.forward(*self.handed([a.copy() for a in self.inputs]))
         parts = [np.asarray(part) for part in y] if isinstance(y, (tuple, list)) else []
         self.shapes = [part.shape for part in parts] if parts else None
-        y = np.concatenate([part.ravel() for part in parts]) if parts else np.array(y)
-        if y.dtype != np.float64:
-            raise TypeError(f"{name_of(self.forward)} gives {y.dtype} for float64 inputs; finite "
-                            "differences need float64 all the way")
-        return y
+        return np.concatenate([part.ravel() for part in parts]) if parts else as_array(y)
 
     def result(self, dy: np.ndarray, inputs: list[np.ndarray]):
         """What backward gives."""
@@ -174,80 +167,9 @@ class Pair:
         return [a[()] if is_float else a for a, is_float in zip(inputs, self.is_float)]
 
     def by_name(self, result) -> dict[str, np.ndarray]:
-        """The gradients of the float64 inputs, copied; an input whose gradient is None is left out.
-
-        Raises WrongCount where there are more or fewer than inputs.
-        """
-        shape = self.inputs[self.moved[0]].shape
-        several = isinstance(result, (tuple, list))
-        if several and len(self.inputs) == 1:
-            # a list may be the gradient itself, as numbers
-            several = len(result) == 1 and np.shape(result[0]) == shape
-        found = list(result) if several else [result]
-        if len(found) == len(self.inputs):
-            found = [found[i] for i in self.moved]
-        if len(found) != len(self.moved):
-            raise WrongCount(f"it gives {len(found)} gradient{'s' * (len(found) != 1)}, and "
-                             f"{len(self.moved)} inputs are float64: return a tuple with one for "
-                             "each, None for one that has no gradient")
-        return {name: number_or_copy(g) for name, g in zip(self.names.values(), found)
-                if g is not None}
-
-
-def number_or_copy(gradient) -> np.ndarray:
-    """A gradient as an array of its own; a Python int is the number that it is."""
-    return np.array(gradient, np.float64 if isinstance(gradient, int) else None)
-
-
-def _moves(a: np.ndarray, i: int) -> bool:
-    """Whether input i is differentiated (float64) or held constant (integers, booleans).
-
-    Raises TypeError for any other dtype, and ValueError for an array without entries.
-    """
-    if a.dtype.kind in "iub":
-        return False
-    if a.dtype.kind == "f" and a.dtype != np.float64:
-        raise TypeError(f"input {i} is {a.dtype}; finite differences need float64: "
-                        "convert it with .astype(np.float64)")
-    if a.dtype.kind == "c":
-        raise TypeError(f"input {i} is {a.dtype}; gradients are checked by real numbers: "
-                        "hand in its real and its imaginary part as two inputs")
-    if a.dtype != np.float64:
-        raise TypeError(f"input {i} is {a.dtype}; wanted float64 arrays, or integers that are "
-                        "held constant: bind anything else with a lambda")
-    if a.size == 0:
-        raise ValueError(f"input {i} has no entries, its shape is {a.shape}: there is nothing "
-                         "to check")
-    return True
-
-
-def not_finite(y: np.ndarray) -> Row:
-    """The row of a function that has no value at the point where it is to be checked."""
-    i = tuple(map(int, np.argwhere(~np.isfinite(y))[0]))
-    value = "NaN" if np.isnan(y[i]) else "infinity"
-    where = f", in entry {i} of y" if i else ""
-    return unmeasured("forward", y.shape, INCONCLUSIVE,
-                      f"forward gives {value} at the point itself{where}: choose inputs where it "
-                      "is defined")
-
-
-def unfit(arrays: dict, grads: dict) -> Row | None:
-    """A FAIL for the first array whose gradient is missing, no number, or of another shape."""
-    for name, array in arrays.items():
-        if grads.get(name) is None:
-            return unmeasured(name, array.shape, FAIL, f"grads has no {name!r}")
-        grad = np.asarray(grads[name])
-        if grad.shape != array.shape:
-            note = f"its gradient has shape {grad.shape}"
-            return unmeasured(name, array.shape, FAIL, note)
-        if grad.dtype.kind not in "fiub":
-            return unmeasured(name, array.shape, FAIL, f"its gradient is {grad.dtype}")
-    return None
-
-
-def name_of(f: Callable) -> str:
-    """What a function is called."""
-    return getattr(f, "__name__", type(f).__name__)
+        """The gradients of the float64 inputs, copied; one that is None is left out."""
+        found = by_input(result, self.inputs, all_of_them=True)
+        return {self.names[i]: grad for i, grad in found.items()}
 
 
 def _argument_names(f: Callable, n: int) -> list[str]:

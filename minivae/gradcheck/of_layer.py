@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minivae.gradcheck.contract import (OF_A_PAIR, adds_over_the_batch, clauses,
-                                        needs_a_forward_each_time)
+from minivae.gradcheck.contract import OF_A_PAIR, OF_LINEAR, OF_PARAMS, OF_ROWS, ONCE, clauses
 from minivae.gradcheck.differences import taylor_remainder
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import FAIL, Report, Row, unmeasured
+from minivae.gradcheck.strangers import (WrongCount, as_array, by_input, moves, name_of, params_of,
+                                         unfit, unusable, want_layer)
 
 
 class Node:
@@ -20,17 +21,20 @@ class Node:
         self.forward, self.backward, self.params, self.grads = forward, backward, {}, {}
 
 
+@np.errstate(all="ignore")
 def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
                 title: str | None = None) -> Report:
     """Check every gradient of a layer, and that its backward keeps its contract.
 
     Parameters
     ----------
-    layer : anything with forward(*inputs) -> y, backward(dy), params and grads
+    layer : anything with forward(*inputs) -> y and backward(dy), and params and grads if it has any
         backward returns the inputs' gradients, a tuple where there are several.  It may return
         fewer than there are inputs: they belong to the first ones.  A layer with kinks that it
-        knows has kink_inputs(), see ReLU.  params must be float64.
+        knows has kink_inputs(), see ReLU.  One with the attribute linear = True is also held to
+        <J v, w> = <v, J' w>.  params must be float64.
     *inputs : float64 arrays whose rows are examples
+        Integer and boolean inputs are held constant and have no gradient.
     rng : seed or numpy.random.Generator, for the upstream gradient and the directions
     mixes_rows : bool
         True for a layer in which the examples of a batch meet (batch normalisation).
@@ -44,45 +48,112 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
     ------
     TypeError
         For parameters or inputs that are not float64: finite differences in float32 see nothing.
+        For what is no layer.
     ValueError
         For a layer that gives no gradient and has no parameters.
+        What forward and backward raise at the inputs themselves goes through.
     """
     rng, title = np.random.default_rng(rng), title or type(layer).__name__
-    _want_float64(layer, inputs)
+    want_layer(layer)
+    passes = Passes(layer, inputs)
     # checked first: a kernel writing into a grads array of the wrong size would write out of bounds
-    if wrong := _wrong_shape(layer.params, layer.grads):
+    if wrong := unfit(passes.params, passes.grads):
         return Report(title, [wrong])
-    inputs = [np.array(a) for a in inputs]
-    y = np.array(layer.forward(*inputs))
-    dy = rng.standard_normal(y.shape)                      # never ones: they hide what permutes y
-    dx = copies(layer.backward(dy.copy()))
-    names = {i: f"x{i}" if len(dx) > 1 else "x" for i, a in enumerate(dx) if a is not None}
-    arrays = {name: inputs[i] for i, name in names.items()} | dict(layer.params)
-    if not arrays:
-        raise ValueError(f"{type(layer).__name__} gives no gradient and has no parameters: "
+    y = passes.y()
+    if wrong := unusable(y):
+        return Report(title, [wrong])
+    passes.dy = np.asarray(rng.standard_normal(y.shape))   # never ones: they hide what permutes y
+    try:
+        passes.first()
+    except WrongCount as wrong:
+        return Report(title, [unmeasured("backward", (), FAIL, str(wrong))])
+    if not passes.base:
+        raise ValueError(f"{title} gives no gradient and has no parameters: "
                          "there is nothing to check")
+    if wrong := unfit(passes.arrays, passes.base):
+        return Report(title, [wrong])
 
     def f() -> float:
-        return float((dy * layer.forward(*inputs)).sum())
+        return float((passes.dy * layer.forward(*passes.inputs)).sum())
 
-    def gradients() -> dict[str, np.ndarray]:
-        layer.forward(*inputs)
-        dx = copies(layer.backward(dy.copy()))
-        of_inputs = {name: dx[i] for i, name in names.items()}
-        return of_inputs | {name: np.array(layer.grads[name]) for name in layer.params}
+    magnitude = np.abs(passes.dy * y).sum()
+    problem = Problem(f, passes.arrays, passes, lambda: layer_kinks(layer), magnitude, rng,
+                      _sizes(passes.inputs))
+    rows = passes.forgotten() + problem.rows()
+    passes.rng, passes.other = rng, np.asarray(rng.standard_normal(y.shape))
+    rows += clauses(_questions(passes, mixes_rows), passes)
+    return Report(title, rows, taylor_remainder(f, passes.arrays, passes.base, rng),
+                  problem.compared)
 
-    grads = gradients()
-    if wrong := _wrong_shape(arrays, grads):
-        return Report(title, [wrong])
-    sizes = {"the batch size": len(inputs[0]), "the number of columns": inputs[0].shape[-1]}
-    problem = Problem(f, arrays, gradients, lambda: layer_kinks(layer), np.abs(dy * y).sum(), rng,
-                      sizes)
-    questions = dict(OF_A_PAIR)
-    if not mixes_rows and all(len(a) == len(dy) for a in inputs):
-        questions["adds over the batch"] = adds_over_the_batch
-    questions["needs a forward each time"] = needs_a_forward_each_time
-    rows = problem.rows() + clauses(questions, Passes(layer, inputs, dy, rng))
-    return Report(title, rows, taylor_remainder(f, arrays, grads, rng), problem.compared)
+
+def _sizes(inputs: list[np.ndarray]) -> dict[str, int]:
+    """Factors that a sum in the place of a mean would explain."""
+    shape = inputs[0].shape
+    return {"the batch size": shape[0], "the number of columns": shape[-1]} if shape else {}
+
+
+def _questions(passes: Passes, mixes_rows: bool) -> dict:
+    """The clauses that this layer has to keep."""
+    arrays = [*passes.inputs, passes.dy]
+    has_rows = all(a.ndim and len(a) == len(arrays[0]) for a in arrays)
+    return {**OF_A_PAIR, **(OF_LINEAR if getattr(passes.layer, "linear", False) else {}),
+            **(OF_PARAMS if passes.params else {}),
+            **(OF_ROWS if has_rows and not mixes_rows else {}), **ONCE}
+
+
+class Passes:
+    """Whole passes through one layer: forward, backward, and all gradients copied, by name."""
+
+    def __init__(self, layer, inputs: tuple):
+        if not inputs:
+            raise ValueError(f"{name_of(layer)} is checked at no input: hand in an array x")
+        self.layer, self.inputs = layer, [np.array(a) for a in inputs]
+        self.moved = [i for i, a in enumerate(self.inputs) if moves(a, i)]
+        self.held = {name: (p, self.grads.get(name)) for name, p in self.params.items()}
+
+    @property
+    def params(self) -> dict[str, np.ndarray]:
+        """The layer's parameters; {} where it has none."""
+        return params_of(self.layer)
+
+    @property
+    def grads(self) -> dict[str, np.ndarray]:
+        """Their gradients, as they stand."""
+        return getattr(self.layer, "grads", None) or {}
+
+    def y(self, inputs: list[np.ndarray] | None = None) -> np.ndarray:
+        """What forward gives, copied."""
+        y = self.layer.forward(*(self.inputs if inputs is None else inputs))
+        if isinstance(y, tuple):
+            raise TypeError(f"{name_of(self.layer)}.forward gives a tuple; a layer gives one "
+                            "array: check_vjp takes functions that give several")
+        return as_array(y)
+
+    def first(self) -> None:
+        """The pass that shows which inputs get a gradient, after one forward."""
+        result = self.layer.backward(self.dy.copy())
+        found = by_input(result, self.inputs, all_of_them=False)
+        self.names = {i: "x" if set(found) == {0} else f"x{i}" for i in found}
+        self.arrays = {name: self.inputs[i] for i, name in self.names.items()} | dict(self.params)
+        self.nothing_came = result is None
+        self.base = self() if self.arrays else {}
+
+    def forgotten(self) -> list[Row]:
+        """A row where backward returned nothing at all, though x is float64."""
+        if not (self.nothing_came and self.moved):
+            return []
+        return [unmeasured("x", self.inputs[self.moved[0]].shape, FAIL,
+                           "backward returned None: is `return dx` forgotten?")]
+
+    def __call__(self, dy: np.ndarray | None = None,
+                 inputs: list[np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """The gradients of inputs and parameters."""
+        inputs = self.inputs if inputs is None else inputs
+        self.layer.forward(*inputs)
+        result = self.layer.backward(self.dy.copy() if dy is None else dy)
+        found = by_input(result, inputs, all_of_them=False)
+        of_inputs = {self.names[i]: grad for i, grad in found.items()}
+        return of_inputs | {name: np.array(self.grads[name]) for name in self.params}
 
 
 def layer_kinks(layer, name: str = "") -> dict[str, np.ndarray]:
@@ -92,51 +163,7 @@ def layer_kinks(layer, name: str = "") -> dict[str, np.ndarray]:
     """
     inputs = layer.kink_inputs() if hasattr(layer, "kink_inputs") else None
     found = {} if inputs is None else {name or type(layer).__name__: inputs}
-    for i, part in enumerate(getattr(layer, "layers", ())):
+    parts = getattr(layer, "layers", ())
+    for i, part in enumerate(parts if isinstance(parts, (list, tuple)) else ()):
         found |= layer_kinks(part, f"{name}.{i}".lstrip("."))
     return found
-
-
-def _want_float64(layer, inputs: tuple) -> None:
-    hints = {"input": "convert it with .astype(np.float64)",
-             "params": "build the layer with dtype=np.float64"}
-    of_inputs = [("input", f"input {i}", a) for i, a in enumerate(inputs)]
-    of_params = [("params", name, a) for name, a in layer.params.items()]
-    for kind, name, a in of_params + of_inputs:
-        if np.asarray(a).dtype != np.float64:
-            raise TypeError(f"{type(layer).__name__}: {name} is {np.asarray(a).dtype}; finite "
-                            f"differences need float64: {hints[kind]}")
-
-
-def _wrong_shape(arrays: dict, grads: dict) -> Row | None:
-    """A FAIL for the first array whose gradient is missing or has another shape."""
-    for name, array in arrays.items():
-        if name not in grads:
-            return unmeasured(name, array.shape, FAIL, f"grads has no {name!r}")
-        if np.shape(grads[name]) != array.shape:
-            note = f"its gradient has shape {np.shape(grads[name])}"
-            return unmeasured(name, array.shape, FAIL, note)
-    return None
-
-
-def copies(result) -> tuple:
-    """One array or a tuple, as a tuple of copies; None stays None."""
-    arrays = result if isinstance(result, tuple) else (result,)
-    return tuple(None if a is None else np.array(a) for a in arrays)
-
-
-class Passes:
-    """Whole passes through one layer: forward, backward, and all gradients copied."""
-
-    def __init__(self, layer, inputs: list[np.ndarray], dy: np.ndarray, rng: np.random.Generator):
-        self.layer, self.inputs, self.dy = layer, inputs, dy
-        self.params, self.grads = layer.params, layer.grads
-        self.base = self(dy)
-        self.other = rng.standard_normal(dy.shape)
-
-    def __call__(self, dy: np.ndarray, inputs: list[np.ndarray] | None = None) -> dict:
-        """The gradients of inputs and parameters, by name."""
-        self.layer.forward(*(self.inputs if inputs is None else inputs))
-        dx = copies(self.layer.backward(dy))
-        of_inputs = {f"x{i}": a for i, a in enumerate(dx) if a is not None}
-        return of_inputs | {name: np.array(g) for name, g in self.layer.grads.items()}

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 
 from minivae.estimators import Terms
+from minivae.gradcheck.contract import why_never_moved
 from minivae.gradcheck.differences import taylor_remainder
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import Report, Row, clause
@@ -44,6 +45,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     vae = float64_twin(vae)
     x, eps = (np.array(a) for a in vae.checked_inputs(x, eps))
     result = vae.forward(x, eps)
+    without = _decoders_names(vae) if not vae._wires.decoder.any() else ()
     vae.backward()
     arrays = {name: param for name, param, _ in vae.named_params()}
     grads = _gradients(vae)
@@ -60,7 +62,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     magnitude = float(of_terms) + x.shape[1]
     sizes = {"the batch size": B, "the samples": K, "the pixels": x.shape[1], "the latents": Z}
     problem = Problem(objective, arrays, gradients, objective.kinks, magnitude, rng, sizes,
-                      objective.terms)
+                      objective.terms, without)
     rows = problem.rows() + model_contract(vae, x, eps, grads)
     objective.freeze()         # the arrays stand where they began, and so does what is drawn
     return Report(title or f"VAE, {vae.estimator.__name__}", rows,
@@ -70,6 +72,13 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
 def _is_derivative(vae) -> bool:
     straightened = type(vae.latent).straightened is not Latent.straightened
     return vae.estimator.is_derivative and not straightened
+
+
+def _decoders_names(vae) -> list[str]:
+    """The decoder's parameters: an estimator that gives log p(x|z) no weight leaves them alone."""
+    owners = [f"{name}." for name, _ in vae.named_layers()]
+    of_decoder = tuple(owners[owners.index("latent.") + 1:])
+    return [name for name, _, _ in vae.named_params() if name.startswith(of_decoder)]
 
 
 def _gradients(vae) -> dict[str, np.ndarray]:
@@ -219,14 +228,18 @@ class Surrogate:
 def model_contract(vae, x: np.ndarray, eps: np.ndarray, grads: dict) -> list[Row]:
     """What forward and backward of a model promise besides the right numbers."""
     kept_x, kept_eps = x.copy(), eps.copy()
+    before = _live_arrays(vae)
     vae.forward(x, eps)
     vae.backward()
+    never_moved = why_never_moved(before, _live_arrays(vae))
     changed = _changed(vae, grads)
     written = "x or eps" if (x != kept_x).any() or (eps != kept_eps).any() else ""
     return [_kept_unless("repeats itself", changed,
                     "the same x and eps gave other gradients; is noise drawn inside, or do "
                     "gradients accumulate?"),
             _kept_unless("leaves its inputs alone", written, "they were written into"),
+            clause("writes into its own grads", float(len(never_moved)), 0.0,
+                   "; ".join(never_moved)),
             _kept_unless("evaluating disturbs nothing", _disturbed(vae, x, eps, grads),
                     "encode, reconstruct or sample between forward and backward changed the "
                     "gradients"),
@@ -237,6 +250,11 @@ def model_contract(vae, x: np.ndarray, eps: np.ndarray, grads: dict) -> list[Row
 def _kept_unless(name: str, found: str, why: str) -> Row:
     """A clause that is kept unless something was found; "" where all is well."""
     return clause(name, float(bool(found)), 0.0, f"{found}: {why}")
+
+
+def _live_arrays(vae) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Every parameter and its gradient, the arrays themselves, by name."""
+    return {name: (param, grad) for name, param, grad in vae.named_params()}
 
 
 def _changed(vae, grads: dict) -> str:

@@ -6,7 +6,7 @@ fails is bisected down to its worst entry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,8 @@ class Problem:
         Factors that a sum in the place of a mean would explain.
     terms : function of nothing -> {term: (its value, its weight in f)}, or None
         For an f that is a weighted sum; then a wrong weight is named.
+    without : names of the arrays on which f is known not to depend
+        Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
 
     Attributes
     ----------
@@ -67,9 +69,10 @@ class Problem:
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
-                 terms: Callable[[], dict] | None = None):
+                 terms: Callable[[], dict] | None = None, without: Collection[str] = ()):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
         self.magnitude, self.rng, self.sizes, self.terms = magnitude, rng, sizes, terms
+        self.without = without
 
     # --- all arrays ---
 
@@ -94,20 +97,36 @@ class Problem:
         self.measure()
         for name in names:
             direction = random_direction(self.rng, self.arrays[name].shape)
-            self.noise[name], self.first_step[name] = survey(self.f, self.arrays[name], direction,
-                                                             self.magnitude)
-        return [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
+            self.survey(name, direction)
+        rows = [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
                 self.by_direction(name) for name in names]
+        return [self.nothing_compared(row) if row.verdict == PASS and
+                not self.grads[row.name].any() else row for row in rows]
+
+    def nothing_compared(self, row: Row) -> Row:
+        """The row of an array that is zero with zero in every entry."""
+        zero = "zero in every entry, by backward and by differences: nothing depends on this array"
+        if row.name in self.without:
+            return row._replace(note=f"{zero}, and nothing should")
+        return row._replace(verdict=INCONCLUSIVE, note=f"{zero} here, so nothing was compared; "
+                            "choose another point, or return None for what has no gradient")
 
     def measure(self) -> None:
         """Take the gradients at the point where the arrays stand now, and their size."""
         self.grads = {name: np.asarray(g, np.float64) for name, g in self.gradients().items()}
         self.scale = max((np.abs(g).max() for g in self.grads.values() if g.size), default=0.0)
         self.first_step = dict.fromkeys(self.arrays, FIRST_STEP)
+        self.longest_step = dict(self.first_step)
         self.noise: dict[str, float] = {}
         # the numeric gradient and its bar, as far as entries are compared
         self.reference = {name: (np.full(a.shape, np.nan), np.full(a.shape, np.nan))
                           for name, a in self.arrays.items()}
+
+    def survey(self, name: str, direction: np.ndarray, everywhere: bool = False) -> None:
+        """Measure f's rounding and scale along one direction of one array."""
+        array = self.arrays[name]
+        noise, step = survey(self.f, array, direction, self.magnitude, everywhere)
+        self.noise[name], self.longest_step[name], self.first_step[name] = noise, step, step
 
     # --- one derivative ---
 
@@ -126,11 +145,14 @@ class Problem:
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
         # the next line of this array begins near the step where this one ended
-        self.first_step[name] = min(self.first_step[name], 8 * line.step)
+        self.first_step[name] = min(self.longest_step[name], 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
-        if not np.isfinite(difference):
+        if not np.isfinite(analytic):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
+        if not np.isfinite(bar):
+            note = "the function is no number at any step beside the point: the end of its domain?"
+            return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
         if difference <= bar <= RESOLUTION * size:
             return Comparison(analytic, numeric, bar, PASS)
@@ -169,30 +191,26 @@ class Problem:
         """Every entry of a small array; the row is the worst entry's."""
         shape = self.arrays[name].shape
         found = self.compare_entries(name, np.ndindex(shape))
-        worst = worst_of(found)
-        if found[worst].verdict in (FAIL, INCONCLUSIVE):
-            self.look_closer(name, worst)
-            found = self.compare_entries(name, np.ndindex(shape))
+        worst, looked_at = worst_of(found), set()
+        # nobody is accused before f was looked at again, along that entry and at every scale
+        while found[worst].verdict in (FAIL, INCONCLUSIVE) and worst not in looked_at:
+            self.survey(name, entry(shape, worst), everywhere=True)
+            found |= self.compare_entries(name, [worst])
+            looked_at.add(worst)
             worst = worst_of(found)
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
             return row._replace(note=self.name_the_fault(name, found, row.bar))
-        if row.verdict == PASS and not self.grads[name].any():
-            return row._replace(note="zero in every entry, by backward and by differences: "
-                                     "nothing depends on this array here")
         return row
-
-    def look_closer(self, name: str, index: tuple) -> None:
-        """Measure rounding and scale again, where an entry was not found right, at every scale."""
-        array = self.arrays[name]
-        self.noise[name], self.first_step[name] = survey(
-            self.f, array, entry(array.shape, index), self.magnitude, everywhere=True)
 
     def by_direction(self, name: str) -> Row:
         """A big array along two random directions of unit norm; one that fails is bisected."""
         array, found = self.arrays[name], []
         for _ in range(2):
             found.append(self.compare_along(name, np.arange(array.size)))
+            if found[-1].verdict == FAIL:
+                self.survey(name, random_direction(self.rng, array.shape), everywhere=True)
+                found[-1] = self.compare_along(name, np.arange(array.size))
             if found[-1].verdict == FAIL:
                 return self.bisect(name)
         worst = max(found, key=lambda c: (c.verdict != PASS, c.difference))

@@ -1,21 +1,14 @@
-"""Every check that `minivae gradcheck` runs on the package itself, by name; and yours.
+"""Every check that `minivae gradcheck` runs on the package itself, by name.
 
 Three kinds.  Gradient checks hold each backward to its forward by finite differences.  forward.*,
 VAE.by hand and VAE.objective check what differences cannot see.  float32.* hold float32 to float64.
 Each takes a seed and returns a Report.
 """
 
-import inspect
-from importlib import import_module
-
-import numpy as np
-
 from minivae.discrete import ConcreteLatent, StraightThroughLatent
 from minivae.estimators import ESTIMATORS, elbo_mc
 from minivae.gradcheck import cases, forward, unbiased
 from minivae.gradcheck.cases import B, D, F8, H, K, Z
-from minivae.gradcheck.of_layer import check_layer
-from minivae.gradcheck.report import Report
 from minivae.cores import FEW_ROWS
 from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
@@ -80,7 +73,8 @@ OF_GAUSSIANS = [name for name in ESTIMATORS if name not in ("elbo", "elbo_mc", "
 VAES = {
     "VAE.elbo": cases.vae(1, hidden=(6, H)),
     "VAE.elbo, K=3": cases.vae(K),
-    "VAE.elbo, relu": cases.vae(K, hidden=(6, H), activation="relu"),
+    # wide enough that no seed finds every unit off: there would be nothing to compare
+    "VAE.elbo, relu": cases.vae(K, hidden=(11, 9), activation="relu"),
     "VAE.elbo, gaussian": cases.vae(K, likelihood="gaussian", activation="softplus"),
     "VAE.recon alone": cases.vae(K, beta=0.0),
     "VAE.kl alone": cases.vae(K, estimator=cases.kl_alone),
@@ -104,47 +98,3 @@ DISCRETE_VAES = {
 
 CHECKS: dict[str, cases.Check] = {**LAYERS, **FORWARD, **FLOAT32, **VAES, **DISCRETE_VAES,
                                   "VAE.784-400-20": cases.big_vae}
-
-
-def user_check(spec: str, seed: int) -> Report:
-    """Check a layer of yours, `module:name`.
-
-    A class is made as name(), name(n_in, n_out), name(n_in, n_out, rng) or name(n_in, n_out, rng,
-    dtype), whichever it takes first.  A function returns (layer, *inputs).
-    Raises ValueError for what gives no layer, and for a layer that raises.
-    """
-    rng = np.random.default_rng(seed)
-    try:
-        layer, *inputs = _made(spec, rng)
-    except Exception as error:                             # whatever a strange module raises
-        name = spec.partition(":")[2]
-        raise ValueError(f"{spec} gives no layer to check ({type(error).__name__}: {error}); name "
-                         f"a class that is made as {name}() or {name}(n_in, n_out, rng, dtype), "
-                         "or a function that returns (layer, *inputs)") from None
-    try:
-        return check_layer(layer, *inputs, rng=rng, title=spec)
-    except Exception as error:
-        raise ValueError(f"{spec} cannot be checked, {type(error).__name__} in forward or "
-                         f"backward: {error}") from error
-
-
-def _made(spec: str, rng: np.random.Generator) -> tuple:
-    """(layer, *inputs) from `module:name`."""
-    module_name, _, name = spec.partition(":")
-    thing = getattr(import_module(module_name), name)
-    if not isinstance(thing, type):
-        return thing()
-    layer = thing(*_first_that_binds(thing, ((), (D, H), (D, H, rng), (D, H, rng, F8))))
-    return cases.perturbed(layer, rng), rng.standard_normal((B, D))
-
-
-def _first_that_binds(kind: type, lists: tuple) -> tuple:
-    """The first list of arguments with which the class can be called."""
-    signature = inspect.signature(kind)
-    for arguments in lists:
-        try:
-            signature.bind(*arguments)
-        except TypeError:
-            continue
-        return arguments
-    raise TypeError(f"{kind.__name__}{signature} takes other arguments")
