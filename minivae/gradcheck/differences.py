@@ -126,7 +126,7 @@ class Line:
         if self.kinks() and self.crossed(step):
             return best
         found = table(self, step, self.noise)
-        # a bar that is rounding alone has no truncation: what it does not agree with was an accident
+        # a bar of rounding alone has no truncation: what it does not agree with was an accident
         refuted = found[1] <= 4 * found[2] and abs(found[0] - best[0]) > found[1] + best[1]
         if found[1] < best[1] or refuted:
             self.step = step
@@ -204,7 +204,7 @@ def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, mag
             while SHORTEST < half < LONGEST and not look(half):
                 half *= factor
     # f does not move, or moves in no way that can be understood: the usual interval is the best
-    part, scatter, half = best() if best()[0] < 0.01 else found[0]
+    part, scatter, half = best() if best()[0] < 0.1 else found[0]
     return max(4 * scatter, 2 * U * magnitude), 4 * half
 
 
