@@ -202,8 +202,8 @@ class Sample:
         if not np.isfinite([self.f(self.x), *self.gradient]).all():
             return "its value or its gradient overflows"
         changes = np.abs(self.gradient) / (self.k * self.rate)
-        if (changes < 64 * U * self.largest * self.A).any():
-            return "it changes over its length by less than 64 roundings of its largest term"
+        if (changes < 1000 * U * self.largest * self.A).any():
+            return "it changes over its length by less than 1000 roundings of its largest term"
         return ""
 
 

@@ -203,8 +203,10 @@ def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, mag
             half = FIRST_STEP / 4 * factor
             while SHORTEST < half < LONGEST and not look(half):
                 half *= factor
-    # f does not move, or moves in no way that can be understood: the usual interval is the best
-    part, scatter, half = best() if best()[0] < 0.1 else found[0]
+    part, scatter, half = best()
+    if part > (0.1 if half < found[0][2] else 0.01):
+        # f does not move, or in no way that is understood; far away it may be another function
+        part, scatter, half = found[0]
     return max(4 * scatter, 2 * U * magnitude), 4 * half
 
 
