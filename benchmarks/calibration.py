@@ -194,13 +194,16 @@ class Sample:
 
     def why_apart(self) -> str:
         """Why no finite difference in float64 can tell the gradient here; "" where one may."""
-        if self.K * self.rate * self.X > 1e9:
-            return "its length is less than 1e7 gaps between the float64 numbers around x"
         duals = [[Dual(xi, i == j) for i, xi in enumerate(self.x)] for j in range(len(self.x))]
         # each entry is rounded once
         self.gradient = np.array([float(self.f(x).slope) for x in duals])
-        if not np.isfinite([self.f(self.x), *self.gradient]).all():
+        value = self.f(self.x)
+        if not np.isfinite([value, *self.gradient]).all():
             return "its value or its gradient overflows"
+        # one over the length: as the maker tells it, or as f'/f does
+        steepest = np.abs(self.gradient).max() / max(self.A, abs(value))
+        if max(self.K * self.rate, steepest) * self.X > 1e9:
+            return "its length is less than 1e7 gaps between the float64 numbers around x"
         changes = np.abs(self.gradient) / (self.k * self.rate)
         if (changes < 1000 * U * self.largest * self.A).any():
             return "it changes over its length by less than 1000 roundings of its largest term"
