@@ -48,6 +48,15 @@ def four_panels(path: Path, height: float = 8.6):
         _save(figure, path)
 
 
+@contextmanager
+def one_panel(path: Path, size: tuple = (8, 4.5)):
+    """One pair of empty axes; what was drawn on it is written to path."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        yield axes
+        _save(figure, path)
+
+
 def _save(figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -380,3 +389,78 @@ def draw_units(axes, variances: dict, active: dict, threshold: float) -> None:
              ylim=(8e-4, 1.3))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower left")
+
+
+# --- 08: is my loss right -------------------------------------------------------------------------
+
+# two of Okabe & Ito's colours, which differ for colour-blind readers as well
+RIGHT, WRONG = "#0072b2", "#d55e00"
+
+
+def draw_betas(axes, betas: dict) -> None:
+    """A dot for the beta that each public loss amounts to, its number beside it."""
+    rows = np.arange(len(betas))[::-1]
+    low, high = min(betas.values()) / 30, max(betas.values()) * 30
+    axes.axvline(1, color=DARK, lw=1, ls=":")
+    axes.text(1, len(betas) - 0.4, "the ELBO", ha="center", color=DARK, fontsize=9)
+    for row, beta in zip(rows, betas.values()):
+        one = np.isclose(beta, 1)
+        axes.plot(beta, row, "o" if one else "D", color=RIGHT if one else WRONG, ms=7)
+        axes.text(beta * 2, row, f"{beta:.4g}", va="center", fontsize=9)
+    axes.set_yticks(rows, list(betas), fontsize=8.5)
+    axes.set(xscale="log", xlim=(low, high), ylim=(-0.6, len(betas) + 0.2),
+             title="The beta that public losses amount to", xlabel="beta")
+
+
+def draw_kl_of_latents(axes, kl_of: dict) -> None:
+    """Bars for the KL of each latent, for two values of beta."""
+    (a, small), (b, large) = kl_of.items()
+    latents = np.arange(len(small))
+    axes.bar(latents - 0.2, np.sort(small)[::-1], 0.4, color=RIGHT, label=f"beta = {a}")
+    axes.bar(latents + 0.2, np.sort(large)[::-1], 0.4, color=WRONG, hatch="//",
+             label=f"beta = {b}: a mean over pixels, all about 0")
+    axes.set(title="A mean over pixels silences the latents", xlabel="latents, the largest first",
+             ylabel="KL, nats per image", ylim=(0, 1.25 * max(small)))
+    axes.legend()
+
+
+def draw_rows_of_images(axes, rows: dict) -> None:
+    """rows[name] : (n, 64) in [0, 1], a row of 8x8 images each."""
+    lines = [np.pad(images.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)), constant_values=0.25)
+             .swapaxes(0, 1).reshape(10, -1) for images in rows.values()]
+    axes.imshow(np.vstack(lines), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_yticks(4.5 + 10 * np.arange(len(rows)), list(rows))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.set_title("Then every image gets the same reconstruction")
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def draw_floor(axes, entropy: np.ndarray, recon: np.ndarray) -> None:
+    """The cross-entropy of each grey image against its least value, its entropy."""
+    top = 1.05 * recon.max()
+    axes.fill_between([0, top], [0, top], color=GREY, alpha=0.15, lw=0)
+    axes.plot([0, top], [0, top], color=DARK, lw=1)
+    axes.text(0.75 * top, 0.35 * top, "no model\ngets here", ha="center", color=DARK)
+    axes.plot(entropy, recon, "o", color=RIGHT, ms=4, alpha=0.7)
+    axes.set(title="Grey pixels: the cross-entropy has a floor", xlim=(0, top), ylim=(0, top),
+             xlabel="entropy of the image's pixels, nats", ylabel="cross-entropy, nats")
+# --- 09: five issues, five verdicts ---------------------------------------------------------------
+
+
+def draw_verdicts(axes, verdicts: list) -> None:
+    """How many error bars lie between each gradient and its reference.
+
+    verdicts : (name, verdict, error bars), from the top down.
+    """
+    colors = {"PASS": "#009e73", "FAIL": "#d55e00", "INCONCLUSIVE": "#0072b2"}
+    rows = np.arange(len(verdicts))[::-1]
+    for row, (_, verdict, bars) in zip(rows, verdicts):
+        axes.plot([1e-4, bars], [row, row], color=colors[verdict], lw=1, alpha=0.5)
+        axes.plot(bars, row, "o", color=colors[verdict], ms=8)
+        axes.text(max(25, bars * 2.5), row, verdict, color=colors[verdict], va="center", fontsize=9)
+    for bars in (1, 10):
+        axes.axvline(bars, color=DARK, lw=1, ls="--", zorder=0)
+    axes.set_yticks(rows, [name for name, _, _ in verdicts], fontsize=8.5)
+    axes.set(xscale="log", xlim=(1e-4, 1e16), xlabel="difference / error bar of the reference",
+             title="PASS within one error bar, FAIL beyond ten")

@@ -21,6 +21,7 @@ _HOMES = {
     "check_layer": "minivae.gradcheck",
     "check_model": "minivae.gradcheck",
     "check_vjp": "minivae.gradcheck",
+    "which_loss": "minivae.learn.which_loss",
 }
 __all__ = list(_HOMES)
 

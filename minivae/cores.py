@@ -24,12 +24,16 @@ FEW_ROWS = 48           # up to here OpenBLAS is twice as fast at W @ dy.T as at
 # --- products: x (B, n), W (n, m), dy (B, m), C-contiguous, of one dtype --------------------------
 
 
-def times(x: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
-    """out = x @ W : (B, m)"""
-    if _in_pool(x, W, out):
+def times_plus(x: np.ndarray, W: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = x @ W + b : (B, m).  A large product's part adds the bias while its rows are hot."""
+    if not _in_pool(x, W, b, out):
+        _matmul(x, W, out=out)
+    elif out.size < SMALL:
         pool.multiply(_product, False, False, x, W, out)
     else:
-        np.matmul(x, W, out=out)
+        pool.multiply(_product, False, False, x, W, out, b)
+        return
+    kernels.add_bias(b, out)
 
 
 def transpose_times(x: np.ndarray, dy: np.ndarray, out: np.ndarray) -> None:
@@ -37,7 +41,7 @@ def transpose_times(x: np.ndarray, dy: np.ndarray, out: np.ndarray) -> None:
     if _in_pool(x, dy, out):
         pool.multiply(_product, True, False, x, dy, out)
     else:
-        np.matmul(x.T, dy, out=out)
+        _matmul(x.T, dy, out=out)
 
 
 def times_transpose(dy: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
@@ -48,12 +52,18 @@ def times_transpose(dy: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
         if in_pool:
             pool.multiply(_product, False, True, W, dy, turned)
         else:
-            np.matmul(W, dy.T, out=turned)
+            _matmul(W, dy.T, out=turned)
         out[...] = turned.T
     elif in_pool:
         pool.multiply(_product, False, True, dy, W, out)
     else:
-        np.matmul(dy, W.T, out=out)
+        _matmul(dy, W.T, out=out)
+
+
+def _matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """np.matmul without its warning of numbers that are not finite: the loss tells of them."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        np.matmul(a, b, out=out)
 
 
 def _in_pool(*arrays: np.ndarray) -> bool:
@@ -103,8 +113,11 @@ def _cut(n, part, parts, grain):
     return min(n, part * steps // parts * grain), min(n, (part + 1) * steps // parts * grain)
 
 
-def _in_parts(library, parts, ta, tb, a, b, out):
-    """out = op(a) @ op(b), where ta and tb say that op turns: cut by rows of out, or by columns."""
+def _in_parts(library, parts, ta, tb, a, b, out, bias):
+    """out = op(a) @ op(b), where ta and tb say that op turns: cut by rows of out, or by columns.
+
+    A bias, unless it is empty, is added to each row of out.
+    """
     m, n = out.shape
     k = a.shape[0] if ta else a.shape[1]
     lda, ldb = a.shape[1], b.shape[1]
@@ -116,20 +129,24 @@ def _in_parts(library, parts, ta, tb, a, b, out):
             if i < end:
                 _gemm(library, ta, tb, end - i, n, k, A + 4 * i * (1 if ta else lda), lda, B, ldb,
                       C + 4 * i * n, n)
+                if bias.size:
+                    kernels.add_bias(bias, out[i:end])
         else:
             j, end = _cut(n, part, parts, 16)
             if j < end:
                 _gemm(library, ta, tb, m, end - j, k, A, lda, B + 4 * j * (ldb if tb else 1), ldb,
                       C + 4 * j, n)
+    if bias.size and not by_rows:
+        kernels.add_bias(bias, out)
 
 
 _together = kernels.kernel(_in_parts, parallel=True)
 
 
-def _product(library, parts, ta, tb, a, b, out):
+def _product(library, parts, ta, tb, a, b, out, bias):
     """The parts on all cores, or one by one in Python: each is one call of the library."""
     chosen = _together if pool.together() else _in_parts
-    chosen(library, parts, ta, tb, a, b, out)
+    chosen(library, parts, ta, tb, a, b, out, bias)
 
 
 # --- loops: each part is the kernel of the same name ----------------------------------------------

@@ -132,7 +132,7 @@ class Model:
         Returns x : (B, D), eps : (K, B, Z).
         Raises ValueError for an x or eps that does not fit the model.
         """
-        x = self.pixels(x)
+        x = self.pixel_rows(x)
         if eps is None:
             eps = self.noise(1, len(x), self.rng)
         eps = np.asarray(eps)
@@ -150,7 +150,9 @@ class Model:
         """The end of forward: the estimator sees the terms, and chooses the weights for backward.
 
         log_px, log_pz, log_qz : (K*B,) and kl : (B,), nats;  q : what the heads gave, (B, Z) each.
+        Raises ValueError for pixels x (B, D) that the likelihood is not a distribution of.
         """
+        self.likelihood.check(x)        # here, not at the start: now x lies in the cores' caches
         by_sample = [a.reshape(-1, len(kl)) for a in (log_px, log_pz, log_qz)]         # (K, B)
         t = Terms(*by_sample, kl, self.beta, x, self.baseline, q)
         self._wires = self.estimator(t)
@@ -210,6 +212,12 @@ class Model:
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
         """x as (B, D) rows of the model's dtype, or a ValueError that says what is wrong."""
+        x = self.pixel_rows(x)
+        self.likelihood.check(x)
+        return x
+
+    def pixel_rows(self, x: np.ndarray) -> np.ndarray:
+        """The same, but the values of the pixels are not looked at yet; `weigh` does that."""
         x = as_pixel_rows(x)
         if x.shape[1] != self.x_dim:
             raise ValueError(f"x must have {self.x_dim} pixels per row for this model, "
@@ -217,9 +225,7 @@ class Model:
         if x.dtype.kind in "iu" and x.max() > 1:
             raise ValueError(f"x holds whole numbers up to {x.max()}; pixels go from 0 to 1: "
                              "divide by 255?")
-        x = np.ascontiguousarray(x, self.dtype)
-        self.likelihood.check(x)
-        return x
+        return np.ascontiguousarray(x, self.dtype)
 
     def noise(self, K: int, B: int, rng: np.random.Generator) -> np.ndarray:
         """The noise that `forward` takes : (K, B, Z), as the latent and the estimator want it."""

@@ -22,6 +22,7 @@ import numpy as np
 
 NOBODY, OPENBLAS, ONEDNN = 0, 1, 2      # who multiplies; NOBODY: np.matmul does
 SPINS = "20000"         # about 0.1 ms; to wake a sleeping thread takes nearly as long
+NO_BIAS = np.empty(0, np.float32)
 SMALL_PRODUCT = 400_000     # multiplications, some 10 microseconds: a second core would not help
 
 
@@ -152,22 +153,22 @@ class Pool:
         return False
 
     def multiply(self, product, ta: bool, tb: bool, a: np.ndarray, b: np.ndarray,
-                 out: np.ndarray) -> None:
-        """Run the product of cores.py, out = op(a) @ op(b), a small one in one part.
+                 out: np.ndarray, bias: np.ndarray = NO_BIAS) -> None:
+        """Run the product of cores.py, out = op(a) @ op(b) + bias, a small one in one part.
 
         OpenBLAS is told to use one thread meanwhile: the pool has the others.
         """
         multiplications = a.size * out.shape[1]
         parts = self.parts if multiplications > SMALL_PRODUCT else 1
         if self.library == ONEDNN:
-            product(ONEDNN, parts, ta, tb, a, b, out)
+            product(ONEDNN, parts, ta, tb, a, b, out, bias)
             return
         with self.lock:
             before = self._get_threads()
             if before != 1:
                 self._set_threads(1)
             try:
-                product(OPENBLAS, parts, ta, tb, a, b, out)
+                product(OPENBLAS, parts, ta, tb, a, b, out, bias)
             finally:
                 if before != 1:
                     self._set_threads(before)

@@ -25,6 +25,7 @@ QUICK = {
     "gradcheck": (["ReLU"], ["no-such-check"]),
     "walk": (["run"], ["nowhere"]),
     "explain": (["run"], ["nowhere"]),
+    "loss": ("--recon 100 --kl 20 --pixels 784 --latents 20 --batch 8".split(), ["--recon", "much"]),
     "doctor": ([], None),                                  # it reports what is broken, and never fails
 }
 COMMANDS = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)).choices

@@ -28,7 +28,7 @@ def operands(B, n, m, dtype, seed=0):
 def products(x, W, dy):
     """The three products of a Dense layer, into arrays filled with NaN."""
     y, dW, dx = (np.full(shape, np.nan, x.dtype) for shape in (dy.shape, W.shape, x.shape))
-    cores.times(x, W, y)
+    cores.times_plus(x, W, np.zeros(W.shape[1], x.dtype), y)
     cores.transpose_times(x, dy, dW)
     cores.times_transpose(dy, W, dx)
     return y, dW, dx
@@ -44,6 +44,20 @@ def parts():
 
 def alone(monkeypatch):
     monkeypatch.setattr(pool.Pool, "together", lambda self: False)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_bias_is_added_once_to_every_entry(size, dtype, n, parts):
+    """In whichever part an entry stands: to the bit, as a product and then a sum."""
+    parts(n)
+    x, W, dy = operands(*size, dtype)
+    b = np.random.default_rng(1).standard_normal(W.shape[1]).astype(dtype)
+    y = np.full(dy.shape, np.nan, dtype)
+    cores.times_plus(x, W, b, y)
+    without, _, _ = products(x, W, dy)
+    np.testing.assert_array_equal(y, without + b)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

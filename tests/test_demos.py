@@ -14,7 +14,9 @@ ARGUMENTS = {"01_train_digits.py": ["out", "2"],                                
              "04_what_is_maximised.py": ["out"],
              "05_what_is_held_constant.py": ["out", "200"],                            # fewer draws
              "06_discrete_latents.py": ["out", "2"],
-             "07_tighter_bounds.py": ["out", "1"]}
+             "07_tighter_bounds.py": ["out", "1"],
+             "08_is_my_loss_right.py": ["out", "10"],
+             "09_five_issues_five_verdicts.py": ["out"]}
 SAYS = {
     "01_train_digits.py": ["Chance is 44.36 nats an image", "wrote out"],
     "02_does_backprop_start_at_the_decoder.py": [
@@ -36,6 +38,14 @@ SAYS = {
     "07_tighter_bounds.py": [
         "tends to 1/2 Var_q[p(z|x)/q(z|x)],\n   in closed form 0.3744", "IWAE     K^-0.50   theory -1/2",
         "DReG     K^+0.50   theory +1/2", "d log p/dw is 0.8166", "active units of 20", "wrote out"],
+    "08_is_my_loss_right.py": [
+        "beta   1, beside a recon", "beta   64, beside a recon", "mend   recon: multiply by 64",
+        "kl:    KL of a logvar that is log std", "kl:    0.00025 x KL", "kl     cannot tell, 5 readings are left",
+        "kl     4 x KL, summed per image", "beta  64  0.0", "x is grey: the cross-entropy cannot fall below 13.4867",
+        "wrote out"],
+    "09_five_issues_five_verdicts.py": [
+        "wrong: half of it     error 1.1e-07          FAIL", "no threshold tells them apart",
+        "OpenMDAO #3164       right                 relative error 1.0     PASS", "wrote out"],
 }
 
 

@@ -14,17 +14,21 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 ORDER = """
 choices kernels pool cores pixels linear_gaussian first
 layers estimators optim likelihoods latents baselines model vae discrete
-gradcheck.report gradcheck.differences gradcheck.suspects gradcheck.problem gradcheck.strangers gradcheck.contract
-gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means gradcheck.cases
+gradcheck.report gradcheck.differences gradcheck.complex_step
+gradcheck.wrong gradcheck.patterns gradcheck.formulas gradcheck.suspects
+gradcheck.problem gradcheck.strangers gradcheck.contract gradcheck.parts
+gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means
+gradcheck.cases
 gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.faults gradcheck.museum
 data.arrays data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.trace explain.walk
 explain.figures explain.cards explain.draws explain.page
-learn learn.exercise
+learn learn.exercise learn.excerpts learn.curves learn.hunt learn.hunts learn.record
+learn.which_loss learn.two_numbers
 app app.signals app.exit_codes app.folders app.settings app.options app.plots app.train app.evaluate app.gallery
-app.doctor app.gradcheck app.cli
+app.doctor app.gradcheck app.loss app.cli
 sklearn_api __main__
 """.split()
 LESSON = ORDER[: ORDER.index("discrete") + 1]
@@ -88,6 +92,7 @@ def test_no_file_is_longer_than_400_lines(name):
     ("minivae.gradcheck.of_function", ["numba", "matplotlib", "minivae.layers"]),
     ("minivae.gradcheck.of_layer", ["numba", "matplotlib", "minivae.layers"]),
     ("minivae.gradcheck", ["matplotlib", "sklearn", "minivae.gradcheck.suite", "minivae.gradcheck.museum"]),
+    ("minivae.learn.which_loss", ["numba", "scipy", "minivae.kernels"]),
     ("minivae.app.cli", ["numpy", "numba", "matplotlib"])])
 def test_nothing_heavy_is_loaded_before_it_is_used(module, heavy):
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"

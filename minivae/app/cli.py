@@ -196,6 +196,15 @@ def run_gradcheck(arguments: argparse.Namespace) -> int:
     return EXIT_OK if right else EXIT_WRONG_GRADIENT
 
 
+def run_loss(arguments: argparse.Namespace) -> int:
+    """Print what two numbers of a loss may mean."""
+    from minivae.app.loss import print_readings
+
+    print_readings(arguments.recon, arguments.kl, arguments.pixels, arguments.latents,
+                   arguments.batch, arguments.json)
+    return EXIT_OK
+
+
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Print what the doctor finds."""
     from minivae.app import doctor
@@ -223,4 +232,4 @@ def run_explain(arguments: argparse.Namespace) -> int:
 
 COMMANDS = {"train": run_train, "evaluate": run_evaluate, "sample": run_sample,
             "reconstruct": run_reconstruct, "latent": run_latent, "gradcheck": run_gradcheck,
-            "doctor": run_doctor, "walk": run_walk, "explain": run_explain}
+            "loss": run_loss, "doctor": run_doctor, "walk": run_walk, "explain": run_explain}

@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add_reconstruct(commands)
     add_latent(commands)
     add_gradcheck(commands)
+    add_loss(commands)
     add_doctor(commands)
     add_walk(commands)
     add_explain(commands)
@@ -195,6 +196,24 @@ def add_gradcheck(commands) -> None:
                               "normalisation: it need not add over the batch")
     command.add_argument("--seed", type=natural_number, default=0,
                          help="seed of the points and directions (default: 0)")
+
+
+def add_loss(commands) -> None:
+    """The command loss."""
+    command = commands.add_parser(
+        "loss", parents=[json_option("the readings")],
+        help="what the two numbers of a VAE's loss may mean, and the beta that each amounts to",
+        description="List every plausible way to have added up recon and kl: sum or mean over "
+                    "pixels, latents, batch.\n`minivae.which_loss` names the one, from the arrays.",
+        epilog="example: minivae loss --recon 0.15 --kl 5.2 --pixels 784 --latents 20 --batch 128")
+    for name, symbol, what in (("recon", "R", "the reconstruction"), ("kl", "K", "the KL")):
+        command.add_argument("--" + name, type=float, required=True, metavar=symbol,
+                             help=f"{what}, as your code prints it")
+    for name, symbol, what in (("pixels", "D", "how many pixels an image has"),
+                               ("latents", "Z", "how many latents"),
+                               ("batch", "B", "how many images a batch has")):
+        command.add_argument("--" + name, type=positive_int, required=True, metavar=symbol,
+                             help=what)
 
 
 def add_doctor(commands) -> None:

@@ -162,7 +162,7 @@ def why_never_moved(before: dict[str, tuple], after: dict[str, tuple]) -> list[s
             if array_now is not array:
                 why.append(f"another array was put in the place of {what}[{name!r}], and an "
                            f"optimiser goes on with the old one: write {what}[{name!r}][...] =")
-            elif not array.flags.c_contiguous:
+            elif array.size and not np.shares_memory(array, array.reshape(-1)):
                 why.append(f"{what}[{name!r}] is not C-contiguous, and an optimiser would take a "
                            "copy: np.ascontiguousarray makes one that is")
     return why

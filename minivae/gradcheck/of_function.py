@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minivae.gradcheck.complex_step import second_reference
 from minivae.gradcheck.contract import OF_A_FUNCTION, OF_A_PAIR, clauses
 from minivae.gradcheck.differences import taylor_remainder
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import FAIL, Report, unmeasured
-from minivae.gradcheck.strangers import (WrongCount, as_array, by_input, moves, name_of, unfit,
-                                         unusable)
+from minivae.gradcheck.strangers import (FORGOTTEN, WrongCount, as_array, by_input, moves,
+                                         name_of, unfit, unusable)
 
 
 @np.errstate(all="ignore")
@@ -98,6 +99,8 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
         return Report(title, [wrong])
     pair.dy, pair.other = dy, np.asarray(rng.standard_normal(dy.shape))
     result = pair.result(dy.copy(), [a.copy() for a in pair.inputs])
+    if result is None:
+        return Report(title, [unmeasured("backward", (), FAIL, FORGOTTEN)])
     try:
         pair.base = pair.by_name(result)
     except WrongCount as wrong:
@@ -114,10 +117,17 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
     def gradients() -> dict[str, np.ndarray]:
         return pair(dy.copy(), [a.copy() for a in pair.inputs])
 
-    sizes = {"the number of rows": len(dy) if dy.ndim else 1,
-             "the number of columns": dy.shape[-1] if dy.ndim else 1}
-    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes)
-    rows = problem.rows() + clauses(questions, pair)
+    shape = next(iter(arrays.values())).shape or (1,)
+    sizes = {"the number of rows": shape[0], "the number of columns": shape[-1],
+             "the number of entries": int(np.prod(shape))}
+    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes,
+                      lambda: {"dy": dy, "y": pair.y()} | pair.arrays)
+    rows = problem.rows()
+
+    def f_at(name: str, a: np.ndarray) -> complex:
+        return (dy * pair.y(name, a)).sum()
+
+    rows += second_reference(f_at, problem.compared, arrays, rng) + clauses(questions, pair)
     return Report(title, rows, taylor_remainder(f, arrays, pair.base, rng), problem.compared)
 
 
@@ -131,7 +141,7 @@ class Pair:
 
     def __init__(self, forward: Callable, backward: Callable, inputs: tuple):
         self.forward, self.backward = forward, backward
-        self.is_float = [isinstance(a, float) for a in inputs]
+        self.is_number = [np.isscalar(a) for a in inputs]
         self.inputs = [np.array(a) for a in inputs]
         moved = [i for i, a in enumerate(self.inputs) if moves(a, i)]
         if not moved:
@@ -146,9 +156,14 @@ class Pair:
         """All gradients, copied, by name."""
         return self.by_name(self.result(dy, self.inputs if inputs is None else inputs))
 
-    def y(self) -> np.ndarray:
-        """What forward gives where the inputs stand.  It gets copies, and may write into them."""
-        y = self.forward(*self.handed([a.copy() for a in self.inputs]))
+    def y(self, name: str | None = None, a: np.ndarray | None = None) -> np.ndarray:
+        """What forward gives where the inputs stand, but for the one called `name`, which is a.
+
+        forward gets copies, and may write into them.
+        """
+        inputs = [array.copy() if self.names.get(i) != name or name is None else a
+                  for i, array in enumerate(self.inputs)]
+        y = self.forward(*self.handed(inputs))
         parts = [np.asarray(part) for part in y] if isinstance(y, (tuple, list)) else []
         self.shapes = [part.shape for part in parts] if parts else None
         return np.concatenate([part.ravel() for part in parts]) if parts else as_array(y)
@@ -163,8 +178,8 @@ class Pair:
         return self.backward(*self.handed(inputs), shaped)
 
     def handed(self, inputs: list[np.ndarray]) -> list:
-        """The inputs as a caller would hand them over: a Python float is no array."""
-        return [a[()] if is_float else a for a, is_float in zip(inputs, self.is_float)]
+        """The inputs as a caller would hand them over: a Python number is no array."""
+        return [a[()] if is_number else a for a, is_number in zip(inputs, self.is_number)]
 
     def by_name(self, result) -> dict[str, np.ndarray]:
         """The gradients of the float64 inputs, copied; one that is None is left out."""

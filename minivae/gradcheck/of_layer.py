@@ -10,8 +10,8 @@ from minivae.gradcheck.contract import OF_A_PAIR, OF_LINEAR, OF_PARAMS, OF_ROWS,
 from minivae.gradcheck.differences import taylor_remainder
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import FAIL, Report, Row, unmeasured
-from minivae.gradcheck.strangers import (WrongCount, as_array, by_input, moves, name_of, params_of,
-                                         unfit, unusable, want_layer)
+from minivae.gradcheck.strangers import (FORGOTTEN, WrongCount, as_array, by_input, moves,
+                                         name_of, params_of, unfit, unusable, want_layer)
 
 
 class Node:
@@ -78,7 +78,7 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
 
     magnitude = np.abs(passes.dy * y).sum()
     problem = Problem(f, passes.arrays, passes, lambda: layer_kinks(layer), magnitude, rng,
-                      _sizes(passes.inputs))
+                      _sizes(passes.inputs[0], y), passes.known)
     rows = passes.forgotten() + problem.rows()
     passes.rng, passes.other = rng, np.asarray(rng.standard_normal(y.shape))
     rows += clauses(_questions(passes, mixes_rows), passes)
@@ -86,10 +86,15 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
                   problem.compared)
 
 
-def _sizes(inputs: list[np.ndarray]) -> dict[str, int]:
+def _sizes(x: np.ndarray, y: np.ndarray) -> dict[str, int]:
     """Factors that a sum in the place of a mean would explain."""
-    shape = inputs[0].shape
-    return {"the batch size": shape[0], "the number of columns": shape[-1]} if shape else {}
+    if not x.ndim:
+        return {}
+    sizes = {"the batch size": len(x), "the number of columns": x.shape[-1],
+             "the number of entries": x.size}
+    if y.ndim and len(y) > len(x):
+        sizes["the number of samples"] = len(y) // len(x)
+    return sizes
 
 
 def _questions(passes: Passes, mixes_rows: bool) -> dict:
@@ -138,12 +143,16 @@ class Passes:
         self.nothing_came = result is None
         self.base = self() if self.arrays else {}
 
+    def known(self) -> dict[str, np.ndarray]:
+        """Every array at hand, by name: dy, y, the inputs and the parameters."""
+        of_inputs = {self.names.get(i, f"x{i}"): self.inputs[i] for i in self.moved}
+        return {"dy": self.dy, "y": self.y()} | of_inputs | self.params
+
     def forgotten(self) -> list[Row]:
         """A row where backward returned nothing at all, though x is float64."""
         if not (self.nothing_came and self.moved):
             return []
-        return [unmeasured("x", self.inputs[self.moved[0]].shape, FAIL,
-                           "backward returned None: is `return dx` forgotten?")]
+        return [unmeasured("x", self.inputs[self.moved[0]].shape, FAIL, FORGOTTEN)]
 
     def __call__(self, dy: np.ndarray | None = None,
                  inputs: list[np.ndarray] | None = None) -> dict[str, np.ndarray]:

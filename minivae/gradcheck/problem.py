@@ -14,7 +14,8 @@ import numpy as np
 from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
                                            random_direction, survey)
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
-from minivae.gradcheck.suspects import WrongGradient, suspect
+from minivae.gradcheck.suspects import suspect
+from minivae.gradcheck.wrong import WrongGradient
 
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
@@ -55,7 +56,9 @@ class Problem:
     rng : numpy.random.Generator, for the directions
     sizes : dict from words ("the batch size") to a size
         Factors that a sum in the place of a mean would explain.
-    terms : function of nothing -> {term: (its value, its weight in f)}, or None
+    known : function of nothing -> dict of arrays at hand, by name
+        dy, y, the inputs, the parameters: what a wrong gradient may have been made of.
+    parts : function of nothing -> list of {part: function of nothing -> its value}
         For an f that is a weighted sum; then a wrong weight is named.
     without : names of the arrays on which f is known not to depend
         Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
@@ -69,10 +72,11 @@ class Problem:
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
-                 terms: Callable[[], dict] | None = None, without: Collection[str] = ()):
+                 known: Callable[[], dict] = dict, parts: Callable[[], list] = list,
+                 without: Collection[str] = ()):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
-        self.magnitude, self.rng, self.sizes, self.terms = magnitude, rng, sizes, terms
-        self.without = without
+        self.magnitude, self.rng, self.sizes = magnitude, rng, sizes
+        self.known, self.parts, self.without = known, parts, without
 
     # --- all arrays ---
 
@@ -144,15 +148,15 @@ class Problem:
             numeric, bar = line.derivative(self.first_step[name], 1e-9 * scale)
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
+        if not np.isfinite(bar):
+            note = "the function is no number at any step beside the point: the end of its domain?"
+            return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         # the next line of this array begins near the step where this one ended
         self.first_step[name] = min(self.longest_step[name], 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
         if not np.isfinite(analytic):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
-        if not np.isfinite(bar):
-            note = "the function is no number at any step beside the point: the end of its domain?"
-            return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
         if difference <= bar <= RESOLUTION * size:
             return Comparison(analytic, numeric, bar, PASS)
@@ -172,7 +176,8 @@ class Problem:
             line = self.line(name, entry(array.shape, i))
             found[i] = self.compare(name, line, grad[i], largest)
             numeric, bar = self.reference[name]
-            numeric[i], bar[i] = found[i].numeric, found[i].bar
+            at_kink = found[i].verdict == KINK             # where there is nothing to compare
+            numeric[i], bar[i] = (np.nan, np.nan) if at_kink else (found[i].numeric, found[i].bar)
         return found
 
     def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
@@ -200,7 +205,7 @@ class Problem:
             worst = worst_of(found)
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
-            return row._replace(note=self.name_the_fault(name, found, row.bar))
+            return row._replace(note=self.name_the_fault(name, found))
         return row
 
     def by_direction(self, name: str) -> Row:
@@ -229,7 +234,7 @@ class Problem:
         index = tuple(map(int, np.unravel_index(entries[0], shape)))
         found = self.compare_entries(name, sorted(self.around(index, shape)))
         worst = found[index]
-        note = self.name_the_fault(name, found, worst.bar, sampled=True)
+        note = self.name_the_fault(name, found, sampled=True)
         return Row(name, shape, index, worst.analytic, worst.numeric, worst.bar, FAIL, note)
 
     def around(self, index: tuple, shape: tuple) -> set[tuple]:
@@ -242,33 +247,46 @@ class Problem:
 
     # --- the name of a fault ---
 
-    def name_the_fault(self, name: str, found: dict[tuple, Comparison], bar: float,
+    def name_the_fault(self, name: str, found: dict[tuple, Comparison],
                        sampled: bool = False) -> str:
         """One sentence on the pattern of the entries that failed."""
         wrong = [i for i, c in found.items() if c.verdict == FAIL]
         if not wrong:
             return ""
-        numeric = {i: c.numeric for i, c in found.items() if c.verdict != KINK}
+        numeric = {i: c.numeric for i, c in found.items() if c.verdict in (PASS, FAIL)}
+        bar = max(found[i].bar for i in numeric)
         return suspect(WrongGradient(
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
-            sampled=sampled, terms=lambda indices: self.term_gradients(name, indices)))
+            known=self.known(), again=lambda: self.again(name),
+            slopes=lambda *at, **where: self.slopes(name, *at, **where), parts=self.parts(),
+            sampled=sampled))
 
-    def term_gradients(self, name: str, indices: list[tuple]) -> dict | None:
-        """{term: (its derivatives by some entries of an array, its weight)}; None at a kink."""
-        if self.terms is None:
+    def again(self, name: str) -> np.ndarray | None:
+        """What a second pass gives; None where it raises."""
+        try:
+            return np.asarray(self.gradients()[name], np.float64)
+        except Exception:                                  # whatever a stranger's code raises
             return None
-        array, found = self.arrays[name], {}
-        for term, (_, weight) in self.terms().items():
-            def value(term=term) -> float:
-                return self.terms()[term][0]
+        finally:
+            self.f()               # backward may have used up what `kinks` looks at
 
-            lines = [Line(value, array, entry(array.shape, i), self.kinks, self.noise[name])
+    def slopes(self, name: str, indices: list[tuple], f: Callable[[], float] | None = None,
+               point: np.ndarray | None = None) -> np.ndarray | None:
+        """The derivatives of f, or of a part of it, by some entries of an array.
+
+        point : where the array is put for this; by default it stays where it stands
+        None at a kink, and where a stranger's code does not take that point.
+        """
+        array, kept = self.arrays[name], self.arrays[name].copy()
+        try:
+            array[...] = kept if point is None else point
+            lines = [Line(f or self.f, array, entry(array.shape, i), self.kinks, self.noise[name])
                      for i in indices]
-            try:
-                found[term] = [line.derivative()[0] for line in lines], weight
-            except Kink:
-                return None
-        return found
+            return np.array([line.derivative()[0] for line in lines])
+        except Exception:                                  # a Kink, or whatever f raises there
+            return None
+        finally:
+            array[...] = kept
 
 
 def worst_of(found: dict[tuple, Comparison]) -> tuple:

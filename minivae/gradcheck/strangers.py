@@ -1,4 +1,4 @@
-"""What a stranger's functions take and give, made ready to be compared, or refused in a sentence."""
+"""What a stranger's functions take and give: made ready to be compared, or refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, Row, unmeasured
+
+
+FORGOTTEN = "backward returned None: is its return forgotten?"
 
 
 def name_of(thing) -> str:
@@ -71,7 +74,16 @@ def moves(a: np.ndarray, i: int) -> bool:
 
 def as_array(number_or_array) -> np.ndarray:
     """A copy, as an array; a Python int is the number that it is."""
-    return np.array(number_or_array, float if isinstance(number_or_array, int) else None)
+    try:
+        return np.array(number_or_array, float if isinstance(number_or_array, int) else None)
+    except ValueError:                                     # rows of different lengths
+        return np.array(number_or_array, object)
+
+
+def copies(result) -> tuple:
+    """One array or a tuple, as a tuple of copies; None stays None."""
+    arrays = result if isinstance(result, tuple) else (result,)
+    return tuple(None if a is None else np.array(a) for a in arrays)
 
 
 class WrongCount(ValueError):
@@ -103,6 +115,8 @@ def by_input(result, inputs: Sequence[np.ndarray], all_of_them: bool) -> dict[in
 
 def unusable(y: np.ndarray) -> Row | None:
     """The row of a forward whose y cannot be differentiated, or is no number at the point."""
+    if y.dtype == object and y.shape == () and y[()] is None:
+        return unmeasured("forward", (), FAIL, "forward returned None: is its return forgotten?")
     if y.dtype != np.float64:
         return unmeasured("forward", y.shape, FAIL, f"forward gives {y.dtype} for float64 inputs; "
                           "finite differences need float64 all the way")

@@ -1,4 +1,4 @@
-"""What an exercise is: a file with a gap, three hints, a solution, and a grade for what was written.
+"""What an exercise is: a file with a gap, three hints, a solution, and a grade.
 
 An exercise knows nothing of folders, keys or processes.  Its `grade` gets the names that the
 reader's file defined, calls the reader's functions and may raise whatever they raise.
