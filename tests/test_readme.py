@@ -158,6 +158,21 @@ def test_the_results_are_those_of_the_longer_tables():
     assert "Digits 23.2, MNIST 97 nats" in README and round(-float(elbo)) == 97
 
 
+# --- exercises ---
+
+
+def test_the_exercise_of_the_example_gets_the_grade_that_is_shown(tmp_path):
+    from minivae.learn.course import all_exercises
+
+    assert f"# {len(all_exercises())} exercises in ./minivae-learn;" in README
+    name, shown = re.search(r"^\$ minivae learn check (\S+)\n(.*?)^```", README, re.M | re.S).groups()
+    assert python("-m", "minivae", "learn", "--once", cwd=tmp_path).returncode == 0
+    (file,) = (tmp_path / "minivae-learn").glob(f"*_{name.replace('-', '_')}.py")
+    file.write_text(file.read_text().replace("dlogvar = ...", "dlogvar = dz * eps * std"))     # no half
+    done = python("-m", "minivae", "learn", "check", name, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout.startswith(shown), done.stdout
+
+
 # --- gradient checks ---
 
 
