@@ -1,7 +1,7 @@
 """Numba kernels: the hot loops, each compiled once per precision.  They know nothing of VAEs.
 
 Read this last, or never.  Every call in the lesson carries the kernel's NumPy meaning beside it.
-The same line stands in tests/naive.py, and a test holds each kernel to it in both precisions.
+The same line stands in learn/twins.py, and a test holds each kernel to it in both precisions.
 
 Rules of this file
 - A kernel and its helpers live in ONE file: Numba's cache does not notice an edit elsewhere.

@@ -25,6 +25,7 @@ QUICK = {
     "gradcheck": (["ReLU"], ["no-such-check"]),
     "walk": (["run"], ["nowhere"]),
     "explain": (["run"], ["nowhere"]),
+    "learn": (["status", "--dir", "exercises"], ["nowhere"]),
     "loss": ("--recon 100 --kl 20 --pixels 784 --latents 20 --batch 8".split(), ["--recon", "much"]),
     "doctor": ([], None),                                  # it reports what is broken, and never fails
 }
@@ -41,6 +42,7 @@ def folder(tmp_path_factory):
         patched.setattr(Run, "_draw_pictures", lambda self: None)
         np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
         assert main([*"train --out run --quiet".split(), *QUICK["train"][0]]) == 0
+        assert main("learn --once --quiet --dir exercises".split()) == 0
     return place
 
 

@@ -23,10 +23,13 @@ saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.trace explain.walk
 explain.figures explain.cards explain.draws explain.page
-learn learn.exercise learn.excerpts learn.curves learn.hunt learn.hunts learn.record
+learn learn.exercise learn.twins learn.wires learn.restated learn.known learn.cut learn.verdict
+learn.rung learn.whole learn.weights learn.ladder learn.selftest
+learn.excerpts learn.curves learn.hunt learn.hunts learn.record
+learn.course learn.files learn.digits learn.child learn.grading learn.show learn.watch learn.finish
 learn.which_loss learn.two_numbers
 app app.signals app.exit_codes app.folders app.settings app.options app.plots app.train app.evaluate app.gallery
-app.doctor app.gradcheck app.loss app.cli
+app.doctor app.gradcheck app.loss app.learn app.cli
 sklearn_api __main__
 """.split()
 LESSON = ORDER[: ORDER.index("discrete") + 1]

@@ -158,6 +158,21 @@ def test_the_results_are_those_of_the_longer_tables():
     assert "Digits 23.2, MNIST 97 nats" in README and round(-float(elbo)) == 97
 
 
+# --- exercises ---
+
+
+def test_the_exercise_of_the_example_gets_the_grade_that_is_shown(tmp_path):
+    from minivae.learn.course import all_exercises
+
+    assert f"# {len(all_exercises())} exercises in ./minivae-learn;" in README
+    name, shown = re.search(r"^\$ minivae learn check (\S+)\n(.*?)^```", README, re.M | re.S).groups()
+    assert python("-m", "minivae", "learn", "--once", cwd=tmp_path).returncode == 0
+    (file,) = (tmp_path / "minivae-learn").glob(f"*_{name.replace('-', '_')}.py")
+    file.write_text(file.read_text().replace("dlogvar = ...", "dlogvar = dz * eps * std"))     # no half
+    done = python("-m", "minivae", "learn", "check", name, cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout.startswith(shown), done.stdout
+
+
 # --- gradient checks ---
 
 
@@ -211,6 +226,25 @@ def test_the_table_of_checkers_is_the_recorded_one():
     assert f"\n| {len(visible)} | {len(suite & visible)} | {others[best]} |\n" in README
     assert f"the other {len(FAULTS) - len(visible)}." in GRADCHECK
     assert len(visible) - seen["minivae check_model"] == 11 and "Eleven faults leave" in GRADCHECK
+
+
+def test_the_calibration_is_the_recorded_one_and_reaches_what_was_wanted():
+    from benchmarks.calibration import line
+
+    found = record("calibration")
+    whole = found["all"]
+    assert whole["functions"] == 10_000 and found["drawn"] == 10_000 + sum(found["apart"].values())
+    for name, row in {**found["by kind"], "all": whole}.items():
+        assert line(name, row) in GRADCHECK, name
+    assert whole["within"] >= 0.999 * whole["entries"] and whole["false FAIL"] == 0
+    assert whole["INCONCLUSIVE"] <= 100
+    said = " ".join(GRADCHECK.split())
+    assert f"{whole['within']:,} of {whole['entries']:,} true derivatives lie within the bar" in said
+    assert f"{whole['INCONCLUSIVE']} of 10,000 right gradients are INCONCLUSIVE" in said
+    assert f"{sum(found['apart'].values())} more functions stand apart" in said
+    for rows in found["by decade"].values():
+        assert all(row["within"] >= 0.999 * row["entries"] for row in rows.values())
+        assert all(row["error"] < row["bar"] for row in rows.values())
 
 
 # --- records of benchmarks ---

@@ -230,6 +230,14 @@ def run_explain(arguments: argparse.Namespace) -> int:
     return EXIT_OK if finite else EXIT_NON_FINITE
 
 
+def run_learn(arguments: argparse.Namespace) -> int:
+    """Watch the exercises, or one part of it; 1 where an exercise did not pass."""
+    from minivae.app import learn
+
+    return EXIT_OK if learn.run(arguments) else EXIT_WRONG_GRADIENT
+
+
 COMMANDS = {"train": run_train, "evaluate": run_evaluate, "sample": run_sample,
             "reconstruct": run_reconstruct, "latent": run_latent, "gradcheck": run_gradcheck,
-            "loss": run_loss, "doctor": run_doctor, "walk": run_walk, "explain": run_explain}
+            "loss": run_loss, "doctor": run_doctor, "walk": run_walk, "explain": run_explain,
+            "learn": run_learn}

@@ -42,11 +42,14 @@ def parser() -> argparse.ArgumentParser:
     add_doctor(commands)
     add_walk(commands)
     add_explain(commands)
-    for command in commands.choices.values():
-        group = command.add_argument_group("in every command")
+    parts_of_learn = add_learn(commands)
+    for command in [*commands.choices.values(), *parts_of_learn.choices.values()]:
+        # without a default a part of learn leaves what `minivae learn --quiet ..` has set
+        group = command.add_argument_group("in every command", argument_default=argparse.SUPPRESS)
         group.add_argument("--quiet", action="store_true",
                            help="print nothing but errors, and JSON where it is asked for")
         group.add_argument("--debug", action="store_true", help="show where an error came from")
+    top.set_defaults(quiet=False, debug=False)
     return top
 
 
@@ -259,3 +262,44 @@ def add_image_of_a_run(command) -> None:
                               "trained on the spot)")
     command.add_argument("--image", type=natural_number, default=0, metavar="N",
                          help="which test image (default: 0)")
+
+
+def add_learn(commands):
+    """The command learn and its parts, which are returned."""
+    command = commands.add_parser(
+        "learn", parents=[exercises_option("minivae-learn")],
+        help="exercises: write the backward pass yourself, and find planted faults",
+        description="Write a folder of exercises and grade each file when you save it. Keys: "
+                    "n next, h hint, l list,\nc check all, s solution, x reset, q quit.",
+        epilog="example: minivae learn --dir exercises && minivae learn check 1 --dir exercises")
+    command.add_argument("--once", action="store_true",
+                         help="do not watch: write the folder, grade the first exercise that has "
+                              "not passed, and end with 0 (so it is where there is no terminal)")
+    parts = command.add_subparsers(dest="part", metavar="PART")
+    folder = exercises_option(argparse.SUPPRESS)
+
+    def add_part(name: str, text: str, *parents):
+        return parts.add_parser(name, parents=[folder, *parents], help=text,
+                                description=text[0].upper() + text[1:] + ".")
+
+    which = "a number (7), a name (dense-dx) or a file (02_dense_dx.py)"
+    check = add_part("check", "grade once: exit code 0 where all that was graded passed, else 1",
+                     json_option("the grades"))
+    check.add_argument("name", nargs="?", metavar="NAME", help=f"{which}; default: all begun")
+    add_part("status", "list the exercises; what changed since it was graded is graded again")
+    for name, text in (("hint", "the next of three hints"),
+                       ("solution", "the solution beside your lines, and where the package does "
+                                    "the same"),
+                       ("reset", "write the file as it was at first, over yours")):
+        add_part(name, text).add_argument("name", metavar="NAME", help=which)
+    add_part("finish", "train the digits with your own backward and Adam, beside the package's")
+    add_part("selftest", "prove the grader: skeletons and known faults are refused, sources pass")
+    return parts
+
+
+def exercises_option(default: str) -> argparse.ArgumentParser:
+    """The option --dir."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--dir", metavar="DIR", default=default,
+                        help="the folder of the exercises (default: ./minivae-learn)")
+    return parent

@@ -1,7 +1,8 @@
 """The reference: finite differences that know their own error.
 
 Romberg's central differences at h, h/2, h/4, .. extrapolated to h = 0, in float64.  The error bar
-is truncation plus rounding.
+is truncation plus rounding.  Before that a survey measures how much of f is rounding, and on what
+length f changes: the first step h fits it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 U = np.finfo(np.float64).eps
 LEVELS = 5              # h, h/2, .. h/16: the truncation error of T[4, 4] is of order h^10
 FIRST_STEP = 2.0**-4
-SHORTEST, LONGEST = 2.0**-50, 2.0**40
+SHORTEST, LONGEST = 2.0**-50, 2.0**40    # steps
 LAST_STEP = 2.0**-20    # a kink that is still crossed at this step is a kink at the point itself
 
 
@@ -79,7 +80,7 @@ class Line:
                  kinks: Callable[[], dict], noise: float):
         self.f, self.array, self.base, self.direction = f, array, array.copy(), direction
         self.kinks, self.noise = kinks, noise
-        self.step = FIRST_STEP                             # the longest step that `derivative` took
+        self.step = FIRST_STEP                             # the first step that `derivative` chose
 
     def __call__(self, h: float, look: Callable | None = None) -> float:
         """f at the point plus h times the direction, or what `look` sees there."""
@@ -118,20 +119,12 @@ class Line:
         # a bar of truncation says that the step was too long
         while best[1] > max(enough, 4 * best[2]) and step > SHORTEST:
             step /= 8
-            best = self.better(best, step)
+            found = table(self, step, self.noise)
+            # a bar of rounding alone has no truncation: what it does not agree with was an accident
+            refuted = found[1] <= 4 * found[2] and abs(found[0] - best[0]) > found[1] + best[1]
+            if found[1] < best[1] or refuted:
+                best, self.step = found, step
         return best[:2]
-
-    def better(self, best: tuple, step: float) -> tuple:
-        """`best`, or what another first step gives."""
-        if self.kinks() and self.crossed(step):
-            return best
-        found = table(self, step, self.noise)
-        # a bar of rounding alone has no truncation: what it does not agree with was an accident
-        refuted = found[1] <= 4 * found[2] and abs(found[0] - best[0]) > found[1] + best[1]
-        if found[1] < best[1] or refuted:
-            self.step = step
-            return found
-        return best
 
     def step_before_kinks(self, step: float) -> float:
         """`step`, halved until no unit crosses its kink.
@@ -156,7 +149,7 @@ class Line:
         It does where the second difference stays the same down to steps that show only noise.
         """
         h, jump, seen = LAST_STEP, self.second_difference(LAST_STEP), False
-        while jump > 100 * self.noise / h:
+        while h > SHORTEST and jump > 100 * self.noise / h:
             h /= 2
             shorter = self.second_difference(h)
             if not shorter > 0.75 * jump:
