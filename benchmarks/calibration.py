@@ -118,7 +118,7 @@ def composition(rng: np.random.Generator, at: float) -> Made:
     return chain(rng, int(rng.integers(1, 5))), 1.0, 1.0
 
 
-def total(rng: np.random.Generator, at: float) -> Made:
+def weighted_sum(rng: np.random.Generator, at: float) -> Made:
     parts = [(10.0 ** rng.uniform(-3, 0), chain(rng, int(rng.integers(1, 4)))) for _ in range(3)]
     return lambda u: sum((size * part(u) for size, part in parts), 0.0), 1.0, 1.0
 
@@ -166,7 +166,7 @@ def bump(rng: np.random.Generator, at: float) -> Made:
     return lambda u: elementary("bump", rate * u + shift) + inner(u), rate, 1.0
 
 
-KINDS = [composition, total, product, cancellation, fast, steep, singular, flat, bump]
+KINDS = [composition, weighted_sum, product, cancellation, fast, steep, singular, flat, bump]
 
 
 class Sample:
@@ -323,7 +323,8 @@ def main() -> None:
     arguments.out.mkdir(exist_ok=True)
     (arguments.out / "calibration.json").write_text(json.dumps(record, indent=1) + "\n")
     draw(record, arguments.out / "calibration.png")
-    print(f"\n{record['seconds of one core']} s of one core; wrote {arguments.out}/calibration.json and .png")
+    print(f"\n{record['seconds of one core']} s of one core; "
+          f"wrote calibration.json and calibration.png into {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -241,7 +241,9 @@ def test_the_calibration_is_the_recorded_one_and_reaches_what_was_wanted():
     said = " ".join(GRADCHECK.split())
     assert f"{whole['within']:,} of {whole['entries']:,} true derivatives lie within the bar" in said
     assert f"{whole['INCONCLUSIVE']} of 10,000 right gradients are INCONCLUSIVE" in said
-    assert f"{sum(found['apart'].values())} more functions stand apart" in said
+    assert f"{sum(found['apart'].values()):,} more functions stand apart" in said
+    assert f"FAILs for {100 * whole['fault FAILed'] / whole['functions']:.0f} %" in said
+    assert f"{found['seconds of one core']} s of one core" in said
     for rows in found["by decade"].values():
         assert all(row["within"] >= 0.999 * row["entries"] for row in rows.values())
         assert all(row["error"] < row["bar"] for row in rows.values())
