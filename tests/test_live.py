@@ -34,12 +34,19 @@ FOR_COINS = [(estimators.score, 1), (estimators.score_analytic_kl, 3), (estimato
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def browser():
     if why := missing():
         skip(why)
     browser = Browser()
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def chromium(browser):
+    """The window, its console empty."""
+    browser.complaints()
+    return browser
 
 
 @pytest.fixture
@@ -367,7 +374,6 @@ def test_no_name_of_a_user_ends_the_data_or_opens_a_comment(chromium, digits):
     subject, file = digits
     text = file.read_text()
     assert "<script>alert" not in text and "<!--" not in text.split('id="data">')[1]
-    chromium.complaints()                                  # what other pages wrote is read, and gone
     chromium.open(file)
     assert chromium.run("return D.about.run") == subject.run
     assert chromium.run("return document.querySelectorAll('script').length") == text.count("<script")
@@ -505,6 +511,21 @@ def test_stop_step_and_reset(chromium, digits):
     assert (fresh["epoch"], fresh["step"], fresh["loss"]) == (0, 0, None)
     assert again == one                                    # the same seed: the same weights, batch and noise
     chromium.run("training.close()")
+
+
+@pytest.mark.parametrize("setting, words", [
+    ("lr: 1e9", "the loss is no longer finite: reset, and take a smaller step size"),
+    ('estimator: "iwae", beta: 2', "it wants beta = 1, got 2")])
+def test_what_goes_wrong_in_the_worker_is_told_in_words_and_it_stops(chromium, digits, setting, words):
+    chromium.open(digits[1])
+    chromium.run(TRAIN.replace("lr: 0.003", setting))
+    chromium.run("training.start()")
+    told(chromium, lambda messages: messages and messages[-1]["running"] is False)
+    assert words in chromium.run("return told.at(-1).error")
+    chromium.run("training.reset()")
+    assert told(chromium, lambda messages: messages[-1].get("step") == 0)
+    chromium.run("training.close()")
+    assert chromium.complaints() == []
 
 
 def test_a_message_holds_samples_the_latent_plane_and_parameters_that_give_them(chromium, digits):

@@ -228,7 +228,7 @@ class Drawing:
         (x, y), (x2, _) = self.place["x"], self.place["likelihood"]
         top = 4 if self.dots else 9
         y1, y2 = y - self.side / 2 - 2, self.trunk - self.h / 2 - 3
-        label = "" if self.dots else text(x2 - 6, 24, "the target", "aside end")
+        label = "" if self.dots else text(x + 8, 24, "the target", "aside start")
         return path(f"M{n(x)} {n(y1)}V{n(top)}H{n(x2)}V{n(y2)}", "target") + label
 
     def marks(self) -> str:
@@ -240,7 +240,7 @@ class Drawing:
         at, small = (a + b) / 2, 5 if self.dots else 9
         dead = (f"M{n(x - small)} {n(stop)}h{2 * small}m0 -5h{-2 * small}"
                 f"M{n(at - 2.5)} {n(self.trunk - small)}v{2 * small}m5 0v{-2 * small}")
-        words = "" if self.dots else (text(x - 16, stop, "no gradient", "aside end")
+        words = "" if self.dots else (text(x + 25, self.top + 12, "no gradient", "aside start")
                                       + text(self.place["x"][0], self.trunk + 46, "no dx", "aside"))
         lock = "".join(
             f'<path class="lock" data-lock="{name}" d="{LOCK}" transform="translate({n(at_x)} {n(at_y)})"/>'

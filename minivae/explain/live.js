@@ -4,18 +4,24 @@ const LIVE = D.live || { live: false, reason: "" };
 let model = null, images = null, latent = 0, agreed = null;
 
 /** What may be changed.  eps null: the recorded noise; x null: test image number `image`. */
-const recordedSettings = D.error ? {} : { image: D.about.image, x: null, eps: null, beta: D.about.beta, estimator: "elbo", K: 1 };
+const recordedSettings = D.error ? {} : { image: D.about.image, x: null, eps: null, beta: D.about.beta, estimator: BASE, K: 1 };
 const settings = { ...recordedSettings };
+const isGaussian = !D.error && D.graph.latent === "gaussian";
 
 const isRecordedNow = () => Object.entries(recordedSettings).every(([name, value]) => settings[name] === value);
 const samplesOf = name => D.estimators.find(e => e.name === name).samples;
 const Z = () => LIVE.spec.Z;
 const noises = makeRandom(1);
+const freshNoise = random => noiseFor(LIVE.spec, random, settings.K * Z(), settings.estimator);
 
-/** The recorded noise, then more of a fixed seed, for K samples. */
-function epsFor(K) {
-  const first = recordedEps, more = makeRandom(7).normals(Math.max(0, K - 1) * Z());
-  return Float64Array.from([...first, ...more]);
+/** The noise of K samples: the recorded one where it fits, else that of a fixed seed, which begins with it. */
+function noiseNow() {
+  const wanted = settings.K * Z();
+  if (settings.eps && settings.eps.length === wanted) return settings.eps;
+  if (recordedEps.length === wanted) return recordedEps;
+  const fixed = freshNoise(makeRandom(7));
+  if (settings.estimator !== "disarm") fixed.set(recordedEps.subarray(0, wanted));
+  return fixed;
 }
 
 /** Make the pass of the chosen settings and show it: graph, card and panel. */
@@ -23,8 +29,7 @@ function recompute() {
   if (!model) return;
   if (isRecordedNow() && recordedPass) shown = recordedPass;
   else {
-    const eps = settings.eps && settings.eps.length === settings.K * Z() ? settings.eps : epsFor(settings.K);
-    const x = settings.x || imageAt(settings.image);
+    const eps = noiseNow(), x = settings.x || imageAt(settings.image);
     shown = { ...makePass(model, { x, eps, beta: settings.beta, estimator: settings.estimator }), vae: model };
   }
   render();
@@ -36,7 +41,7 @@ const imageAt = i => i === D.about.image ? recordedPass.x : Float64Array.from(im
 
 function chooseEstimator(name) {
   settings.estimator = name;
-  settings.K = Math.max(samplesOf(name), name === "elbo" || samplesOf(name) === 1 ? 1 : settings.K);
+  settings.K = name === BASE ? recordedSettings.K : Math.max(samplesOf(name), samplesOf(name) === 1 ? 1 : settings.K);
   settings.eps = null;
   recompute();
   if (!model) { shown = { ...recordedPass, wires: D.estimators.find(e => e.name === name).wires }; render(); }
@@ -54,8 +59,9 @@ function startLive() {
   model = makeVAE(spec);
   images = imagesOf(D, "test");
   recordedEps = recorded.eps;
+  settings.K = recordedSettings.K = recordedEps.length / Z();
   sayAgreement(agreement(model, recorded));
-  latent = Array.from(D.sampling.kept)[0] || 0;
+  latent = D.sampling ? D.sampling.kept[0] : 0;
   const count = LIVE.images.test.count, labels = LIVE.images.labels || [];
   const multi = D.estimators.filter(e => !e.refused);
   $("live-body").innerHTML = `<div class="bench">
@@ -68,8 +74,8 @@ function startLive() {
     <div class="bench-mid"><h3>The noise</h3>
       <label>latent <select id="latent">${Array.from({ length: Z() }, (_, j) => `<option value="${j}">${j}</option>`).join("")}</select></label>
       <div id="density"></div>
-      <label for="eps">eps, how many std from the mean: <output id="eps-out" class="num"></output></label>
-      <input id="eps" type="range" min="-3" max="3" step="0.01">
+      <label for="eps">${isGaussian ? "eps, how many std from the mean" : "u, the coin&#39;s number between 0 and 1"}: <output id="eps-out" class="num"></output></label>
+      <input id="eps" type="range" ${isGaussian ? 'min="-3" max="3"' : 'min="0.01" max="0.99"'} step="0.01">
       <div class="buttons"><button type="button" id="new-draw">New draw</button><button type="button" id="as-recorded">As recorded</button></div>
       <label for="beta">beta, the weight of the KL: <output id="beta-out" class="num"></output></label>
       <input id="beta" type="range" min="0" max="8" step="0.1">
@@ -81,8 +87,8 @@ function startLive() {
   const on = (id, event, act) => $(id).addEventListener(event, act);
   on("image", "input", () => { const i = Math.floor(+$("image").value); if (i >= 0 && i < count) change({ image: i, x: null }); });
   on("latent", "change", () => { latent = +$("latent").value; drawLive(); });
-  on("eps", "input", () => { const eps = currentEps().slice(); eps[latent] = +$("eps").value; change({ eps }); });
-  on("new-draw", "click", () => change({ eps: noises.normals(settings.K * Z()) }));
+  on("eps", "input", () => { const eps = noiseNow().slice(); eps[latent] = +$("eps").value; change({ eps }); });
+  on("new-draw", "click", () => change({ eps: freshNoise(noises) }));
   on("as-recorded", "click", () => { Object.assign(settings, recordedSettings); recompute(); });
   on("beta", "input", () => change({ beta: +$("beta").value }));
   on("estimator-of", "change", () => chooseEstimator($("estimator-of").value));
@@ -93,7 +99,6 @@ function startLive() {
 }
 
 let recordedEps = null;
-const currentEps = () => settings.eps || epsFor(settings.K);
 
 /** Change some settings, or say why the model refuses them. */
 function change(what) {
@@ -121,8 +126,8 @@ function sayAgreement(found) {
 /** The panel's pictures and the state of its controls. */
 function drawLive() {
   if (!model) return;
-  const eps = currentEps(), f = (name, role = "output") => [nodes[name][role]].flat()[0];
-  const mu = numbers(f("to_mu")), logvar = numbers(f("to_logvar")), z = numbers(f("sample")), dz = numbers(f("sample", "incoming"));
+  const eps = noiseNow(), f = (name, role = "output") => [nodes[name][role]].flat()[0];
+  const q = HEADS.map(head => numbers(f(head))), z = numbers(f("sample")), dz = nodes.sample.incoming ? numbers(f("sample", "incoming")) : [];
   $("image").value = settings.image;
   $("image-label").textContent = settings.x ? "drawn by hand" : LIVE.images.labels ? `labelled ${LIVE.images.labels[settings.image] ?? "?"}` : "";
   $("live-x").innerHTML = pic(f("x"), { grey: true });
@@ -132,12 +137,21 @@ function drawLive() {
   $("beta-out").textContent = fmt(settings.beta, 3);
   $("estimator-of").value = settings.estimator;
   $("K").value = settings.K;
-  const std = Math.exp(logvar[latent] / 2);
-  $("density").innerHTML = density(mu[latent], { std, z: z[latent] }, dz[latent] || 0);
+  $("density").innerHTML = isGaussian ? density(q[0][latent], { std: Math.exp(q[1][latent] / 2), z: z[latent] }, dz[latent] || 0)
+    : coin(sigma(q[0][latent]), eps[latent]);
   const painted = `<figure class="pic tint-f"><figcaption>painted from z${settings.K > 1 ? `, the mean of ${settings.K}` : ""}` +
     `<span class="meta">loss ${fmt(now().loss, 5)} = recon ${fmt(now().recon, 5)} + ${fmt(settings.beta, 2)} · kl ${fmt(now().kl, 4)}</span></figcaption>` +
     `${cells("E[x|z]", now().painted, D.imageShape[1], { grey: true, kind: "image" })}</figure>`;
-  $("outcome").innerHTML = painted + pic(f("sample")) + pic(f("to_mu", "incoming")) + pic(f("to_logvar", "incoming"));
+  $("outcome").innerHTML = painted + pic(f("sample")) + HEADS.map(head => pic(f(head, "incoming"))).join("");
+}
+
+/** A coin: z is 1 where u lies in the last part, as wide as its chance. */
+function coin(chance, u) {
+  const W = 340, X = v => 16 + v * (W - 32);
+  return svg(W, 84, `latent ${latent}: the chance of 1 is ${fmt(chance)}; u is ${fmt(u)}, so z is ${+(u > 1 - chance)}`,
+    rect(X(1 - chance), 30, X(1) - X(1 - chance), 20, { class: "area" }) + rect(X(0), 30, X(1) - X(0), 20, { class: "frame" }) +
+    text(X(1 - chance / 2), 20, `z = 1, chance ${fmt(chance, 2)}`, { class: "fw", ...MIDDLE }) +
+    `<circle cx="${fixed(X(u))}" cy="40" r="6" class="fw"/>` + text(X(u), 70, `u = ${fmt(u, 2)}`, { class: "strong", ...MIDDLE }));
 }
 
 /** q(z|x) and the prior over z, the step std * eps from mu to z, and which way the loss falls. */
@@ -210,7 +224,7 @@ function startPad() {
 function settingsInAddress() {
   const parts = [];
   for (const name of ["image", "beta", "estimator", "K"]) if (settings[name] !== recordedSettings[name]) parts.push(`${name}=${settings[name]}`);
-  if (settings.eps && settings.K === 1) parts.push(`eps=${Array.from(settings.eps, v => +v.toFixed(2)).join(",")}`);
+  if (settings.eps && settings.K === recordedSettings.K) parts.push(`eps=${Array.from(settings.eps, v => +v.toFixed(2)).join(",")}`);
   return parts;
 }
 
@@ -222,6 +236,6 @@ function takeSettings(given) {
   wanted.K = Math.max(1, Math.min(16, Math.floor(number("K"))));
   if (D.estimators.some(e => e.name === given.get("estimator") && !e.refused)) wanted.estimator = given.get("estimator");
   const eps = (given.get("eps") || "").split(",").map(Number);
-  if (given.has("eps") && eps.length === Z() && eps.every(Number.isFinite)) wanted.eps = Float64Array.from(eps);
+  if (given.has("eps") && eps.length === Z() * recordedSettings.K && eps.every(Number.isFinite)) wanted.eps = Float64Array.from(eps);
   if (!Object.keys(wanted).every(name => wanted[name] === settings[name])) change(wanted);
 }

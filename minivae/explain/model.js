@@ -34,10 +34,11 @@
 // back.params    by the names of Model.named_params: enc.0.W, enc.0.b, .., likelihood.raw_logvar
 
 const LOG_2PI = Math.log(2 * Math.PI);
-const LOGVAR_FLOOR = -10;
+const LOGVAR_FLOOR = -10;      // of a learned variance, as in minivae/likelihoods.py
 const sigmoid = a => 1 / (1 + Math.exp(-a));
+const softplus = a => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));   // log(1 + e^a)
+/** The row in which a place of a flat array lies. */
 const rowOf = (at, width) => Math.floor(at / width);
-const softplus = a => Math.max(a, 0) + Math.log1p(Math.exp(-Math.abs(a)));
 
 // --- layers ---------------------------------------------------------------------------------
 
@@ -137,19 +138,19 @@ function gaussianLikelihood(given, params) {
       return log_px;
     },
     /** dmean = dlog_px (x - mean) / e^logvar;
-     *  draw = dlog_px 1/2 ((x - mean)^2 / e^logvar - 1) sigmoid(raw - floor), summed if shared. */
+     *  d_raw = dlog_px 1/2 ((x - mean)^2 / e^logvar - 1) sigmoid(raw - floor), summed if shared. */
     backward(out, x, D, dlog_px) {
-      const dout = new Float64Array(out.length), draw_shared = new Float64Array(1);
+      const dout = new Float64Array(out.length), d_raw_shared = new Float64Array(1);
       for (let r = 0; r < dlog_px.length; r++) for (let i = 0; i < D; i++) {
         const at = meanAt(D, r, i), off = x[(r * D + i) % x.length] - out[at];
         const precision = Math.exp(-logvarOf(out, D, r, i));
         dout[at] = dlog_px[r] * off * precision;
         if (fixed) continue;
         const slope = sigmoid(raw(out, D, r, i) - LOGVAR_FLOOR);
-        const draw = dlog_px[r] * 0.5 * (off ** 2 * precision - 1) * slope;
-        if (perPixel) dout[at + D] = draw; else draw_shared[0] += draw;
+        const d_raw = dlog_px[r] * 0.5 * (off ** 2 * precision - 1) * slope;
+        if (perPixel) dout[at + D] = d_raw; else d_raw_shared[0] += d_raw;
       }
-      return shared ? { dout, "likelihood.raw_logvar": draw_shared } : { dout };
+      return shared ? { dout, "likelihood.raw_logvar": d_raw_shared } : { dout };
     },
     mean: (out, D) => perPixel ? out.filter((v, at) => at % (2 * D) < D) : out.slice(),
   };

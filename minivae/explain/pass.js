@@ -3,6 +3,8 @@
 const ROLES = ["inputs", "output", "incoming", "local", "outgoing", "fills"];
 const nodes = Object.fromEntries((D.nodes || []).map(node => [node.name, node]));
 const HEADS = D.graph ? D.graph.heads : [];
+/** The estimator of the recorded pass. */
+const BASE = D.graph && (D.graph.latent === "gaussian" ? "elbo" : D.about.trained);
 
 /** Every figure of every node by a key of its own, under which a pass made here gives its numbers. */
 const figures = {};
@@ -17,7 +19,7 @@ for (const node of D.nodes || []) {
 }
 
 const recordedPass = D.error ? null : {
-  isRecorded: true, arrays: {}, wires: D.estimators[0].wires, x: array(nodes.x.output.array), painted: array(D.step.image_before),
+  isRecorded: true, arrays: {}, wires: (D.estimators.find(e => e.name === BASE) || D.estimators[0]).wires, x: array(nodes.x.output.array), painted: array(D.step.image_before),
   gradients: Object.fromEntries(D.nodes.filter(node => node.incoming).map(node => [node.name, array(node.incoming.array)])),
   loss: D.about.loss, recon: D.about.recon, kl: D.about.kl, beta: D.about.beta,
 };

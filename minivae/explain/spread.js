@@ -16,7 +16,7 @@ const ENDS = 1000;
 
 /** By latent: the mean over the draws, its standard error, one draw's spread; elbo's stays behind as a ghost. */
 function spreadPicture(symbol, found, ghost) {
-  const shown = found.mean.length <= 16 ? [...found.mean.keys()] : D.sampling.kept;
+  const shown = found.mean.length <= 16 || !D.sampling ? [...found.mean.keys()].slice(0, 24) : D.sampling.kept;
   const W = 460, H = 210, left = 52, Y = v => H / 2 - symlog(Math.max(-ENDS, Math.min(ENDS, v))) / symlog(ENDS) * (H / 2 - 10);
   const step = (W - left) / shown.length, width = Math.min(20, step * 0.6), marks = [-1000, -100, -10, -1, 0, 1, 10, 100, 1000];
   const grid = marks.map(v => line(left, Y(v), W, Y(v), { class: v ? "grid-line" : "axis" }) + text(left - 7, Y(v) + 4, minus(v), END)).join("");
@@ -28,9 +28,9 @@ function spreadPicture(symbol, found, ghost) {
       line(x - width / 2, Y(g), x + width / 2, Y(g), { class: "ghost-line" }) + text(x, H + 12, j, MIDDLE);
   }).join("");
   return `<figure class="pic tint-b"><figcaption>${sym(symbol)} by latent<span class="meta">spread of one draw: ${fmt(mean(found.spread), 3)} on average; ` +
-    `of elbo: ${fmt(mean(ghost.spread), 3)}</span></figcaption>` +
+    `of ${BASE}: ${fmt(mean(ghost.spread), 3)}</span></figcaption>` +
     svg(W, H + 16, `${inWords(`mean of ${symbol} over ${DRAWS} draws`, found.mean)}; typical spread ${fmt(mean(found.spread), 3)}; ` +
-      `of elbo ${fmt(mean(ghost.spread), 3)}`, grid + body, { class: "spread" }) + "</figure>";
+      `of ${BASE} ${fmt(mean(ghost.spread), 3)}`, grid + body, { class: "spread" }) + "</figure>";
 }
 
 /** How many of elbo's standard errors the means are apart, at most: far beyond 4 is a bias. */
@@ -41,12 +41,13 @@ function apartOf(found, ghost) {
 
 function drawSpread() {
   if (!model || !$("spread")) return;
-  const found = drawsOf(settings.estimator), ghost = drawsOf("elbo"), apart = Math.max(apartOf(found.mu, ghost.mu), apartOf(found.logvar, ghost.logvar));
-  const ratio = mean(found.mu.spread) / mean(ghost.mu.spread), same = settings.estimator === "elbo";
+  const found = drawsOf(settings.estimator), ghost = drawsOf(BASE), heads = model.heads;
+  const apart = Math.max(...heads.map(head => apartOf(found[head], ghost[head]))), first = heads[0];
+  const ratio = mean(found[first].spread) / mean(ghost[first].spread), same = settings.estimator === BASE;
   $("spread").innerHTML = `<h3>Bias and spread, over ${DRAWS} draws of ${D.graph.noise} made just now</h3>` +
-    flow(spreadPicture("dmu", found.mu, ghost.mu), spreadPicture("dlogvar", found.logvar, ghost.logvar)) +
-    `<p class="note">Box: the mean, twice its standard error up and down. Line: one draw, plus and minus its standard deviation. Grey: elbo, the same
+    flow(...heads.map(head => spreadPicture(`d${head}`, found[head], ghost[head]))) +
+    `<p class="note">Box: the mean, twice its standard error up and down. Line: one draw, plus and minus its standard deviation. Grey: ${BASE}, the same
       draws of ${D.graph.noise}. The scale never changes: linear near 0, logarithmic beyond. ` + (same ? "" :
-      `One draw scatters <b>${fmt(ratio, 2)} times</b> as wide as elbo's at mu. The means are at most <b>${fmt(apart, 2)} standard errors</b> apart; ` +
-      `among ${2 * found.mu.mean.length} numbers chance alone makes it about 3.`) + "</p>";
+      `One draw scatters <b>${fmt(ratio, 2)} times</b> as wide as ${BASE}'s at ${first}. The means are at most <b>${fmt(apart, 2)} standard errors</b> apart; ` +
+      `among ${heads.length * found[first].mean.length} numbers chance alone makes it about 3.`) + "</p>";
 }

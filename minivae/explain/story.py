@@ -234,11 +234,12 @@ ESTIMATORS = {
         "Held constant: x and eps, nothing else. Four draws are weighted by how well each "
         "explains the image: the gradient of the tighter bound L_4.",
     "iwae_stl":
-        "Held constant: x, eps, and the mu and logvar in the formula of log q(z|x), in iwae. The "
-        "cut wire does not average to 0 here, so this one is biased.",
+        "Held constant: x, eps, and the mu and logvar in the formula of log q(z|x). The rest is as "
+        "in iwae. The cut wire does not average to 0 here, so this one is biased.",
     "dreg":
-        "Held constant: the same as in iwae_stl. The weight comes once more at the sampling node: "
-        "that repairs the bias, and the noise stays low.",
+        "Held constant: x, eps, and the mu and logvar in the formula of log q(z|x). At the "
+        "sampling node the gradient is multiplied by the weight of its draw once more: that "
+        "repairs the bias of iwae_stl, and the noise stays low.",
     "rws":
         "Held constant: x and z. This is the wake phase: q is drawn towards the draws that "
         "explained the image best. For phi it is not a gradient of the bound, but of the KL the "

@@ -14,7 +14,7 @@ function openTraining() {
     <button type="button" id="train-reset">Reset</button></div><p class="where" id="train-where" role="status">Not started.</p>
     <div class="training"><div id="train-curve"></div><div id="train-samples"></div><div id="train-plane"></div></div>`;
   const begin = () => training ??= startTraining({ spec: specOf(D), train, binarize: LIVE.images.binarize, test: images,
-    batch: 50, lr: D.about.lr, beta: settings.beta, estimator: "elbo", K: 1, seed: 0, fresh: true }, hear);
+    batch: 50, lr: D.about.lr, beta: settings.beta, estimator: BASE, K: recordedSettings.K, seed: 0, fresh: true }, hear);
   let running = false;
   const say = () => { $("train-start").textContent = running ? "Stop" : "Start"; };
   $("train-start").addEventListener("click", () => { running = !running; begin()[running ? "start" : "stop"](); say(); });

@@ -13,8 +13,13 @@ from minivae.choices import choose
 from minivae.estimators import ESTIMATORS, multi_sample_bound
 from minivae.explain import story
 from minivae.explain.record import PHI
+<<<<<<< HEAD
 from minivae.explain.rules import LOSSES, for_samples
 from minivae.explain.subject import Subject, find_subject, samples_of
+=======
+from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
+from minivae.explain.subject import find_subject, samples_of
+>>>>>>> engine
 from minivae.explain.trace import CheckedEntry, NodePass, Parameter, Trace, trace
 from minivae.explain.wires_in_words import held_to, signal, what_is_held, wires_in_words
 
@@ -104,7 +109,11 @@ def _wires(t: Trace) -> Lines:
         else:
             yield BACKWARD, f"{wire:{NAME}s}{where}"
             yield PLAIN, f"{'':{NAME}s}{weight}"
-    yield from ((PLAIN, f"{'':{NAME}s}{line}") for line in signal(t))
+    sent_back = for_samples(SENT_BACK[t.estimator], len(t.eps)).split(";  ")
+    for i, line in enumerate(_packed(sent_back, COLUMNS - NAME)):
+        yield PLAIN, f"{'' if i else 'formulas':{NAME}s}{line}"
+    for k, line in enumerate(signal(t)):
+        yield PLAIN, f"{f'draw {k + 1}':{NAME}s}{line}"
     yield PLAIN, ""
     for words in what_is_held(t):
         yield from _paragraph(words)
@@ -119,8 +128,7 @@ def _forward(t: Trace) -> Lines:
     for node in t.passes.values():
         yield from _row(FORWARD, node.name, node.called, _shape(node.output), _number(node.output),
                         node.formula["forward"])
-        if node.output.ndim == 1 and node.output.size > 1:           # log-probabilities, by draw
-            yield PLAIN, " " * FORMULA_AT + ", ".join(f"{a:.4g}" for a in node.output)
+        yield from _by_draw(node.output, node.name)
     if t.kl_name != "kl":
         yield from _row(FORWARD, "", t.kl_name, "", f"{t.kl:.4g}",
                         for_samples("mean_k (log_qz - log_pz)", len(t.eps)))
@@ -144,6 +152,13 @@ def _backward(t: Trace) -> Lines:
     yield from _row(BACKWARD, "x", "no dx", "", "", "the walk ends: the image is data")
 
 
+def _by_draw(array: np.ndarray, node: str) -> Lines:
+    """The log-probabilities of several draws, or their weights, one by one."""
+    by_draw = node in ("likelihood", "log_q", "log_prior") and array.ndim == 1 and array.size > 1
+    if by_draw and array.any():
+        yield PLAIN, " " * FORMULA_AT + ", ".join(f"{a + 0.0:.4g}" for a in array)
+
+
 def _is_unused(node: NodePass) -> bool:
     """Whether the estimator gives a node of the latent no weight, and all of it is 0."""
     return (node.name in ("log_q", "log_prior", "kl")
@@ -162,10 +177,11 @@ def _arrives(node: NodePass) -> str:
 def _node_backward(t: Trace, node: NodePass) -> Lines:
     """What arrives at a node, what it passes on where paths meet, and the parameters it fills."""
     made_of, rule = _made_of(t, node), node.formula["backward"]
-    for i, (name, weight) in enumerate((node.weights or {f"d{node.called}": node.incoming}).items()):
-        words = f"{made_of};  {rule}" if made_of else rule
-        yield from _row(BACKWARD, "" if i else node.name, name, _shape(weight), _number(weight),
-                        "" if i else words)
+    first, words = node.name, f"{made_of};  {rule}" if made_of else rule
+    for name, weight in (node.weights or {f"d{node.called}": node.incoming}).items():
+        yield from _row(BACKWARD, first, name, _shape(weight), _number(weight), words)
+        yield from _by_draw(weight, node.name)
+        first = words = ""
     if not node.weights:
         yield from _checked(f"d{node.called}", node.incoming,
                             t.checks.get((node.name, node.called)))
@@ -173,7 +189,7 @@ def _node_backward(t: Trace, node: NodePass) -> Lines:
         for value, grad in node.outgoing.items():
             name = node.passed_on[value]
             yield from _row(BACKWARD, "  gives", name, _shape(grad), _number(grad),
-                            LEAVES.get(node.name, "from log p(x|z)"))
+                            LEAVES.get(node.name, "from log p(x|z)") if grad.any() else "nothing")
             yield from _checked(name, grad, t.checks.get((node.name, value)))
     if node.name == "sample":
         noise = list(node.inputs)[-1]
@@ -186,16 +202,18 @@ def _node_backward(t: Trace, node: NodePass) -> Lines:
 
 def _made_of(t: Trace, node: NodePass) -> str:
     """The sum in which what arrives at a node was gathered; "" where one gradient came alone."""
-    parts = [other.passed_on[node.called] for other in t.passes.values()
-             if node.called in other.outgoing and other.outgoing[node.called].any()]
-    if node.name == "sample":
-        if not t.wires.path.any():
-            return f"dz = 0, the path is CUT: {' + '.join(parts)} goes no further"
-        gain = "" if (t.wires.path == 1).all() else "path * "
-        return f"dz = {gain}{' + '.join(parts)}" if not gain or len(parts) == 1 else (
-            f"dz = {gain}({' + '.join(parts)})")
-    return f"d{node.called} = {' + '.join(parts)}" if len(parts) > 1 or (
-        parts and parts[0] != f"d{node.called}") else ""
+    whole, passes = f"d{node.called}", t.passes
+    came_from = [t.vae.likelihood.out_name, "dec.0", "log_prior", "sample", "log_q", "kl",
+                 *t.vae.heads]                             # in the order of the model's own sums
+    parts = [passes[name].passed_on[node.called] for name in came_from
+             if name in passes and node.called in passes[name].outgoing
+             and passes[name].outgoing[node.called].any()]
+    total = " + ".join(parts)
+    if node.name == "sample" and not t.wires.path.any():
+        return f"{whole} = 0, the path is CUT: {total} goes no further"
+    if node.name == "sample" and not (t.wires.path == 1).all():
+        total = f"path * ({total})" if len(parts) > 1 else f"path * {total}"
+    return f"{whole} = {total}" if total not in ("", whole) else ""
 
 
 def _parts(parameter: Parameter) -> str:
@@ -226,8 +244,8 @@ def _sums(t: Trace) -> Lines:
     phi = [p for name, p in t.params.items() if name.startswith(PHI)]
     theta = [p for name, p in t.params.items() if not name.startswith(PHI)]
     for wire in phi[0].parts:
-        yield PLAIN, (f"{ENTERS[wire]:16s} gives the decoder (theta) {_norm_of(theta, wire)}, "
-                      f"the encoder (phi) {_norm_of(phi, wire)}")
+        yield PLAIN, (f"{ENTERS[wire]:16s} gives decoder (theta) {_norm_of(theta, wire)}, "
+                      f"encoder (phi) {_norm_of(phi, wire)}")
     yield from _paragraph(
         "A single number stands with its sign, an array as its norm in bars: |3| is the root of "
         "the sum of its squares. Gradients that meet are added, entry by entry; their norms do not "
@@ -237,7 +255,7 @@ def _sums(t: Trace) -> Lines:
 def _norm_of(group: list[Parameter], wire: str) -> str:
     """The norm of one wire's part of several gradients, taken as one vector."""
     size = np.sqrt(sum((p.parts[wire] ** 2).sum() for p in group))
-    return f"|{size:.5g}|" if size else "exactly 0"
+    return f"|{size:.4g}|" if size else "exactly 0"
 
 
 def _checks(t: Trace) -> Lines:
@@ -254,9 +272,9 @@ def _checks(t: Trace) -> Lines:
     opening, functions, closing = held_to(t)
     yield from _paragraph(opening)
     for function in functions:
-        first, *more = textwrap.wrap(function, COLUMNS - 2)
-        yield PLAIN, f"  {first}"
-        yield from ((PLAIN, " " * 17 + line) for line in more)
+        for line in textwrap.wrap(function, COLUMNS, initial_indent="  ",
+                                  subsequent_indent=" " * 17):
+            yield PLAIN, line
     yield from _paragraph(closing)
 
 
@@ -265,11 +283,24 @@ def _checks(t: Trace) -> Lines:
 
 def _row(colour: str, name: str, symbol: str, shape: str, number: str, formula: str) -> Lines:
     """One row of the table; a formula that is too long goes on below."""
-    first, *more = textwrap.wrap(formula, COLUMNS - FORMULA_AT) or [""]
+    first, *more = _packed(formula.split(";  "), COLUMNS - FORMULA_AT)
     # without a shape, a symbol may be longer
     what = f"{symbol:10s} {shape:>6s}".rstrip()
     yield colour, f"{name:{NAME}s}{what:18s} {number:>8s}  {first}".rstrip()
     yield from ((PLAIN, " " * FORMULA_AT + line) for line in more)
+
+
+def _packed(rules: list[str], width: int) -> list[str]:
+    """Lines of rules: as many on each as fit, and a rule that is longer wrapped."""
+    lines = [""]
+    for i, rule in enumerate(rules):
+        rule += ";" if i < len(rules) - 1 else ""
+        together = f"{lines[-1]}  {rule}".strip()
+        if len(together) <= width:
+            lines[-1] = together
+        else:
+            lines += textwrap.wrap(rule, width, subsequent_indent="  ")
+    return lines if lines[0] or len(lines) == 1 else lines[1:]
 
 
 def _shape(array: np.ndarray) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minivae.baselines import NVIL
+from minivae.baselines import NVIL, Others
 from minivae.estimators import analytic_elbo, others
 from minivae.explain import story
 from minivae.explain.trace import Trace
@@ -15,7 +15,7 @@ from minivae.explain.trace import Trace
 def wires_in_words(t: Trace) -> Iterator[tuple[str, str, str]]:
     """Yield (wire, where it leads, what is sent along it, as d(loss)) for each of the five."""
     q = " and ".join(t.passes[head].called for head in t.vae.heads)
-    step = "none: no gradient passes a step"
+    step = "none: z is a step"
     is_step = not t.vae.latent.has_path
     w = t.wires
     yield "decoder", "log p(x|z), to theta and to z", _sent("dlog_px", -w.decoder)
@@ -23,9 +23,8 @@ def wires_in_words(t: Trace) -> Iterator[tuple[str, str, str]]:
         yield "latent", "log p(z) and log q(z|x), to z", step
         yield "path", f"from z on to {q}", step
     else:
-        both = f"{_sent('dlog_pz', -w.latent)}; {_sent('along_z', w.latent)}"
-        yield "latent", "log p(z) and log q(z|x), to z", both if w.latent.any() else "CUT"
-        gain = "open" if (w.path == 1).all() else _sent("times", w.path)
+        yield "latent", "log p(z) and log q(z|x), to z", _sent("along_z = -dlog_pz", w.latent)
+        gain = "open" if (w.path == 1).all() else _sent("path", w.path)
         yield "path", f"from z on to {q}", gain
     yield "score", f"log q(z|x), straight to {q}", _sent("along_phi", -w.score)
     yield "kl", f"the KL on paper, to {q}", _sent("dkl", -w.kl)
@@ -36,7 +35,7 @@ def _sent(name: str, weights: np.ndarray) -> str:
     if not weights.any():
         return "CUT"
     if weights.ndim == 3:                                  # (K, B, Z)
-        return f"{name}: one for each coin"
+        return f"{name}, one per coin"
     numbers = [f"{a:.4g}" for a in weights.ravel()]
     same = len(set(numbers)) == 1
     each = " each" if same and len(numbers) > 1 else ""
@@ -54,10 +53,13 @@ def signal(t: Trace) -> Iterator[str]:
         log_px + vae.beta * (log_pz - log_qz))
     f_less_b = vae.baseline(f, t.x) if estimator.takes_baseline else others(f)
     for k in range(len(f)):
-        less = f"less the baseline {f_less_b[k, 0]:.6g}"
-        if not isinstance(vae.baseline, NVIL):             # which divides the difference, too
-            less = f"b = {f[k, 0] - f_less_b[k, 0]:.6g}, f - b = {f_less_b[k, 0]:.6g}"
-        yield f"draw {k + 1}: f = {f[k, 0]:.6g}, {less}"
+        b = f"b = {f[k, 0] - f_less_b[k, 0]:.6g}"
+        if len(f) == 1 and isinstance(vae.baseline, Others):
+            b = "b = 0 (there is no other draw)"
+        less = f"{b}, f - b = {f_less_b[k, 0]:.6g}"
+        if isinstance(vae.baseline, NVIL):                 # which divides the difference, too
+            less = f"less the baseline {f_less_b[k, 0]:.6g}"
+        yield f"f = {f[k, 0]:.6g}, {less}"
 
 
 def what_is_held(t: Trace) -> list[str]:
@@ -85,18 +87,23 @@ def held_to(t: Trace) -> tuple[str, list[str], str]:
     opening = (f"They are not differences of the loss above: what {who} gives is not its "
                "derivative. They are differences of a surrogate S, a function made so that its "
                "derivative is what backward gives:")
-    for_theta = "for theta  S = dlog_px * log_px;  z is held"
-    for_phi = f"for phi    S = {_surrogate_for_phi(t)}"
-    if latent == "straight-through" or t.estimator in story.BIASED:
-        closing = (f"{who} is biased: for phi, not even the mean of such gradients over all draws "
-                   "is the gradient of the mean loss.")
+    summed = ", summed over the draws" if len(t.eps) > 1 else ""
+    for_theta = f"for theta  S = dlog_px * log_px{summed};  z is held"
+    for_phi = f"for phi    S = {_surrogate_for_phi(t, summed)}"
+    if isinstance(t.vae.baseline, NVIL) and t.vae.estimator.takes_baseline:
+        closing = ("So what one draw gives is not the gradient of its loss. Averaged over all "
+                   "draws it has the right direction; for phi it is divided by the scale of the "
+                   "baseline nvil.")
+    elif latent == "straight-through" or t.estimator in story.BIASED:
+        closing = (f"{who} is biased: even averaged over all draws, what phi gets is not the "
+                   "gradient of the mean loss.")
     else:
-        closing = ("So the gradient of one draw is not the gradient of the loss. Its mean over all "
-                   "draws is: that of the mean loss.")
+        closing = ("So what one draw gives is not the gradient of its loss. Averaged over all "
+                   "draws it is right: the gradient of the mean loss.")
     return opening, [for_theta, for_phi], closing
 
 
-def _surrogate_for_phi(t: Trace) -> str:
+def _surrogate_for_phi(t: Trace, summed: str) -> str:
     """The terms that depend on phi, and what is held in them."""
     w, terms, held = t.wires, [], []
     q = " and ".join(t.passes[head].called for head in t.vae.heads)
@@ -106,11 +113,12 @@ def _surrogate_for_phi(t: Trace) -> str:
         gain = "" if (w.path == 1).all() else "path * "
         inner = "dlog_px * log_px" + (
             " + dlog_pz * log_pz + along_z * log_qz" if w.latent.any() else "")
-        terms.append(f"{gain}({inner})" if gain else inner)
-        held.append(f"z moves, the weights and the {q} in log_qz are held")
+        terms.append((f"{gain}({inner})" if gain else inner) + summed)
+        held.append(f"z moves; the weights are held, and the {q} in log_qz")
     if w.score.any():
-        terms.append("along_phi * log_qz")
+        by_coin = ", coin by coin" if w.score.ndim == 3 else ""
+        terms.append(f"along_phi * log_qz{by_coin}{summed}")
         held.append("z and along_phi are held")
     if w.kl.any():
-        terms.append("dkl * kl")
+        terms.insert(0, "dkl * kl")
     return f"{' + '.join(terms)};  {', '.join(held)}"

@@ -15,6 +15,7 @@
 //                        where it varies most: which two, and 2 numbers for each image
 //   params               the parameters by name, for the page's own model
 //   running              whether more will come
+// When something is wrong there is one message {error}, in words, and training has stopped.
 
 /** Start the worker from the text of this page's script with the id "engine". */
 function startTraining(settings, listen) {
@@ -23,6 +24,10 @@ function startTraining(settings, listen) {
   const address = URL.createObjectURL(blob), worker = new Worker(address);
   const command = name => () => worker.postMessage({ command: name });
   worker.onmessage = event => listen(event.data);
+  worker.onerror = event => {
+    event.preventDefault();                                // it is told here, not in the console
+    listen({ error: event.message.replace("Uncaught Error: ", ""), running: false });
+  };
   worker.postMessage({ command: "begin", settings });
   return {
     start: command("start"), stop: command("stop"), step: command("step"),
@@ -38,9 +43,17 @@ function startTraining(settings, listen) {
 function runWorker() {
   let trainer = null, running = false;
   const tell = () => postMessage({ ...trainer.report(), running });
+  const step = () => {
+    try {
+      return trainer.step();
+    } catch (error) {
+      running = false;
+      throw error;
+    }
+  };
   const work = () => {
     const until = Date.now() + 30;
-    while (running && Date.now() < until) if (trainer.step()) tell();
+    while (running && Date.now() < until) if (step()) tell();
     if (running) setTimeout(work);
   };
   const commands = {
@@ -56,7 +69,7 @@ function runWorker() {
     },
     step() {
       running = false;
-      trainer.step();
+      step();
       tell();
     },
     reset() {
@@ -95,6 +108,8 @@ function makeTrainer({ spec, train, binarize, test, batch = 50, lr = 3e-3, beta 
     if (next === 0) shuffle(order, random);
     const x = drawn(order.subarray(next, next + batch)), B = x.length / D;
     const pass = vae.forward(x, noiseFor(spec, random, K * B * Z, estimator), { beta, estimator });
+    if (!Number.isFinite(pass.loss))
+      throw new Error("the loss is no longer finite: reset, and take a smaller step size");
     vae.adamStep(vae.backward(pass).params, lr);
     totals ??= { images: 0, loss: 0, recon: 0, kl: 0 };
     totals.images += B;
