@@ -41,7 +41,8 @@ class Drawing:
         self.values, self.image, self.painted, self.width = values, image, painted, width
         self.kinds = {node["name"]: node["kind"] for node in data["nodes"]}
         self.titles = {node["name"]: node["title"] for node in data["nodes"]}
-        self.heads, self.noise, self.has_path = about["heads"], about["noise"], about["path"]
+        self.heads, self.noise = about["heads"], about["noise"]
+        self.path, self.score = about["path"], about["score"]
         self.enc = [name for name in forward if name.startswith("enc.")]
         self.dec = [name for name in forward if name.startswith("dec.")]
         self.out = forward[forward.index("likelihood") - 1]
@@ -92,7 +93,7 @@ class Drawing:
         drawn += [self.score(head) for head in self.heads]
         x, y = self.place["sample"]
         y1, y2 = y + self.h / 2 + 2, self.log_q_y - self.h / 2 - 2
-        drawn.append(edge(f"M{n(x)} {n(y1)}V{n(y2)}", (x, y1, "up"), (x, y2, "down"),
+        drawn.append(self.edge(f"M{n(x)} {n(y1)}V{n(y2)}", (x, y1, "up"), (x, y2, "down"),
                           (x, (y1 + y2) / 2), "sample", "log_q", "latent"))
         return drawn
 
@@ -107,13 +108,13 @@ class Drawing:
             y2 -= self.h / 5
         d = f"M{n(x1)} {n(y1)}"
         d += f"H{n(x2)}" if y1 == y2 else f"C{n(middle)} {n(y1)} {n(middle)} {n(y2)} {n(x2)} {n(y2)}"
-        return edge(d, (x1, y1, "left"), (x2, y2, "right"), (middle, (y1 + y2) / 2), a, b, wire)
+        return self.edge(d, (x1, y1, "left"), (x2, y2, "right"), (middle, (y1 + y2) / 2), a, b, wire)
 
     def noise_edge(self) -> str:
         """The noise, from above."""
         x, y = self.place[self.noise]
         y1, y2 = y + self.radius() + 2, self.trunk - self.h / 2 - 2
-        return edge(f"M{n(x)} {n(y1)}V{n(y2)}", (x, y1, "up"), (x, y2, "down"), (x, y1),
+        return self.edge(f"M{n(x)} {n(y1)}V{n(y2)}", (x, y1, "up"), (x, y2, "down"), (x, y1),
                     self.noise, "sample", "noise")
 
     def to_kl(self, head: str, i: int) -> str:
@@ -124,11 +125,11 @@ class Drawing:
             y1 = y + self.h / 4
             d = (f"M{n(x1)} {n(y1)}C{n(x1 + out)} {n(y1 + 10)} {n(x1 + out * 0.9)} {n(top - 34)} "
                  f"{n(x2)} {n(top)}")
-            return edge(d, (x1, y1, "left"), (x2, top, "down"), (x1 + out * 0.8, self.trunk + self.apart / 2),
+            return self.edge(d, (x1, y1, "left"), (x2, top, "down"), (x1 + out * 0.8, self.trunk + self.apart / 2),
                         head, "kl", "kl")
         x -= half * 0.25
         y1 = y + self.h / 2 + 2
-        return edge(f"M{n(x)} {n(y1)}V{n(top)}", (x, y1, "up"), (x, top, "down"),
+        return self.edge(f"M{n(x)} {n(y1)}V{n(top)}", (x, y1, "up"), (x, top, "down"),
                     (x, (y1 + top) / 2), head, "kl", "kl")
 
     def to_loss(self, name: str, wire: str, shift: float) -> str:
@@ -136,7 +137,7 @@ class Drawing:
         (x, y), (loss, _), up = self.place[name], self.place["loss"], self.trunk + self.h / 2 + 2
         x1, x2 = x + self.half(name) + 2, loss + shift * (0.6 if self.dots else 1.4)
         d = f"M{n(x1)} {n(y)}H{n(x2)}V{n(up)}"
-        return edge(d, (x1, y, "left"), (x2, up, "up"), ((x1 + x2) / 2, y), name, "loss", wire)
+        return self.edge(d, (x1, y, "left"), (x2, up, "up"), ((x1 + x2) / 2, y), name, "loss", wire)
 
     def score(self, head: str) -> str:
         """log q straight to a head, past z."""
@@ -145,8 +146,27 @@ class Drawing:
         y1 = y + self.h / 3
         out = x1 + self.pitch * 0.2
         d = f"M{n(x1)} {n(y1)}C{n(out)} {n(y1)} {n(out - 4)} {n(y2)} {n(x2)} {n(y2)}"
-        return edge(d, (x1, y1, "left"), (x2, y2, "right"), (out - 4, (y1 + y2) / 2 + 4), head,
+        return self.edge(d, (x1, y1, "left"), (x2, y2, "right"), (out - 4, (y1 + y2) / 2 + 4), head,
                     "log_q", "score")
+
+    def edge(self, d: str, start: tuple, end: tuple, middle: tuple, a: str, b: str, wire: str
+             ) -> str:
+        """A line from node a to node b: its heads for both ways, the orange front, and a cross.
+
+        The front runs from b to a.  The cross marks a wire that is cut.
+        """
+        x, y = middle
+        cross = f"M{n(x - 5)} {n(y - 5)}l10 10m0 -10l-10 10"
+        if wire in ("latent", "score", "log_q") and not self.score:
+            state = " unused"
+        elif wire in ("latent", "path") and not self.path:
+            state = " cut"
+        else:
+            state = "" if wire == "noise" or a == "x" else " back"
+        return (f'<g class="edge{state}" data-from="{a}" data-to="{b}" data-wire="{wire}">'
+                f'{path(d, "line")}<path class="front" d="{d}" pathLength="1"/>'
+                f'{path(tip(*end), "head ahead")}{path(tip(*start), "head behind")}'
+                f'{path(cross, "cross")}</g>')
 
     # --- nodes ---
 
@@ -193,7 +213,9 @@ class Drawing:
         label = f"{title}: {self.titles.get(name, title)}"
         go = f' data-node="{name}" role="button" tabindex="{-1 if name != "x" else 0}"'
         go += f' aria-label="{escape(label)}"'
-        return (f'<g class="node back" data-name="{name}">'
+        state = "" if name in ("x", self.noise) or (name == "sample" and not self.path) else " back"
+        state += " unused" if name == "log_q" and not self.score else ""
+        return (f'<g class="node{state}" data-name="{name}">'
                 f'<g class="face"{go if name in self.titles else ""}>{shape}{words}</g>'
                 f'<g class="value">{number}</g></g>')
 
@@ -301,20 +323,6 @@ def tip(x: float, y: float, points: str) -> str:
     """An arrow's head with its tip at (x, y)."""
     back = {"up": "l-4.5 8h9z", "down": "l-4.5 -8h9z", "left": "l8 -4.5v9z", "right": "l-8 -4.5v9z"}
     return f"M{n(x)} {n(y)}{back[points]}"
-
-
-def edge(d: str, start: tuple, end: tuple, middle: tuple, a: str, b: str, wire: str) -> str:
-    """A line from node a to node b: its heads for both ways, the orange front, and a cross.
-
-    The front runs from b to a.  The cross marks a wire that is cut.
-    """
-    x, y = middle
-    cross = f"M{n(x - 5)} {n(y - 5)}l10 10m0 -10l-10 10"
-    back = "" if wire == "noise" else " back"
-    return (f'<g class="edge{back}" data-from="{a}" data-to="{b}" data-wire="{wire}">'
-            f'{path(d, "line")}<path class="front" d="{d}" pathLength="1"/>'
-            f'{path(tip(*end), "head ahead")}{path(tip(*start), "head behind")}'
-            f'{path(cross, "cross")}</g>')
 
 
 def image(pixels: np.ndarray, x: float, y: float, side: float, kind: str) -> str:

@@ -13,13 +13,8 @@ from minivae.choices import choose
 from minivae.estimators import ESTIMATORS, multi_sample_bound
 from minivae.explain import story
 from minivae.explain.record import PHI
-<<<<<<< HEAD
-from minivae.explain.rules import LOSSES, for_samples
-from minivae.explain.subject import Subject, find_subject, samples_of
-=======
 from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
-from minivae.explain.subject import find_subject, samples_of
->>>>>>> engine
+from minivae.explain.subject import Subject, find_subject, samples_of
 from minivae.explain.trace import CheckedEntry, NodePass, Parameter, Trace, trace
 from minivae.explain.wires_in_words import held_to, signal, what_is_held, wires_in_words
 
