@@ -8,22 +8,22 @@ function moments() {
 
 const ANSWERS = {
   whole: {
-    title: "The finished pass",
+    title: () => "The finished pass",
     html: () => `<p class="prose">Blue ran forward, left to right, and ended in one number: a loss of <b>${fmt(now().loss, 5)}</b> nats. Orange ran back.
       Press <kbd>→</kbd> to walk through it node by node, or choose a node above.</p>${endHTML()}`,
   },
   direction: {
-    title: "Yes: from the loss through the decoder to the encoder",
+    title: () => used("path") ? "Yes: from the loss through the decoder to the encoder" : "Not with this estimator: between decoder and encoder the path is cut",
     html: () => `<ol class="told moments">${moments().map(m => `<li>${m.words}</li>`).join("")}</ol>
       <div class="buttons"><button type="button" data-ask="direction">Play it again</button></div>`,
   },
   kl: {
-    title: "The KL joins at the encoder's heads, past the decoder",
+    title: () => "The KL joins at the encoder's heads, past the decoder",
     html: () => `<p class="prose">The KL is computed from ${HEADS.map(h => sym(nodes[h].called)).join(" and ")} alone, so its gradient goes straight
       there. What came back through z and what the KL sends are added, number by number.</p>${sumsHTML(nodes.kl)}`,
   },
   constant: {
-    title: "What is held constant?",
+    title: () => "What is held constant?",
     html: constantHTML,
   },
 };

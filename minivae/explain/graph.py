@@ -90,7 +90,7 @@ class Drawing:
         drawn += [self.straight("likelihood", "loss", "decoder"), self.noise_edge()]
         drawn += [self.to_kl(head, i) for i, head in enumerate(self.heads)]
         drawn += [self.to_loss("kl", "kl", 6), self.to_loss("log_q", "log_q", -6)]
-        drawn += [self.score(head) for head in self.heads]
+        drawn += [self.score_edge(head) for head in self.heads]
         x, y = self.place["sample"]
         y1, y2 = y + self.h / 2 + 2, self.log_q_y - self.h / 2 - 2
         drawn.append(self.edge(f"M{n(x)} {n(y1)}V{n(y2)}", (x, y1, "up"), (x, y2, "down"),
@@ -106,9 +106,10 @@ class Drawing:
             y2 += self.h / 5
         elif y1 < y2 and b == "sample":
             y2 -= self.h / 5
-        d = f"M{n(x1)} {n(y1)}"
-        d += f"H{n(x2)}" if y1 == y2 else f"C{n(middle)} {n(y1)} {n(middle)} {n(y2)} {n(x2)} {n(y2)}"
-        return self.edge(d, (x1, y1, "left"), (x2, y2, "right"), (middle, (y1 + y2) / 2), a, b, wire)
+        bend = f"C{n(middle)} {n(y1)} {n(middle)} {n(y2)} {n(x2)} {n(y2)}"
+        d = f"M{n(x1)} {n(y1)}" + (f"H{n(x2)}" if y1 == y2 else bend)
+        return self.edge(d, (x1, y1, "left"), (x2, y2, "right"), (middle, (y1 + y2) / 2),
+                         a, b, wire)
 
     def noise_edge(self) -> str:
         """The noise, from above."""
@@ -125,8 +126,8 @@ class Drawing:
             y1 = y + self.h / 4
             d = (f"M{n(x1)} {n(y1)}C{n(x1 + out)} {n(y1 + 10)} {n(x1 + out * 0.9)} {n(top - 34)} "
                  f"{n(x2)} {n(top)}")
-            return self.edge(d, (x1, y1, "left"), (x2, top, "down"), (x1 + out * 0.8, self.trunk + self.apart / 2),
-                        head, "kl", "kl")
+            middle = x1 + out * 0.8, self.trunk + self.apart / 2
+            return self.edge(d, (x1, y1, "left"), (x2, top, "down"), middle, head, "kl", "kl")
         x -= half * 0.25
         y1 = y + self.h / 2 + 2
         return self.edge(f"M{n(x)} {n(y1)}V{n(top)}", (x, y1, "up"), (x, top, "down"),
@@ -139,7 +140,7 @@ class Drawing:
         d = f"M{n(x1)} {n(y)}H{n(x2)}V{n(up)}"
         return self.edge(d, (x1, y, "left"), (x2, up, "up"), ((x1 + x2) / 2, y), name, "loss", wire)
 
-    def score(self, head: str) -> str:
+    def score_edge(self, head: str) -> str:
         """log q straight to a head, past z."""
         (x, y), (x2, y2) = self.place[head], self.place["log_q"]
         x1, x2 = x + self.half(head) + 2, x2 - self.half("log_q") - 2
@@ -163,6 +164,8 @@ class Drawing:
             state = " cut"
         else:
             state = "" if wire == "noise" or a == "x" else " back"
+            if a == "sample" and not self.path:            # no gradient goes to a coin
+                state = ""
         return (f'<g class="edge{state}" data-from="{a}" data-to="{b}" data-wire="{wire}">'
                 f'{path(d, "line")}<path class="front" d="{d}" pathLength="1"/>'
                 f'{path(tip(*end), "head ahead")}{path(tip(*start), "head behind")}'
@@ -186,7 +189,8 @@ class Drawing:
         kind = self.kinds.get(name, "") if name.startswith(("enc.", "dec.")) else ""
         words, shape = "", f'<circle cx="{n(x)}" cy="{n(y)}" r="{self.radius()}"/>'
         if name == "x":
-            shape = box(x, y, self.side, self.side) + image(self.image, x, y, self.side - 6, "image")
+            shape = box(x, y, self.side, self.side)
+            shape += image(self.image, x, y, self.side - 6, "image")
         elif name == self.noise:
             words = "" if self.dots else text(x, y + 4.5, name, "title")
         elif not self.dots:
@@ -208,7 +212,7 @@ class Drawing:
                       + text(x, at + 14, value, "number" + side, beside))
         if self.dots:
             number = f"<title>{escape(title)}</title>"
-        else:                                              # the kind is no part of the button's name
+        else:                                              # not a part of the button's name
             number += text(x, y + 12, kind, "kind") if kind else ""
         label = f"{title}: {self.titles.get(name, title)}"
         go = f' data-node="{name}" role="button" tabindex="{-1 if name != "x" else 0}"'
@@ -241,7 +245,7 @@ class Drawing:
             up, down, below = 48, 62, -53
         left, right, top = min(xs) - pad, max(xs) + pad, self.trunk - up
         words = text(left + 4, self.trunk + below, label, "frame-word start")
-        lock = f'<path class="lock" data-lock="{kind}" d="{LOCK}" transform="translate({n(right - 8)} {n(top)})"/>'
+        lock = padlock(kind, right - 8, top)
         return (f'<g class="frame-of {kind}"><rect x="{n(left)}" y="{n(top)}" '
                 f'width="{n(right - left)}" height="{n(up + down)}" rx="10"/>{words}{lock}</g>')
 
@@ -264,11 +268,8 @@ class Drawing:
                 f"M{n(at - 2.5)} {n(self.trunk - small)}v{2 * small}m5 0v{-2 * small}")
         words = "" if self.dots else (text(x + 25, self.top + 12, "no gradient", "aside start")
                                       + text(self.place["x"][0], self.trunk + 46, "no dx", "aside"))
-        lock = "".join(
-            f'<path class="lock" data-lock="{name}" d="{LOCK}" transform="translate({n(at_x)} {n(at_y)})"/>'
-            for name, at_x, at_y in (
-                ("eps", x + self.radius() + 6, y - self.radius() + 2),
-                ("x", self.place["x"][0] + self.side / 2, self.trunk - self.side / 2)))
+        lock = padlock("eps", x + self.radius() + 6, y - self.radius() + 2)
+        lock += padlock("x", self.place["x"][0] + self.side / 2, self.trunk - self.side / 2)
         return f'<g class="dead">{path(dead, "bars")}{words}</g>{lock}'
 
     def painted_image(self) -> str:
@@ -282,8 +283,8 @@ class Drawing:
     def svg(self) -> str:
         label = ("The graph of the model after a whole pass: image x, encoder (phi), "
                  f"{' and '.join(head.removeprefix('to_') for head in self.heads)}, the sampling "
-                 f"node with its noise {self.noise}, decoder (theta), log p(x|z), loss; and the KL, "
-                 "which goes from the encoder's heads straight to the loss. "
+                 f"node with its noise {self.noise}, decoder (theta), log p(x|z), loss; and the "
+                 "KL, which goes from the encoder's heads straight to the loss. "
                  "Gradients run back along every arrow but into x and the noise.")
         encoder, decoder = [*self.enc, *self.heads], [*self.dec, self.out]
         short = self.dots and self.width < 500
@@ -317,6 +318,12 @@ def text(x: float, y: float, words: str, kind: str, shift: float = 0) -> str:
 
 def path(d: str, kind: str) -> str:
     return f'<path class="{kind}" d="{d}"/>'
+
+
+def padlock(name: str, x: float, y: float) -> str:
+    """A lock, closed on what is held constant."""
+    return (f'<path class="lock" data-lock="{name}" d="{LOCK}" '
+            f'transform="translate({n(x)} {n(y)})"/>')
 
 
 def tip(x: float, y: float, points: str) -> str:

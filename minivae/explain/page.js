@@ -7,7 +7,7 @@ function render() {
   stopFront();
   const { kind, step } = view, isStep = kind === "step", answer = ANSWERS[kind];
   $("card").className = `card needs-script ${isStep ? (steps[step].forward ? "forward" : "backward") : "backward"}`;
-  $("card").innerHTML = isStep ? stepHTML(step) : `<h2>${answer.title}</h2>${answer.html()}`;
+  $("card").innerHTML = isStep ? stepHTML(step) : `<h2>${answer.title()}</h2>${answer.html()}`;
   paintWires();
   paintLocks(kind === "constant");
   paintImages();
