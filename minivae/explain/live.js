@@ -61,7 +61,7 @@ function startLive() {
   recordedEps = recorded.eps;
   settings.K = recordedSettings.K = recordedEps.length / Z();
   sayAgreement(agreement(model, recorded));
-  latent = D.sampling ? D.sampling.kept[0] : 0;
+  latent = D.shownLatents[0];
   const count = LIVE.images.test.count, labels = LIVE.images.labels || [];
   const multi = D.estimators.filter(e => !e.refused);
   $("live-body").innerHTML = `<div class="bench">

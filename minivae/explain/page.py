@@ -18,7 +18,7 @@ import minivae
 from minivae import estimators
 from minivae.explain import story
 from minivae.explain.cards import cards
-from minivae.explain.draws import every_estimator, one_step, sampling
+from minivae.explain.draws import every_estimator, latents_shown, one_step
 from minivae.explain.figures import Arrays, norm
 from minivae.explain.graph import pictures
 from minivae.explain.live import live
@@ -105,7 +105,7 @@ def contents(subject: Subject) -> dict:
         "forward": ["x", *forward, "loss"],
         "backward": ["loss", *backward, "x"],
         "params": parameters(t),
-        "sampling": sampling(t, subject, arrays),
+        "shownLatents": latents_shown(t),
         "estimators": every_estimator(t, subject, arrays),
         "wires": story.WIRES,
         "step": one_step(t, subject, arrays),

@@ -16,7 +16,7 @@ const ENDS = 1000;
 
 /** By latent: the mean over the draws, its standard error, one draw's spread; elbo's stays behind as a ghost. */
 function spreadPicture(symbol, found, ghost) {
-  const shown = found.mean.length <= 16 || !D.sampling ? [...found.mean.keys()].slice(0, 24) : D.sampling.kept;
+  const shown = found.mean.length <= 16 ? [...found.mean.keys()] : D.shownLatents;
   const W = 460, H = 210, left = 52, Y = v => H / 2 - symlog(Math.max(-ENDS, Math.min(ENDS, v))) / symlog(ENDS) * (H / 2 - 10);
   const step = (W - left) / shown.length, width = Math.min(20, step * 0.6), marks = [-1000, -100, -10, -1, 0, 1, 10, 100, 1000];
   const grid = marks.map(v => line(left, Y(v), W, Y(v), { class: v ? "grid-line" : "axis" }) + text(left - 7, Y(v) + 4, minus(v), END)).join("");
@@ -39,12 +39,21 @@ function apartOf(found, ghost) {
   return Math.max(...each);
 }
 
+/** Where the page cannot run the model: the draws that Python made. */
+function recordedDraws(name) {
+  const e = D.estimators.find(item => item.name === name), called = HEADS.map(head => nodes[head].called);
+  return Object.fromEntries(called.map(head => {
+    const spread = array(e[`spread_${head}`]);
+    return [head, { mean: array(e[`mean_${head}`]), spread, error: spread.map(s => s / Math.sqrt(DRAWS)) }];
+  }));
+}
+
 function drawSpread() {
-  if (!model || !$("spread")) return;
-  const found = drawsOf(settings.estimator), ghost = drawsOf(BASE), heads = model.heads;
+  if (!$("spread")) return;
+  const draws = model ? drawsOf : recordedDraws, found = draws(settings.estimator), ghost = draws(BASE), heads = Object.keys(found);
   const apart = Math.max(...heads.map(head => apartOf(found[head], ghost[head]))), first = heads[0];
   const ratio = mean(found[first].spread) / mean(ghost[first].spread), same = settings.estimator === BASE;
-  $("spread").innerHTML = `<h3>Bias and spread, over ${DRAWS} draws of ${D.graph.noise} made just now</h3>` +
+  $("spread").innerHTML = `<h3>Bias and spread, over ${DRAWS} draws of ${D.graph.noise} ${model ? "made just now" : "recorded"}</h3>` +
     flow(...heads.map(head => spreadPicture(`d${head}`, found[head], ghost[head]))) +
     `<p class="note">Box: the mean, twice its standard error up and down. Line: one draw, plus and minus its standard deviation. Grey: ${BASE}, the same
       draws of ${D.graph.noise}. The scale never changes: linear near 0, logarithmic beyond. ` + (same ? "" :
