@@ -76,7 +76,8 @@ def contents(subject: Subject) -> dict:
     arrays = Arrays()
     score = not vae.latent.has_path
     # the plain ELBO gives log q and the prior weight 0, so the walk leaves them out
-    passes = [node for node in t.passes.values() if score or node.name not in ("log_q", "log_prior")]
+    passes = [node for node in t.passes.values()
+              if score or node.name not in ("log_q", "log_prior")]
     forward = [node.name for node in passes]
     backward = [name for name in t.backward_order if name in forward]
     graph = {"latent": vae.latent.name, "heads": vae.heads, "path": vae.latent.has_path,
