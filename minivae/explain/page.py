@@ -82,6 +82,7 @@ def contents(subject: Subject) -> dict:
     backward = [name for name in t.backward_order if name in forward]
     graph = {"latent": vae.latent.name, "heads": vae.heads, "path": vae.latent.has_path,
              "noise": list(t.passes["sample"].inputs)[-1], "score": score}
+    given = " and ".join(t.passes[head].called for head in vae.heads)
     return {
         "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl},
         "imageShape": subject.image_shape,
@@ -92,7 +93,8 @@ def contents(subject: Subject) -> dict:
         "params": parameters(t),
         "sampling": sampling(t, subject, arrays),
         "estimators": every_estimator(t, subject, arrays),
-        "wires": story.WIRES,
+        "wires": {wire: words.replace("mu and logvar", given) for wire, words in
+                  story.WIRES.items()},
         "step": one_step(t, subject, arrays),
         "arrays": arrays.stored}
 

@@ -118,9 +118,9 @@ COINS = {
         "log q(z|x): how likely these coins were",
         "The log of the chance that the coins fell as they did.",
         "No gradient came back through z. What comes here is one number for each draw, "
-        "`along_phi`: it says how much better or worse this draw explained the image than the "
-        "baseline b did. Times `z - sigmoid(a)` it is `da_qz`. If the draw was better, the coins "
-        "become likelier to fall this way; if it was worse, less likely.",
+        "`along_phi`: how well this draw explained the image, compared with what one expected, or "
+        "with the other draws. Times `z - sigmoid(a)` it is `da_qz`. If the draw was better, the "
+        "coins become likelier to fall this way; if it was worse, less likely.",
     ),
     "log_prior": (
         "log p(z): the prior's coins are fair",
@@ -128,6 +128,12 @@ COINS = {
         "It is the same for every z, so it has no gradient.",
     ),
 }
+BOUND_OF_COINS = (
+    "The loss is -L_K, a bound on -log p(x) from all draws together: each tosses all coins once.",
+    "The walk back begins with d(loss)/d(loss) = 1. `dlog_px` goes to the likelihood. The path "
+    "from z to the encoder is missing, because a coin is a step. In its place log q gets a weight "
+    "for each draw, which comes from a comparison with the other draws.",
+)
 LOSS_OF_COINS = (
     "The loss is the mean over the draws: each draw tosses all coins once.",
     "The walk back begins with d(loss)/d(loss) = 1. `dlog_px` goes to the likelihood. The path "
