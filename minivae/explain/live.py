@@ -43,8 +43,9 @@ def live(t: Trace, subject: Subject, arrays: Arrays) -> dict:
 
 def why_not(vae: Model) -> str | None:
     """Why the page shows the recorded pass alone, in words; None where it can run the model."""
-    unknown = [type(layer).__name__ for layer in (*vae.enc.layers, *vae.dec.layers)
-               if type(layer) not in KINDS]
+    heads = [getattr(vae, head) for head in vae.heads]
+    layers = [*vae.enc.layers, *heads, *vae.dec.layers, vae.to_out]
+    unknown = [type(layer).__name__ for layer in layers if type(layer) not in KINDS]
     if unknown:
         return f"it has a layer that this page cannot compute: {unknown[0]}"
     if type(vae.likelihood) not in LIKELIHOODS:

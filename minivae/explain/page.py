@@ -31,7 +31,7 @@ STYLE = "page.css"
 # the model, which a worker runs too
 ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
 SCRIPTS = "draw.js graph.js card.js sampling.js wires.js page.js"      # in this order
-PIXELS = 9_000           # a larger image: 1.5 MB for the recorded pass alone
+PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
 
 def explain(folder: str | None, image: int, out: str) -> bool:
