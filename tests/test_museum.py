@@ -63,7 +63,7 @@ NAMED = {
     "gaussian-shared-mean": "35 times too small, which is the number of entries: a mean",
     "gaussian-logvar-clipped": "does forward clip, and backward not",
     "sample-half-forgotten": "is a half forgotten",
-    "sample-variance-as-std": "or forgotten in forward",           # exp(logvar) for exp(logvar / 2)
+    "sample-variance-as-std": "or missing in forward",           # exp(logvar) for exp(logvar / 2)
     "sample-redraws-eps": "does it draw its own noise",
     "sample-shared-noise": "does every row use what belongs to row 0",
     "sample-first-only": "gives dy of the first sample, and should give dy summed over 3 samples",
@@ -76,7 +76,7 @@ NAMED = {
     "log-q-score-minus-one": "off by 0.5 times dy summed over 3 samples: a term missing",
     "log-q-sign-of-z": "the sign",
     "log-q-wires-crossed": "fed from the wrong wire",
-    "log-prior-half": "or forgotten in forward",
+    "log-prior-half": "or missing in forward",
     "log-prior-sign": "the sign",
     "elbo-beta-ignored": "the KL term counts 1 times, not 1.7",
     "elbo-beta-off-by-1e-3": "the KL term counts 1.701 times, not 1.7",
@@ -86,6 +86,7 @@ NAMED = {
     "elbo-mc-path-cut": "log p(z) - log q(z) through z are missing",
     "iwae-softmax-of-the-loss": "the sign",
     "weights-not-normalised": "are weights not normalised",
+    "vae-noise-in-backward-only": "does it draw its own noise",
     "vae-head-dropped": "the part through logvar is missing",
     "vae-kl-forgotten": "the KL through mu is missing",
     "vae-loss-summed": "which is the batch size: a mean where forward has a sum",

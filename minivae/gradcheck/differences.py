@@ -199,7 +199,9 @@ def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, mag
     part, scatter, half = best()
     if part > (0.1 if half < found[0][2] else 0.01):
         # f does not move, or in no way that is understood; far away it may be another function
-        part, scatter, half = found[0]
+        # near by it may stand quite still, and the usual interval reach beyond a kink
+        still = [one for one in found[1:] if one[:2] == (1.0, 0.0) and one[2] < found[0][2]]
+        part, scatter, half = still[0] if still and found[0][1] > 0 else found[0]
     return max(4 * scatter, 2 * U * magnitude), 4 * half
 
 

@@ -118,10 +118,9 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
         return pair(dy.copy(), [a.copy() for a in pair.inputs])
 
     shape = next(iter(arrays.values())).shape or (1,)
-    sizes = {"the number of rows": shape[0], "the number of columns": shape[-1],
-             "the number of entries": int(np.prod(shape))}
+    sizes = {"the number of rows": shape[0], "the number of columns": shape[-1]}
     problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes,
-                      lambda: {"dy": dy, "y": pair.y()} | pair.arrays)
+                      known=lambda: {"dy": dy, "y": pair.y()} | pair.arrays)
     rows = problem.rows()
 
     def f_at(name: str, a: np.ndarray) -> complex:

@@ -152,7 +152,7 @@ def scaled(gradient: WrongGradient) -> str | None:
 
 FACTORS = {-1.0: "right but for the sign",
            2.0: "twice too large: counted twice, or is a half forgotten?",
-           0.5: "half of what they should be: a half too many, or forgotten in forward?"}
+           0.5: "half of what they should be: a half too many, or missing in forward?"}
 
 
 def _factor_in_words(factor: float, sizes: dict[str, int]) -> str | None:
