@@ -228,7 +228,7 @@ CHECKERS: dict[str, tuple[str, Checker]] = {
         ("forward difference, 2-norm < 1e-6", scipy_check),
     "minitorch's grader":
         ("one entry of each array, central 1e-6, 1e-2", minitorch_check),
-    "needle's grader (CMU dlsys)":
+    "needle's grader, CMU dlsys":
         ("central 1e-4, sum of 2-norms < 1e-6", needle_check),
     "edunn's grader":
         ("central 1e-5, relative error <= 1e-7", edunn_check),
