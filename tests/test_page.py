@@ -227,6 +227,7 @@ def test_a_discrete_run_has_its_page_data_too(here, monkeypatch, kind, estimator
     t = trace(s.vae, s.x, s.noise(K, estimator == "disarm"))
     has_path = kind != "bernoulli"
     assert data["about"]["loss"] == t.loss and data["sampling"] is None
+    assert (data["about"]["estimator"], data["about"]["samples"]) == (estimator, K)
     graph = {"latent": kind, "heads": ["to_a"], "path": has_path, "noise": "u", "score": not has_path}
     assert {key: data["graph"][key] for key in graph} == graph
     nodes = {node["name"]: node for node in data["nodes"]}
