@@ -257,7 +257,8 @@ def test_a_discrete_run_has_its_page_data_too(here, monkeypatch, kind, estimator
     assert [e["name"] for e in data["estimators"]] == wanted
     for e in data["estimators"]:
         da = decode(data["arrays"][e["da"]])
-        one = trace(s.vae, s.x, s.noise(e["samples"], e["name"] == "disarm"), estimators.ESTIMATORS[e["name"]], entries=0)
+        noise = s.noise(e["samples"], e["name"] == "disarm")
+        one = trace(s.vae, s.x, noise, estimators.ESTIMATORS[e["name"]], entries=0)
         assert np.array_equal(da, one.passes["to_a"].incoming[0]) and e["sentence"]
     assert "mu and logvar" not in " ".join(data["wires"].values())
 
