@@ -217,6 +217,7 @@ def test_a_discrete_run_has_its_page_data_too(here, monkeypatch, kind, estimator
     t = trace(s.vae, s.x, s.noise(K, estimator == "disarm"))
     has_path = kind != "bernoulli"
     assert data["about"]["loss"] == t.loss and data["sampling"] is None
+    assert (data["about"]["estimator"], data["about"]["samples"]) == (estimator, K)
     graph = {"latent": kind, "heads": ["to_a"], "path": has_path, "noise": "u", "score": not has_path}
     assert {key: data["graph"][key] for key in graph} == graph
     nodes = {node["name"]: node for node in data["nodes"]}
@@ -246,7 +247,8 @@ def test_a_discrete_run_has_its_page_data_too(here, monkeypatch, kind, estimator
     assert [e["name"] for e in data["estimators"]] == wanted
     for e in data["estimators"]:
         da = decode(data["arrays"][e["da"]])
-        one = trace(s.vae, s.x, s.noise(e["samples"], e["name"] == "disarm"), estimators.ESTIMATORS[e["name"]], entries=0)
+        noise = s.noise(e["samples"], e["name"] == "disarm")
+        one = trace(s.vae, s.x, noise, estimators.ESTIMATORS[e["name"]], entries=0)
         assert np.array_equal(da, one.passes["to_a"].incoming[0]) and e["sentence"]
     assert "mu and logvar" not in " ".join(data["wires"].values())
 

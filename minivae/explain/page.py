@@ -87,7 +87,8 @@ def contents(subject: Subject) -> dict:
              "noise": list(t.passes["sample"].inputs)[-1], "score": score}
     given = " and ".join(t.passes[head].called for head in vae.heads)
     return {
-        "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl},
+        "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl,
+                                   "estimator": t.estimator, "samples": len(t.eps)},
         "imageShape": subject.image_shape,
         "graph": graph,
         "nodes": cards(t, passes, arrays),
