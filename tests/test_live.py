@@ -443,10 +443,12 @@ def test_what_the_page_cannot_run_is_said_and_nothing_is_embedded(chromium, tmp_
 
 # --- training in the worker ----------------------------------------------------------------------------
 
-TRAIN = """window.told = [];
-    window.training = startTraining({ spec: specOf(D), train: imagesOf(D, "train"), test: imagesOf(D, "test"),
-      binarize: "dynamic", batch: 50, lr: 0.003, seed: 1 }, message => told.push(message));"""
-TOLD = "return told.map(({ epoch, step, loss, recon, kl, running }) => ({ epoch, step, loss, recon, kl, running }));"
+# the page trains, too, with names of its own
+TRAIN = """window.test = { told: [] };
+    test.training = startTraining({ spec: specOf(D), train: imagesOf(D, "train"), test: imagesOf(D, "test"),
+      binarize: "dynamic", batch: 50, lr: 0.003, seed: 1 }, message => test.told.push(message));"""
+TOLD = """return test.told.map(({ epoch, step, loss, recon, kl, running }) =>
+    ({ epoch, step, loss, recon, kl, running }));"""
 
 
 def told(browser, enough, seconds=60):
@@ -466,9 +468,9 @@ def test_training_in_the_worker_comes_as_far_as_python(chromium, digits):
     history = fit(VAE.mlp(64, [48], 6, rng=1), subject.data.x_train, epochs=epochs, batch_size=50, lr=3e-3, rng=1)
     chromium.open(file)
     chromium.run(TRAIN)
-    chromium.run("training.start()")
+    chromium.run("test.training.start()")
     messages = told(chromium, lambda messages: len(messages) >= epochs)[:epochs]
-    chromium.run("training.close()")
+    chromium.run("test.training.close()")
     print(f"training loss of epoch {epochs}: page {messages[-1]['loss']:.2f}, Python {history[-1]['loss']:.2f} nats")
     assert [m["epoch"] for m in messages] == [1, 2, 3, 4, 5] and messages[-1]["step"] == 150
     assert messages[-1]["loss"] < messages[0]["loss"] - 5
@@ -486,31 +488,31 @@ def test_coins_learn_too(chromium, tmp_path):
     (tmp_path / "coins.html").write_text(render(contents(subject)))
     chromium.open(tmp_path / "coins.html")
     chromium.run(TRAIN.replace("batch: 50", 'estimator: "disarm", K: 2, batch: 50'))
-    chromium.run("training.start()")
+    chromium.run("test.training.start()")
     messages = told(chromium, lambda messages: len(messages) >= 5)
-    chromium.run("training.close()")
+    chromium.run("test.training.close()")
     assert messages[4]["loss"] < messages[0]["loss"] - 3
-    assert chromium.run("return [...new Set(told[0].plane.axes)].length") == 2
+    assert chromium.run("return [...new Set(test.told[0].plane.axes)].length") == 2
 
 
 def test_stop_step_and_reset(chromium, digits):
     chromium.open(digits[1])
     chromium.run(TRAIN)
-    chromium.run("training.step()")
+    chromium.run("test.training.step()")
     one = told(chromium, lambda messages: messages)[0]
     assert (one["epoch"], one["step"], one["running"]) == (0, 1, False)
-    chromium.run("training.start()")
+    chromium.run("test.training.start()")
     told(chromium, lambda messages: messages[-1]["epoch"] >= 1)
-    chromium.run("training.stop()")
+    chromium.run("test.training.stop()")
     stopped = told(chromium, lambda messages: not messages[-1]["running"])[-1]
-    chromium.run("told.length = 0; training.step()")
+    chromium.run("test.told.length = 0; test.training.step()")
     after = told(chromium, lambda messages: messages)
     assert len(after) == 1 and after[0]["step"] == stopped["step"] + 1        # nothing ran on after the stop
-    chromium.run("told.length = 0; training.reset(); training.step()")
+    chromium.run("test.told.length = 0; test.training.reset(); test.training.step()")
     fresh, again = told(chromium, lambda messages: len(messages) == 2)
     assert (fresh["epoch"], fresh["step"], fresh["loss"]) == (0, 0, None)
     assert again == one                                    # the same seed: the same weights, batch and noise
-    chromium.run("training.close()")
+    chromium.run("test.training.close()")
 
 
 @pytest.mark.parametrize("setting, words", [
@@ -519,12 +521,12 @@ def test_stop_step_and_reset(chromium, digits):
 def test_what_goes_wrong_in_the_worker_is_told_in_words_and_it_stops(chromium, digits, setting, words):
     chromium.open(digits[1])
     chromium.run(TRAIN.replace("lr: 0.003", setting))
-    chromium.run("training.start()")
+    chromium.run("test.training.start()")
     told(chromium, lambda messages: messages and messages[-1]["running"] is False)
-    assert words in chromium.run("return told.at(-1).error")
-    chromium.run("training.reset()")
+    assert words in chromium.run("return test.told.at(-1).error")
+    chromium.run("test.training.reset()")
     assert told(chromium, lambda messages: messages[-1].get("step") == 0)
-    chromium.run("training.close()")
+    chromium.run("test.training.close()")
     assert chromium.complaints() == []
 
 
@@ -532,13 +534,13 @@ def test_a_message_holds_samples_the_latent_plane_and_parameters_that_give_them(
     subject, file = digits
     chromium.open(file)
     chromium.run(TRAIN)
-    chromium.run("training.step()")
+    chromium.run("test.training.step()")
     told(chromium, lambda messages: messages)
-    script = """const [{ samples, plane, params }] = told, vae = makeVAE({ ...specOf(D), params });
+    script = """const [{ samples, plane, params }] = test.told, vae = makeVAE({ ...specOf(D), params });
         const { mu } = vae.forward(imagesOf(D, "test"), new Float64Array(6 * D.live.images.test.count)).values;
         return { samples: [...samples], axes: plane.axes, points: [...plane.points], mu: [...mu] };"""
     found = chromium.run(script)
-    chromium.run("training.close()")
+    chromium.run("test.training.close()")
     samples, mu = np.array(found["samples"]), np.array(found["mu"]).reshape(-1, 6)
     assert samples.shape == (16 * 64,) and 0 < samples.min() and samples.max() < 1
     assert np.array_equal(np.reshape(found["points"], (-1, 2)), mu[:, found["axes"]]) and len(set(found["axes"])) == 2

@@ -43,7 +43,8 @@ def loss_card(t: Trace) -> dict:
     estimator = t.vae.estimator
     title, forward, backward = story.NODES["loss"]
     if not t.vae.latent.has_path:
-        forward, backward = story.LOSS_OF_COINS
+        is_bound = estimator.objective is estimators.multi_sample_bound
+        forward, backward = story.BOUND_OF_COINS if is_bound else story.LOSS_OF_COINS
     forward_rule, backward_rule = (
         for_samples(rule, len(t.eps))
         for rule in (LOSSES[estimator.objective.__name__], SENT_BACK[t.estimator]))

@@ -23,7 +23,7 @@ from minivae.pixels import scale_of
 KINDS = (Dense, ReLU, Tanh, Sigmoid, Softplus)       # the layers that model.js knows
 LIKELIHOODS = (BernoulliLikelihood, GaussianLikelihood)
 LATENTS = (GaussianLatent, BernoulliLatent)
-PARAMETERS = 850_000     # 4.5 MB of weights; with more the page would be larger than 6 MB
+PARAMETERS = 810_000     # 4.3 MB of weights; with more the page would be larger than 6 MB
 WHOLE = 60_000           # up to so many parameters their gradients go in whole, else as sums
 TEST_PIXELS = 100_000    # so many bytes of test images, at most
 TRAIN_PIXELS = 120_000   # larger training data stay out: the 1,500 digits are 96,000 bytes
@@ -43,8 +43,9 @@ def live(t: Trace, subject: Subject, arrays: Arrays) -> dict:
 
 def why_not(vae: Model) -> str | None:
     """Why the page shows the recorded pass alone, in words; None where it can run the model."""
-    unknown = [type(layer).__name__ for layer in (*vae.enc.layers, *vae.dec.layers)
-               if type(layer) not in KINDS]
+    heads = [getattr(vae, head) for head in vae.heads]
+    layers = [*vae.enc.layers, *heads, *vae.dec.layers, vae.to_out]
+    unknown = [type(layer).__name__ for layer in layers if type(layer) not in KINDS]
     if unknown:
         return f"it has a layer that this page cannot compute: {unknown[0]}"
     if type(vae.likelihood) not in LIKELIHOODS:

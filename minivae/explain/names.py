@@ -37,7 +37,7 @@ def output_name(vae: Model, node: str, symbol: str) -> str:
 def names_of_inputs(vae: Model, node: str, symbols: tuple[str, ...]) -> dict[str, str]:
     """{what a node's code calls an input: the name of that value in the pass}."""
     names = {symbol: symbol for symbol in symbols}
-    if node in SUFFIXES:                                   # the latent speaks in these names already
+    if node in SUFFIXES:                                   # the latent has these names already
         return names
     before = node_before(vae, node)
     taken = {"x": "x", "sample": "z"}.get(before) or output_name(vae, before, before)

@@ -91,14 +91,16 @@ def contents(subject: Subject) -> dict:
     arrays = Arrays()
     score = not vae.latent.has_path
     # the plain ELBO gives log q and the prior weight 0, so the walk leaves them out
-    unused = () if score else ("log_q", "log_prior")
-    passes = [node for node in t.passes.values() if node.name not in unused]
+    passes = [node for node in t.passes.values()
+              if score or node.name not in ("log_q", "log_prior")]
     forward = [node.name for node in passes]
     backward = [name for name in t.backward_order if name in forward]
     graph = {"latent": vae.latent.name, "heads": vae.heads, "path": vae.latent.has_path,
              "noise": list(t.passes["sample"].inputs)[-1], "score": score}
+    given = " and ".join(t.passes[head].called for head in vae.heads)
     data = {
-        "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl},
+        "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl,
+                                   "estimator": t.estimator, "samples": len(t.eps)},
         "imageShape": subject.image_shape,
         "graph": graph,
         "nodes": cards(t, passes, arrays),
@@ -107,7 +109,8 @@ def contents(subject: Subject) -> dict:
         "params": parameters(t),
         "shownLatents": latents_shown(t),
         "estimators": every_estimator(t, subject, arrays),
-        "wires": story.WIRES,
+        "wires": {wire: words.replace("mu and logvar", given) for wire, words in
+                  story.WIRES.items()},
         "step": one_step(t, subject, arrays),
         "live": live(t, subject, arrays),
         "arrays": arrays.stored}

@@ -4,7 +4,7 @@ const ROLES = ["inputs", "output", "incoming", "local", "outgoing", "fills"];
 const nodes = Object.fromEntries((D.nodes || []).map(node => [node.name, node]));
 const HEADS = D.graph ? D.graph.heads : [];
 /** The estimator of the recorded pass. */
-const BASE = D.graph && (D.graph.latent === "gaussian" ? "elbo" : D.about.trained);
+const BASE = D.about.estimator;
 
 /** Every figure of every node by a key of its own, under which a pass made here gives its numbers. */
 const figures = {};

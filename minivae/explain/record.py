@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from minivae.estimators import Wires
+from minivae.gradcheck.strangers import copies
 from minivae.layers import Layer
 from minivae.model import Model, Result
 
@@ -39,12 +40,6 @@ def record(vae: Model, x: np.ndarray, eps: np.ndarray) -> tuple[Result, Wires, d
         wires = vae._wires
         vae.backward()
     return result, wires, visits
-
-
-def copies(result) -> tuple:
-    """One array or a tuple, as a tuple of copies; None stays None."""
-    arrays = result if isinstance(result, tuple) else (result,)
-    return tuple(None if a is None else np.array(a) for a in arrays)
 
 
 @contextmanager

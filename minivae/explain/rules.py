@@ -123,4 +123,7 @@ SENT_BACK = {
 
 def for_samples(formula: str, K: int) -> str:
     """The same formula without its K where there is one sample."""
-    return formula.replace("mean_k ", "").replace("/K", "") if K == 1 else formula
+    if K > 1:
+        return formula
+    alone = formula.replace("mean_k (log_qz - log_pz)", "log_qz - log_pz")
+    return alone.replace("mean_k ", "").replace("/K", "")

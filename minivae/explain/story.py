@@ -62,9 +62,10 @@ NODES = {
         "The KL: how far q(z|x) is from the prior",
         "The KL leaves the path here. It is integrated on paper, so it needs no sample, and it "
         "goes straight to the loss without passing the decoder.",
-        "The KL joins here. Its `dmu_kl`, beta times `mu`, pulls the mean to 0; its "
-        "`dlogvar_kl`, beta times (e^logvar - 1) / 2, pulls the std to 1. Each is added to what "
-        "came through z: `dmu = dmu_z + dmu_kl`, `dlogvar = dlogvar_z + dlogvar_kl`. It goes to the encoder only: the decoder gets exactly 0 from the KL.",
+        "The KL joins here. Its `dmu_kl`, beta times `mu`, pulls the mean to 0; its `dlogvar_kl`, "
+        "beta times (e^logvar - 1) / 2, pulls the std to 1. Each is added to what came through z: "
+        "`dmu = dmu_z + dmu_kl`, `dlogvar = dlogvar_z + dlogvar_kl`. It goes to the encoder only: "
+        "the decoder gets exactly 0 from the KL.",
     ),
     "sample": (
         "The sampling node: z = mu + std * eps",
@@ -117,9 +118,9 @@ COINS = {
         "log q(z|x): how likely these coins were",
         "The log of the chance that the coins fell as they did.",
         "No gradient came back through z. What comes here is one number for each draw, "
-        "`along_phi`: it says how much better or worse this draw explained the image than the "
-        "baseline b did. Times `z - sigmoid(a)` it is `da_qz`. If the draw was better, the coins "
-        "become likelier to fall this way; if it was worse, less likely.",
+        "`along_phi`: how well this draw explained the image, compared with what one expected, or "
+        "with the other draws. Times `z - sigmoid(a)` it is `da_qz`. If the draw was better, the "
+        "coins become likelier to fall this way; if it was worse, less likely.",
     ),
     "log_prior": (
         "log p(z): the prior's coins are fair",
@@ -127,12 +128,19 @@ COINS = {
         "It is the same for every z, so it has no gradient.",
     ),
 }
+BOUND_OF_COINS = (
+    "The loss is -L_K, a bound on -log p(x) from all draws together: each tosses all coins once.",
+    "The walk back begins with d(loss)/d(loss) = 1. `dlog_px` goes to the likelihood. The path "
+    "from z to the encoder is missing, because a coin is a step. In its place log q gets a weight "
+    "for each draw, which comes from a comparison with the other draws.",
+)
 LOSS_OF_COINS = (
     "The loss is the mean over the draws: each draw tosses all coins once.",
-    "The walk back begins with d(loss)/d(loss) = 1. `dlog_px` goes to the likelihood. The path from "
-    "z to the encoder is missing, because a coin is a step. In its place log q gets a weight for "
-    "each draw: f - b. f is how well the draw did. b, the baseline, is how well one expected it to "
-    "do, and it does not depend on this draw. b changes how noisy the gradient is, and not its mean.",
+    "The walk back begins with d(loss)/d(loss) = 1. `dlog_px` goes to the likelihood. The path "
+    "from z to the encoder is missing, because a coin is a step. In its place log q gets a weight "
+    "for each draw: f - b. f is how well the draw did. b, the baseline, is how well one expected "
+    "it to do, and it does not depend on this draw. b changes how noisy the gradient is, and not "
+    "its mean.",
 )
 SAMPLES = {
     "bernoulli": (
@@ -158,13 +166,14 @@ SAMPLES = {
 
 # what the walk says before the numbers of a coin: first for f - b, then for other weights
 COIN = (
-    "Why no gradient passes a coin: z is 1 where u > sigmoid(-a), else 0. Move a by a little, and z "
-    "stays what it is: its slope is 0. What takes the place of the path: log q(z|x), the log of "
+    "Why no gradient passes a coin: z is 1 where u > sigmoid(-a), else 0. Move a by a little, and "
+    "z stays what it is: its slope is 0. What takes the place of the path: log q(z|x), the log of "
     "the chance that the coins fell this way. It is smooth in a, and its slope is z - sigmoid(a)."
 )
 SCORE_OF_COIN = (
-    "For each draw this slope is multiplied by one number, f - b. f says how well the draw did, and "
-    "the baseline b how well one expected it to do. A draw that did better than b becomes likelier."
+    "For each draw this slope is multiplied by one number, f - b. f says how well the draw did, "
+    "and the baseline b how well one expected it to do. A draw that did better than b becomes "
+    "likelier."
 )
 WEIGHTS_OF_COIN = (
     "For each draw this slope is multiplied by one number, which comes from a comparison of the "
@@ -200,8 +209,8 @@ LAST_OF_THETA = (
 )
 LAST_OF_THETA_OF_COINS = (
     "This is the decoder's first layer, and its gradients are final. The walk through the decoder "
-    "ends: z fell as a coin falls. Move `a` a little and z stays, so its slope is 0 and nothing can "
-    "pass. What takes the place of the path is log q(z|x), on the next card."
+    "ends: z fell as a coin falls. Move `a` a little and z stays, so its slope is 0 and nothing "
+    "can pass. What takes the place of the path is log q(z|x), on the next card."
 )
 FIRST_OF_PHI = (
     "This is the encoder's first layer: its input is the image, so `dx` is left out, and the walk "

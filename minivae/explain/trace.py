@@ -193,9 +193,10 @@ def pass_at(vae: Model, node: str, layer: Layer, forward: str, backward: str | N
     taken, (output,) = visits[node, "forward"]
     arrived, given = visits.get((node, "backward"), ((), ()))
     called, values = output_name(vae, node, rule.output), names_of_inputs(vae, node, rule.inputs)
-    # x is data, so its gradient is dropped where a layer gives one
+    # x is data, and a coin has no slope: where a layer gives their gradient, nobody takes it
+    without = ("x",) if vae.latent.has_path else ("x", "z")
     outgoing = {values[symbol]: grad for symbol, grad in zip(rule.gives or rule.inputs, given)
-                if grad is not None and values[symbol] != "x"}
+                if grad is not None and values[symbol] not in without}
     passed_on = {value: gradient_name(vae, node, value) for value in outgoing}
     in_code = values | {rule.output: called, f"d{rule.output}": f"d{called}"}
     in_code |= {f"d{symbol}": passed_on[value] for symbol, value in values.items()

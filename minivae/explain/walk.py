@@ -96,7 +96,8 @@ def _paragraph(words: str) -> Lines:
 
 def _wires(t: Trace) -> Lines:
     """Which wires the estimator uses, which it cuts, and what is held constant."""
-    yield BACKWARD, "WIRES      where they lead, and what the estimator sends back there, as d(loss)"
+    title = "where they lead, and what the estimator sends back there, as d(loss)"
+    yield BACKWARD, f"{'WIRES':{NAME}s}{title}"
     for wire, where, weight in wires_in_words(t):
         one_line = f"{wire:{NAME}s}{where:42s} {weight}"
         if len(one_line) <= COLUMNS:

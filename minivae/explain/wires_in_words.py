@@ -13,27 +13,30 @@ from minivae.explain.trace import Trace
 
 
 def wires_in_words(t: Trace) -> Iterator[tuple[str, str, str]]:
-    """Yield (wire, where it leads, what is sent along it, as d(loss)) for each of the five."""
-    q = " and ".join(t.passes[head].called for head in t.vae.heads)
-    step = "none: z is a step"
-    is_step = not t.vae.latent.has_path
-    w = t.wires
-    yield "decoder", "log p(x|z), to theta and to z", _sent("dlog_px", -w.decoder)
-    if is_step:
-        yield "latent", "log p(z) and log q(z|x), to z", step
-        yield "path", f"from z on to {q}", step
-    else:
-        yield "latent", "log p(z) and log q(z|x), to z", _sent("along_z = -dlog_pz", w.latent)
-        gain = "open" if (w.path == 1).all() else _sent("path", w.path)
-        yield "path", f"from z on to {q}", gain
-    yield "score", f"log q(z|x), straight to {q}", _sent("along_phi", -w.score)
-    yield "kl", f"the KL on paper, to {q}", _sent("dkl", -w.kl)
+    """Yield (wire, where it leads, what is sent along it, as d(loss)) for each of the five.
+
+    A wire with weight 0 is CUT, unless the loss has nothing along it: the KL stands in a loss once,
+    on paper or as log q - log p.
+    """
+    w, q = t.wires, " and ".join(t.passes[head].called for head in t.vae.heads)
+    on_paper, step = t.kl_name == "kl", "none: z is a step"
+    log_q, kl = ("not in this loss", "CUT") if on_paper else ("CUT", "not in this loss")
+    yield "decoder", "log p(x|z), to theta and to z", _sent("dlog_px", -w.decoder, "CUT")
+    latent, path = _sent("along_z = -dlog_pz", w.latent, log_q), _sent("path", w.path, "CUT")
+    if (w.path == 1).all():
+        path = "open"
+    if not t.vae.latent.has_path:
+        latent = path = step
+    yield "latent", "log p(z) and log q(z|x), to z", latent
+    yield "path", f"from z on to {q}", path
+    yield "score", f"log q(z|x), straight to {q}", _sent("along_phi", -w.score, log_q)
+    yield "kl", f"the KL on paper, to {q}", _sent("dkl", -w.kl, kl)
 
 
-def _sent(name: str, weights: np.ndarray) -> str:
-    """A weight for each draw, with its name; CUT where all are 0."""
+def _sent(name: str, weights: np.ndarray, nothing: str) -> str:
+    """A weight for each draw, with its name; `nothing` where all are 0."""
     if not weights.any():
-        return "CUT"
+        return nothing
     if weights.ndim == 3:                                  # (K, B, Z)
         return f"{name}, one per coin"
     numbers = [f"{a:.4g}" for a in weights.ravel()]

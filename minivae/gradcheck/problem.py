@@ -129,7 +129,7 @@ class Problem:
     def survey(self, name: str, direction: np.ndarray, everywhere: bool = False) -> None:
         """Measure f's rounding and scale along one direction of one array."""
         array = self.arrays[name]
-        noise, step = survey(self.f, array, direction, self.magnitude, everywhere)
+        noise, step = survey(self.f, array, direction, self.magnitude, everywhere, self.kinks)
         self.noise[name], self.longest_step[name], self.first_step[name] = noise, step, step
 
     # --- one derivative ---
@@ -290,8 +290,12 @@ class Problem:
 
 
 def worst_of(found: dict[tuple, Comparison]) -> tuple:
-    """The index of the worst entry."""
-    return max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
+    """The index of the worst entry: of FAILs the one furthest off, else that of most bars."""
+    def badness(i: tuple) -> tuple[int, float]:
+        one = found[i]
+        return BADNESS[one.verdict], one.difference if one.verdict == FAIL else in_bars(one)
+
+    return max(found, key=badness)
 
 
 def _both(row: Row, away: Row) -> Row:
