@@ -122,7 +122,8 @@ const sym = (symbol, shown = symbol) =>
 
 /** What a gradient is by hand and by differences, behind a click: the entries that were checked. */
 function checksList(symbol, checks) {
-  if (!checks || !checks.length || !now().isRecorded) return "";
+  if (!checks || !checks.length) return "";
+  if (!now().isRecorded) return '<p class="checked">checked in the recorded pass</p>';
   const pair = (value, label) => `<b>${value}</b><span>${label}</span>`;
   const items = checks.map(c => {
     const bar = c.numeric === null ? "" : `±${minus(c.bar.toExponential(0))}`;
