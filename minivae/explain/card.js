@@ -136,8 +136,8 @@ function stepHTML(at) {
   const chip = symbol => `<button type="button" class="${isGradient(symbol) ? "b" : "f"}" data-chip="${esc(symbol)}" aria-pressed="false">` +
     `${esc(symbol)}</button>`;
   const lamps = `<div class="chips"><span>light up</span>${chips.map(chip).join("")}</div>`;
-  return `<p class="badge">${forward ? "Forward →" : "Backward ←"} &nbsp; <span class="muted">step ${at + 1} of ${steps.length}</span></p>` +
-    `<h2>${esc(node.title)}</h2><div class="top"><p>${words(node.words[direction])}</p>` +
+  return `<div class="head-line"><h2>${esc(node.title)}</h2><p class="badge">${forward ? "Forward →" : "Backward ←"} &nbsp; ` +
+    `<span class="muted">step ${at + 1} of ${steps.length}</span></p></div><div class="top"><p>${words(node.words[direction])}</p>` +
     `${rule && `<div><code class="formula">${formula}</code>${chips.length > 1 ? lamps : ""}</div>`}</div>` +
     (name === "loss" ? lossHTML(forward) : forward ? forwardHTML(node) : backwardHTML(node)) +
     codeHTML(node, direction, symbols);
