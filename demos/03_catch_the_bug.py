@@ -79,6 +79,7 @@ mended.raise_if_wrong()
 with pictures.panels(out / "catch_the_bug.png", 1, 2, size=(11, 4.8), sharey=True) as axes:
     report.draw(axes[0])
     mended.draw(axes[1])
+    axes[0].set_ylim(1e-18, 1e2)                           # of both
     axes[1].set_ylabel("")
 
 # %% [markdown]

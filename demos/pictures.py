@@ -57,11 +57,12 @@ def save(figure: Figure, path: Path) -> None:
         display(Image(filename=str(path)))
 
 
-def name_points(axes, points: dict, x: float, gap: float = 0.058) -> None:
-    """Write each point's name at x, moved up or down where names would meet, and lead to the point.
+def name_points(axes, points: dict, x: float, side: str = "right", gap: float = 0.058) -> None:
+    """Write each point's name beside it, higher or lower where names would meet, and a line to it.
 
     points[name] : (x, y, colour) of the point, in the units of the axes, whose limits are set.
-    x, gap       : where the names begin, and their least distance, in shares of the axes.
+    x, gap       : where the names begin (left of the points: end), and their least distance, in
+                   shares of the axes.
     """
     share = axes.transData + axes.transAxes.inverted()
     wanted = {name: share.transform(point[:2])[1] for name, point in points.items()}
@@ -74,9 +75,11 @@ def name_points(axes, points: dict, x: float, gap: float = 0.058) -> None:
     down = np.minimum.accumulate((heights - steps)[::-1])[::-1]
     for name, height in zip(names, (up + down) / 2 + steps):
         *point, color = points[name]
+        ha, edge = ("left", 0) if side == "right" else ("right", 1)
         axes.annotate(name, point, xytext=(x, height), textcoords=axes.transAxes, va="center",
-                      fontsize=9, color=DARK, annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": color, "lw": 0.9, "shrinkB": 4})
+                      ha=ha, fontsize=9, color=DARK,
+                      arrowprops={"arrowstyle": "-", "color": color, "lw": 0.9, "shrinkB": 4,
+                                  "relpos": (edge, 0.5)})
 
 
 # --- 01: images -----------------------------------------------------------------------------------
@@ -266,7 +269,7 @@ LINES = {"REINFORCE": ("#1a202c", "-"), "running mean": ("#cc8f00", "-"), "NVIL"
 
 def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> None:
     """A dot for each estimator: how far its mean is off to the right, how it spreads upwards."""
-    axes.set(yscale="log", xlim=(-0.03, 0.95), ylim=(0.5, 60),
+    axes.set(yscale="log", xlim=(-0.5, 1.05), ylim=(0.5, 60), xticks=np.arange(6) / 5,
              title="Right on average and noisy, or calmer and off",
              xlabel="bias, in sizes of the true gradient",
              ylabel="spread of one estimate, in the same sizes")
@@ -281,7 +284,7 @@ def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> Non
         else:
             axes.annotate(f"{name}: {spread[name]:.2f}", (bias[name], spread[name]), xytext=(8, 0),
                           textcoords="offset points", va="center", fontsize=9, color=DARK)
-    name_points(axes, at_zero, x=0.09)
+    name_points(axes, at_zero, x=0.27, side="left")
     soft = [name for name in spread if name.startswith("Concrete")]
     axes.plot([bias[name] for name in soft], [spread[name] for name in soft], lw=0.9, zorder=0,
               color=LINES["Concrete, T = 0.5"][0])
@@ -293,14 +296,14 @@ def draw_training(axes, curves: dict, last: dict) -> None:
     top = max(last.values())
     lowest = max(min(c.min() for c in curves.values()), top - 5.5)
     axes.set(title="Training on digits, 16 coins (dashed: the biased ones)", xlabel="epoch",
-             ylabel="test ELBO, nats per image", xlim=(0, 1.55 * epochs),
-             ylim=(lowest - 0.2, max(c.max() for c in curves.values()) + 0.2))
+             ylabel="test ELBO, nats per image", xlim=(0, 1.72 * epochs),
+             ylim=(lowest - 0.2, max(c.max() for c in curves.values()) + 0.6))
     ends = {}
     for name, curve in curves.items():
         color, style = LINES[name]
         axes.plot(np.arange(1, epochs + 1), curve, style, color=color, lw=1.6)
         ends[f"{name}: {last[name]:.2f}"] = epochs, curve[-1], color
-    name_points(axes, ends, x=1.06 / 1.55)
+    name_points(axes, ends, x=1.08 / 1.72)
     axes.set_xticks([tick for tick in axes.get_xticks() if tick <= epochs and tick % 1 == 0])
 
 
