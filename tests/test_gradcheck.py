@@ -326,7 +326,7 @@ def swap(layer, dx, dy):
     (lambda g: g.__setitem__((1, 2), -g[1, 2]), "only entry (1, 2) is wrong"),
     (lambda g: g.__setitem__(2, 1.01 * g[2]), "only row 2 is wrong"),
     (lambda g: g.__setitem__((slice(None), 0), 0), "only column 0 is wrong"),
-    (lambda g: g.__setitem__(slice(None), np.float32(g)), "times what they should be"),
+    (lambda g: g.__setitem__(slice(None), np.float32(g)), "9 entries are rounded to float32"),
     (lambda g: g.__setitem__((0, 0), np.nan), "not a finite number"),
 ])
 def test_a_fault_is_found_and_its_pattern_named(change, words, rng):

@@ -26,7 +26,7 @@ from minivae.estimators import Wires
 from minivae.explain.rules import RULES, UNKNOWN_LAYER, Rule
 from minivae.gradcheck import (Problem, Surrogate, float64_twin, kinks_of, random_direction,
                                rounding_noise)
-from minivae.gradcheck.of_layer import copies
+from minivae.gradcheck.strangers import copies
 from minivae.latents import GaussianLatent
 from minivae.layers import Layer
 from minivae.model import Result

@@ -49,11 +49,6 @@ def romberg(f: Callable[[float], float], step: float, noise: float) -> tuple[flo
     return best
 
 
-def _is_large(found: tuple[float, float]) -> bool:
-    """Whether the bar of a derivative is worth another step."""
-    return found[1] > 1e-9 * (1 + abs(found[0]))
-
-
 class Line:
     """f along a line through the point, with what is needed to differentiate it there.
 
@@ -74,6 +69,7 @@ class Line:
         self.f, self.array, self.base, self.direction = f, array, array.copy(), direction
         self.kinks, self.noise = kinks, noise
         self.step = FIRST_STEP                             # the longest step that `derivative` took
+        self.reach = float(np.linalg.norm(self.base[direction != 0]))    # how far away 0 is
 
     def __call__(self, h: float, look: Callable | None = None) -> float:
         """f at the point plus h times the direction, or what `look` sees there."""
@@ -105,20 +101,31 @@ class Line:
 
         Raises Kink where f has no derivative.
         """
-        has_kinks = bool(self.kinks())
-        step = longest = self.step_before_kinks(first) if has_kinks else first
+        step = self.step_before_kinks(first) if self.kinks() else first
         self.step = step
         best = romberg(self, step, self.noise)
         # a bar that is still large says that the step was too long for this function
-        while _is_large(best) and step > LAST_STEP:
+        while best[1] > 1e-9 * (1 + abs(best[0])) and step > LAST_STEP:
             step /= 8
             best = min(best, romberg(self, step, self.noise), key=lambda pair: pair[1])
-        # or that f rounds: among numbers like 1e6 a step may be longer
-        largest = 0.0 if has_kinks else np.abs(self.base[self.direction != 0]).max(initial=0)
-        while _is_large(best) and 8 * longest < largest * FIRST_STEP:
-            longest *= 8
-            best = min(best, romberg(self, longest, self.noise), key=lambda pair: pair[1])
         return best
+
+    def second_opinion(self, first: tuple[float, float], magnitude: float) -> tuple[float, float]:
+        """`first`, or the derivative by a step that suits the size of the numbers that are moved.
+
+        log x at x = 1e-8 bends within a step of 1e-6; x^2 at x = 1e8 rounds too much in one of
+        2^-4.  Of two that contradict each other the one with the shorter step is believed, of two
+        that agree the one with the smaller bar.
+        """
+        step = self.reach * FIRST_STEP
+        if not 0 < step < np.inf:
+            return first
+        noise = rounding_noise(self.f, self.array, self.direction, magnitude, step * 2.0**-30)
+        other = romberg(self, step, noise)
+        contradict = abs(first[0] - other[0]) > first[1] + other[1]
+        if contradict:
+            return other if step < self.step else first
+        return min(first, other, key=lambda pair: pair[1])
 
     def step_before_kinks(self, step: float) -> float:
         """`step`, halved until no unit crosses its kink.
@@ -139,19 +146,27 @@ class Line:
 
     def has_kink(self) -> bool:
         """Whether the slope jumps at the point itself, for layers that do not tell their kinks."""
-        long, short = self.second_difference(2 * LAST_STEP), self.second_difference(LAST_STEP)
-        return short > 100 * self.noise / LAST_STEP and short > 0.75 * long
+        h = self.kink_step
+        long, short = self.second_difference(2 * h), self.second_difference(h)
+        return short > 100 * self.noise / h and short > 0.75 * long
+
+    @property
+    def kink_step(self) -> float:
+        """A step so short that smooth functions are straight along it."""
+        return min(LAST_STEP, self.reach * 2.0**-10) if self.reach else LAST_STEP
 
 
 def rounding_noise(f: Callable[[], float], array: np.ndarray, direction: np.ndarray,
-                   magnitude: float) -> float:
+                   magnitude: float, step: float | None = None) -> float:
     """How much of f is rounding, at least 2 U times `magnitude`, the size of the terms in f.
 
-    It is f's scatter about a straight line, over steps far too small to bend it.
+    It is f's scatter about a straight line, over steps far too small to bend it; but array + step
+    rounds, too, so they are many times U |array|.
     """
     line = Line(f, array, direction, dict, 0.0)
+    step = max(2.0**-36, 2.0**-42 * line.reach) if step is None else step
     t = np.arange(-4, 5)
-    values = np.array([line(h) for h in 2.0**-36 * t])
+    values = np.array([line(h) for h in step * t])
     scatter = values - np.polyval(np.polyfit(t, values, 1), t)
     return max(4 * np.abs(scatter).max(), 2 * U * magnitude)
 

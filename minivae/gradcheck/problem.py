@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
+from minivae.gradcheck.differences import (FIRST_STEP, Kink, Line, U, entry,
                                            random_direction, rounding_noise)
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
-from minivae.gradcheck.suspects import WrongGradient, suspect
+from minivae.gradcheck.suspects import suspect
+from minivae.gradcheck.wrong import WrongGradient
 
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
+FINE = 1e-8             # a bar above this part of it is worth another step
 ENTRIES = 300           # arrays up to this size are checked entry by entry
 BADNESS = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 
@@ -55,7 +57,9 @@ class Problem:
     rng : numpy.random.Generator, for the directions
     sizes : dict from words ("the batch size") to a size
         Factors that a sum in the place of a mean would explain.
-    terms : function of nothing -> {term: (its value, its weight in f)}, or None
+    known : function of nothing -> dict of arrays at hand, by name
+        dy, y, the inputs, the parameters: what a wrong gradient may have been made of.
+    parts : function of nothing -> list of {part: function of nothing -> its value}
         For an f that is a weighted sum; then a wrong weight is named.
     without : names of the arrays on which f is known not to depend
         Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
@@ -69,10 +73,11 @@ class Problem:
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
-                 terms: Callable[[], dict] | None = None, without: Collection[str] = ()):
+                 known: Callable[[], dict] = dict, parts: Callable[[], list] = list,
+                 without: Collection[str] = ()):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
-        self.magnitude, self.rng, self.sizes, self.terms = magnitude, rng, sizes, terms
-        self.without = without
+        self.magnitude, self.rng, self.sizes = magnitude, rng, sizes
+        self.known, self.parts, self.without = known, parts, without
 
     # --- all arrays ---
 
@@ -138,25 +143,38 @@ class Problem:
             numeric, bar = line.derivative(self.first_step[name])
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
+        # the next line of this array begins near the step where this one ended
+        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
+        found = self.judged(line, analytic, numeric, bar, scale)
+        is_fine = found.verdict == PASS and found.bar <= FINE * self.size(line, scale)
+        if is_fine or self.kinks():
+            return found
+        numeric, bar = line.second_opinion((numeric, bar), self.magnitude)
+        return self.judged(line, analytic, numeric, bar, scale)
+
+    def judged(self, line: Line, analytic: float, numeric: float, bar: float,
+               scale: float) -> Comparison:
+        """The verdict on a derivative by backward beside one by differences."""
         if not np.isfinite(bar):
             note = "the function is no number at any step beside the point: the end of its domain?"
             return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
-        # the next line of this array begins near the step where this one ended
-        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
         if not np.isfinite(difference):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
         if difference > bar and not self.kinks() and line.has_kink():
-            note = f"the slope jumps here by {line.second_difference(LAST_STEP):.3g}"
+            note = f"the slope jumps here by {line.second_difference(line.kink_step):.3g}"
             return Comparison(analytic, numeric, bar, KINK, note)
         if difference > FAR * bar:
             return Comparison(analytic, numeric, bar, FAIL)
-        size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
-        if difference > bar or bar > RESOLUTION * size:
+        if difference > bar or bar > RESOLUTION * self.size(line, scale):
             note = "the reference is too noisy to tell"
             return Comparison(analytic, numeric, bar, INCONCLUSIVE, note)
         return Comparison(analytic, numeric, bar, PASS)
+
+    def size(self, line: Line, scale: float) -> float:
+        """How large a gradient is that counts: 1e-9 is nothing beside one of 1, or an f of 1."""
+        return max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude / max(1.0, line.reach))
 
     def compare_entries(self, name: str, indices) -> dict[tuple, Comparison]:
         """Some entries of one array."""
@@ -165,8 +183,9 @@ class Problem:
         for i in indices:
             line = self.line(name, entry(array.shape, i))
             found[i] = self.compare(name, line, grad[i], largest)
-            numeric, bar = self.reference[name]
-            numeric[i], bar[i] = found[i].numeric, found[i].bar
+            if found[i].verdict != KINK:                   # where there is nothing to compare
+                numeric, bar = self.reference[name]
+                numeric[i], bar[i] = found[i].numeric, found[i].bar
         return found
 
     def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
@@ -188,7 +207,7 @@ class Problem:
         worst = max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
-            return row._replace(note=self.name_the_fault(name, found, row.bar))
+            return row._replace(note=self.name_the_fault(name, found))
         return row
 
     def by_direction(self, name: str) -> Row:
@@ -214,7 +233,7 @@ class Problem:
         index = tuple(map(int, np.unravel_index(entries[0], shape)))
         found = self.compare_entries(name, sorted(self.around(index, shape)))
         worst = found[index]
-        note = self.name_the_fault(name, found, worst.bar, sampled=True)
+        note = self.name_the_fault(name, found, sampled=True)
         return Row(name, shape, index, worst.analytic, worst.numeric, worst.bar, FAIL, note)
 
     def around(self, index: tuple, shape: tuple) -> set[tuple]:
@@ -227,33 +246,46 @@ class Problem:
 
     # --- the name of a fault ---
 
-    def name_the_fault(self, name: str, found: dict[tuple, Comparison], bar: float,
+    def name_the_fault(self, name: str, found: dict[tuple, Comparison],
                        sampled: bool = False) -> str:
         """One sentence on the pattern of the entries that failed."""
         wrong = [i for i, c in found.items() if c.verdict == FAIL]
         if not wrong:
             return ""
-        numeric = {i: c.numeric for i, c in found.items() if c.verdict != KINK}
+        numeric = {i: c.numeric for i, c in found.items() if c.verdict in (PASS, FAIL)}
+        bar = max(found[i].bar for i in numeric)
         return suspect(WrongGradient(
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
-            sampled=sampled, terms=lambda indices: self.term_gradients(name, indices)))
+            known=self.known(), again=lambda: self.again(name),
+            slopes=lambda *at, **where: self.slopes(name, *at, **where), parts=self.parts(),
+            sampled=sampled))
 
-    def term_gradients(self, name: str, indices: list[tuple]) -> dict | None:
-        """{term: (its derivatives by some entries of an array, its weight)}; None at a kink."""
-        if self.terms is None:
+    def again(self, name: str) -> np.ndarray | None:
+        """What a second pass gives; None where it raises."""
+        try:
+            return np.asarray(self.gradients()[name], np.float64)
+        except Exception:                                  # whatever a stranger's code raises
             return None
-        array, found = self.arrays[name], {}
-        for term, (_, weight) in self.terms().items():
-            def value(term=term) -> float:
-                return self.terms()[term][0]
+        finally:
+            self.f()               # backward may have used up what `kinks` looks at
 
-            lines = [Line(value, array, entry(array.shape, i), self.kinks, self.noise[name])
+    def slopes(self, name: str, indices: list[tuple], f: Callable[[], float] | None = None,
+               point: np.ndarray | None = None) -> np.ndarray | None:
+        """The derivatives of f, or of a part of it, by some entries of an array.
+
+        point : where the array is put for this; by default it stays where it stands
+        None at a kink, and where a stranger's code does not take that point.
+        """
+        array, kept = self.arrays[name], self.arrays[name].copy()
+        try:
+            array[...] = kept if point is None else point
+            lines = [Line(f or self.f, array, entry(array.shape, i), self.kinks, self.noise[name])
                      for i in indices]
-            try:
-                found[term] = [line.derivative()[0] for line in lines], weight
-            except Kink:
-                return None
-        return found
+            return np.array([line.derivative()[0] for line in lines])
+        except Exception:                                  # a Kink, or whatever f raises there
+            return None
+        finally:
+            array[...] = kept
 
 
 def _both(row: Row, away: Row) -> Row:
