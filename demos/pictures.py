@@ -269,7 +269,7 @@ LINES = {"REINFORCE": ("#1a202c", "-"), "running mean": ("#cc8f00", "-"), "NVIL"
 
 def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> None:
     """A dot for each estimator: how far its mean is off to the right, how it spreads upwards."""
-    axes.set(yscale="log", xlim=(-0.5, 1.05), ylim=(0.5, 60), xticks=np.arange(6) / 5,
+    axes.set(yscale="log", xlim=(-0.45, 1.1), ylim=(0.5, 60), xticks=np.arange(6) / 5,
              title="Right on average and noisy, or calmer and off",
              xlabel="bias, in sizes of the true gradient",
              ylabel="spread of one estimate, in the same sizes")
@@ -280,11 +280,11 @@ def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> Non
         color = LINES.get(name, LINES["Concrete, T = 0.5"])[0]
         axes.plot(0 if name in unbiased else bias[name], spread[name], "o", color=color, ms=7)
         if name in unbiased:
-            at_zero[f"{name}: {spread[name]:.2f}"] = 0, spread[name], color
+            at_zero[name] = 0, spread[name], color
         else:
-            axes.annotate(f"{name}: {spread[name]:.2f}", (bias[name], spread[name]), xytext=(8, 0),
-                          textcoords="offset points", va="center", fontsize=9, color=DARK)
-    name_points(axes, at_zero, x=0.27, side="left")
+            axes.annotate(name, (bias[name], spread[name]), xytext=(8, 0), va="center",
+                          textcoords="offset points", fontsize=9, color=DARK)
+    name_points(axes, at_zero, x=0.25, side="left")
     soft = [name for name in spread if name.startswith("Concrete")]
     axes.plot([bias[name] for name in soft], [spread[name] for name in soft], lw=0.9, zorder=0,
               color=LINES["Concrete, T = 0.5"][0])
