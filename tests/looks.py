@@ -90,7 +90,7 @@ def crossed_words(figure) -> list[str]:
 def alike_lines(figure) -> list[str]:
     """Pairs of lines in the same axes, of colours so near that a reader may take one for the other.
 
-    Two lines of exactly one colour are meant to belong together, and differ in dash or in dots.
+    Lines of exactly one colour are meant to belong together.
     """
     found = []
     for axes in figure.axes:
