@@ -275,6 +275,7 @@ def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> Non
              ylabel="spread of one estimate, in the same sizes")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.axvline(0, color=GREY, lw=0.8, ls=":")
+    soft = [name for name in spread if name.startswith("Concrete")]
     at_zero = {}
     for name in spread:
         color = LINES.get(name, LINES["Concrete, T = 0.5"])[0]
@@ -282,10 +283,10 @@ def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> Non
         if name in unbiased:
             at_zero[name] = 0, spread[name], color
         else:
-            axes.annotate(name, (bias[name], spread[name]), xytext=(8, 0), va="center",
+            words = name.split(", ")[-1] if name in soft[1:] else name
+            axes.annotate(words, (bias[name], spread[name]), xytext=(8, 0), va="center",
                           textcoords="offset points", fontsize=9, color=DARK)
     name_points(axes, at_zero, x=0.25, side="left")
-    soft = [name for name in spread if name.startswith("Concrete")]
     axes.plot([bias[name] for name in soft], [spread[name] for name in soft], lw=0.9, zorder=0,
               color=LINES["Concrete, T = 0.5"][0])
 

@@ -1,7 +1,7 @@
 """What a reader sees in a figure: words that lie on each other, words on lines, lines of one colour.
 
 `faults(figure)` lists them in words.  Boxes are those of matplotlib's renderer.  Colours are compared as seen without
-the green cones (deuteranopia), the commonest form of colour blindness.
+the green cones (deuteranopia), one of the two common forms of colour blindness.
 """
 
 from itertools import combinations
@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-# from linear RGB to what is seen without green cones: Machado, Oliveira & Fernandes (2009), table 1, severity 1
+# from linear RGB to what is seen without green cones: Machado, Oliveira & Fernandes (2009), severity 1
 DEUTERANOPIA = np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
                          [-0.011820, 0.042940, 0.968881]])
 # from linear RGB to XYZ under D65: IEC 61966-2-1, sRGB
@@ -38,7 +38,7 @@ def seen(colour, without_green: bool = True) -> np.ndarray:
 
 
 def distance(a, b) -> float:
-    """How far two colours are apart, for those who see green and for those who do not: the less of the two."""
+    """How far two colours are apart, with the green cones and without them: the less of the two."""
     return min(np.linalg.norm(seen(a, without) - seen(b, without)) for without in (False, True))
 
 

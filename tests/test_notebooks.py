@@ -29,7 +29,7 @@ def executed(notebook, cwd):
     """The notebook after its run in a kernel of this Python, with this checkout and the demos on its path."""
     paths = os.pathsep.join([str(ROOT), str(DEMOS), os.environ.get("PYTHONPATH", "")])
     env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}     # as in a notebook, not in CI
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(cwd)}})
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(cwd)}})
     client.create_kernel_manager()
     client.km.kernel_spec.argv[0] = sys.executable
     return client.execute(env={**env, "PYTHONPATH": paths})

@@ -104,7 +104,7 @@ def test_words_on_a_line_are_found_and_words_beside_it_are_not():
 
 def test_lines_of_one_colour_for_those_who_see_no_green_are_found():
     red, olive = "#cc0000", "#5f6b00"
-    assert np.linalg.norm(looks.seen(red, False) - looks.seen(olive, False)) > 50        # who sees green tells them apart
+    assert np.linalg.norm(looks.seen(red, False) - looks.seen(olive, False)) > 50        # with green cones they differ
     assert len(looks.alike_lines(axes_with(([0, 1], red), ([1, 0], olive)).figure)) == 1
     assert looks.alike_lines(axes_with(([0, 1], "#0072b2"), ([1, 0], "#d55e00")).figure) == []
     dashed = axes_with(([0, 1], "#0072b2"), ([1, 0], "#0072b2"))
