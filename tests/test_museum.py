@@ -86,6 +86,7 @@ NAMED = {
     "elbo-mc-path-cut": "log p(z) - log q(z) through z are missing",
     "iwae-softmax-of-the-loss": "the sign",
     "weights-not-normalised": "are weights not normalised",
+    "vae-noise-in-backward-only": "does it draw its own noise",
     "vae-head-dropped": "the part through logvar is missing",
     "vae-kl-forgotten": "the KL through mu is missing",
     "vae-loss-summed": "which is the batch size: a mean where forward has a sum",

@@ -11,15 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae.gradcheck.differences import (FIRST_STEP, Kink, Line, U, entry,
-                                           random_direction, rounding_noise)
+from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
+                                           random_direction, survey)
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
 from minivae.gradcheck.suspects import suspect
 from minivae.gradcheck.wrong import WrongGradient
 
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
-FINE = 1e-8             # a bar above this part of it is worth another step
 ENTRIES = 300           # arrays up to this size are checked entry by entry
 BADNESS = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 
@@ -102,8 +101,7 @@ class Problem:
         self.measure()
         for name in names:
             direction = random_direction(self.rng, self.arrays[name].shape)
-            noise = rounding_noise(self.f, self.arrays[name], direction, self.magnitude)
-            self.noise[name] = noise
+            self.survey(name, direction)
         rows = [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
                 self.by_direction(name) for name in names]
         return [self.nothing_compared(row) if row.verdict == PASS and
@@ -122,10 +120,17 @@ class Problem:
         self.grads = {name: np.asarray(g, np.float64) for name, g in self.gradients().items()}
         self.scale = max((np.abs(g).max() for g in self.grads.values() if g.size), default=0.0)
         self.first_step = dict.fromkeys(self.arrays, FIRST_STEP)
+        self.longest_step = dict(self.first_step)
         self.noise: dict[str, float] = {}
         # the numeric gradient and its bar, as far as entries are compared
         self.reference = {name: (np.full(a.shape, np.nan), np.full(a.shape, np.nan))
                           for name, a in self.arrays.items()}
+
+    def survey(self, name: str, direction: np.ndarray, everywhere: bool = False) -> None:
+        """Measure f's rounding and scale along one direction of one array."""
+        array = self.arrays[name]
+        noise, step = survey(self.f, array, direction, self.magnitude, everywhere)
+        self.noise[name], self.longest_step[name], self.first_step[name] = noise, step, step
 
     # --- one derivative ---
 
@@ -140,41 +145,28 @@ class Problem:
         """
         analytic = float(analytic)
         try:
-            numeric, bar = line.derivative(self.first_step[name])
+            numeric, bar = line.derivative(self.first_step[name], 1e-9 * scale)
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
-        # the next line of this array begins near the step where this one ended
-        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
-        found = self.judged(line, analytic, numeric, bar, scale)
-        is_fine = found.verdict == PASS and found.bar <= FINE * self.size(line, scale)
-        if is_fine or self.kinks():
-            return found
-        numeric, bar = line.second_opinion((numeric, bar), self.magnitude)
-        return self.judged(line, analytic, numeric, bar, scale)
-
-    def judged(self, line: Line, analytic: float, numeric: float, bar: float,
-               scale: float) -> Comparison:
-        """The verdict on a derivative by backward beside one by differences."""
         if not np.isfinite(bar):
             note = "the function is no number at any step beside the point: the end of its domain?"
             return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
+        # the next line of this array begins near the step where this one ended
+        self.first_step[name] = min(self.longest_step[name], 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
-        if not np.isfinite(difference):
+        if not np.isfinite(analytic):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
-        if difference > bar and not self.kinks() and line.has_kink():
-            note = f"the slope jumps here by {line.second_difference(line.kink_step):.3g}"
+        size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
+        if difference <= bar <= RESOLUTION * size:
+            return Comparison(analytic, numeric, bar, PASS)
+        if not self.kinks() and line.has_kink():
+            note = f"the slope jumps here by {line.second_difference(LAST_STEP):.3g}"
             return Comparison(analytic, numeric, bar, KINK, note)
         if difference > FAR * bar:
             return Comparison(analytic, numeric, bar, FAIL)
-        if difference > bar or bar > RESOLUTION * self.size(line, scale):
-            note = "the reference is too noisy to tell"
-            return Comparison(analytic, numeric, bar, INCONCLUSIVE, note)
-        return Comparison(analytic, numeric, bar, PASS)
-
-    def size(self, line: Line, scale: float) -> float:
-        """How large a gradient is that counts: 1e-9 is nothing beside one of 1, or an f of 1."""
-        return max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude / max(1.0, line.reach))
+        note = "the reference is too noisy to tell"
+        return Comparison(analytic, numeric, bar, INCONCLUSIVE, note)
 
     def compare_entries(self, name: str, indices) -> dict[tuple, Comparison]:
         """Some entries of one array."""
@@ -183,9 +175,9 @@ class Problem:
         for i in indices:
             line = self.line(name, entry(array.shape, i))
             found[i] = self.compare(name, line, grad[i], largest)
-            if found[i].verdict != KINK:                   # where there is nothing to compare
-                numeric, bar = self.reference[name]
-                numeric[i], bar[i] = found[i].numeric, found[i].bar
+            numeric, bar = self.reference[name]
+            at_kink = found[i].verdict == KINK             # where there is nothing to compare
+            numeric[i], bar[i] = (np.nan, np.nan) if at_kink else (found[i].numeric, found[i].bar)
         return found
 
     def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
@@ -204,7 +196,13 @@ class Problem:
         """Every entry of a small array; the row is the worst entry's."""
         shape = self.arrays[name].shape
         found = self.compare_entries(name, np.ndindex(shape))
-        worst = max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
+        worst, looked_at = worst_of(found), set()
+        # nobody is accused before f was looked at again, along that entry and at every scale
+        while found[worst].verdict in (FAIL, INCONCLUSIVE) and worst not in looked_at:
+            self.survey(name, entry(shape, worst), everywhere=True)
+            found |= self.compare_entries(name, [worst])
+            looked_at.add(worst)
+            worst = worst_of(found)
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
             return row._replace(note=self.name_the_fault(name, found))
@@ -215,6 +213,9 @@ class Problem:
         array, found = self.arrays[name], []
         for _ in range(2):
             found.append(self.compare_along(name, np.arange(array.size)))
+            if found[-1].verdict == FAIL:
+                self.survey(name, random_direction(self.rng, array.shape), everywhere=True)
+                found[-1] = self.compare_along(name, np.arange(array.size))
             if found[-1].verdict == FAIL:
                 return self.bisect(name)
         worst = max(found, key=lambda c: (c.verdict != PASS, c.difference))
@@ -286,6 +287,15 @@ class Problem:
             return None
         finally:
             array[...] = kept
+
+
+def worst_of(found: dict[tuple, Comparison]) -> tuple:
+    """The index of the worst entry: of FAILs the one furthest off, else that of most bars."""
+    def badness(i: tuple) -> tuple[int, float]:
+        one = found[i]
+        return BADNESS[one.verdict], one.difference if one.verdict == FAIL else in_bars(one)
+
+    return max(found, key=badness)
 
 
 def _both(row: Row, away: Row) -> Row:
