@@ -245,7 +245,7 @@ off = abs(strict.analytic / strict.numeric - 1)
 # ## The answer
 
 # %%
-with pictures.one_panel(out / "verdicts.png") as axes:
+with pictures.panels(out / "verdicts.png", size=(8, 4.5)) as (axes,):
     pictures.draw_verdicts(axes, [(f"{issue}\n{gradient}", report.worst.verdict,
                                    in_bars(report.worst)) for issue, gradient, report in asked])
 
