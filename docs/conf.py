@@ -50,11 +50,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"                     # the docstrings say shapes, which types cannot
 autosummary_generate = True
 napoleon_google_docstring = False
+napoleon_use_param = napoleon_use_rtype = False    # types here are words, not names to link to
 
 
 def setup(app) -> None:
     """Hook in what this folder adds to Sphinx."""
-    app.connect("builder-inited", lambda app: sources.make(HERE / "made"))
+    sources.make(HERE / "made")
     app.connect("include-read", readmes.lead_inside)
     # before napoleon, which listens with 500
     app.connect("autodoc-process-docstring", _mend, priority=400)

@@ -8,21 +8,41 @@ from sphinx.ext.napoleon import Config, NumpyDocstring
 HEADINGS = ("Parameters", "Attributes", "Returns", "Raises", "Yields", "References", "Notes")
 
 
+# "mu, logvar : (B, Z)" on a line of its own
+FIELD = re.compile(r"^[\w, ]+ : ")
+
+
 def as_rst(lines: list[str]) -> list[str]:
     """The lines with every sign that reStructuredText would take for markup made harmless.
 
     An indented block after an empty line is a formula or a drawing: it is kept as it stands.
+    Lines such as "mu, logvar : (B, Z)" become a list.
     """
-    done, inside, in_section = [], False, False
+    done, block, in_section = [], "", False
     for i, line in enumerate(lines):
-        indented = line.startswith("    ")
+        indented, after_empty = line.startswith("    "), i == 0 or not lines[i - 1].strip()
         in_section = in_section or (line in HEADINGS and set(lines[i + 1]) == {"-"})
-        if indented and not in_section and not inside and (i == 0 or not lines[i - 1].strip()):
+        if in_section:
+            block = ""
+        elif indented and after_empty and block != "formula":
             done += ["::", ""]
-            inside = True
-        inside = inside and (indented or not line.strip())
-        done.append(line if inside else _without_markup(line))
+            block = "formula"
+        elif FIELD.match(line) and i > 0:
+            done += [] if block == "list" else [""]
+            block = "list"
+        elif line.strip() and not indented:
+            done += [""] if block == "list" else []
+            block = ""
+        done.append(_line(line, block))
     return done
+
+
+def _line(line: str, block: str) -> str:
+    if block == "formula":
+        return line
+    if block == "list":
+        return ("  " if line.startswith("    ") else "- ") * bool(line) + _without_markup(line.strip())
+    return _without_markup(line)
 
 
 def _without_markup(line: str) -> str:

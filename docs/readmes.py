@@ -12,6 +12,7 @@ PAGES = {"README.md": "run.md", "demos/README.md": "words.md", "benchmarks/READM
          "minivae/gradcheck/README.md": "checks.md", "minivae/saving/README.md": "long_runs.md",
          "tests/README.md": "tests.md",
          **{f"minivae/{file}.py": f"made/lesson/{file}.rst" for _, file, _ in reading_order()}}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 
 
 def lead_inside(app, relative_path: Path, docname: str, content: list[str]) -> None:
@@ -20,20 +21,25 @@ def lead_inside(app, relative_path: Path, docname: str, content: list[str]) -> N
     file = (folder / relative_path).resolve()
     if file.name != "README.md":
         file = (Path(app.srcdir) / relative_path).resolve()
-    content[0] = re.sub(r"\]\(([^)\s#]+)(#[^)\s]*)?\)",
-                        lambda link: _link(link, file.parent, folder), content[0])
+    content[0] = LINK.sub(lambda link: _link(link, file.parent, folder), content[0])
 
 
 def _link(link: re.Match, folder: Path, page_folder: Path) -> str:
     """One link, or picture, of a README in `folder`, for a page in `page_folder`."""
-    target, anchor = link.group(1), link.group(2) or ""
+    sign, words, target, anchor = link.groups("")
     if target.startswith("http"):
         return link.group(0)
-    name = os.path.relpath(folder / target, ROOT)
-    if name.startswith("demos/") and re.match(r"\d", Path(name).name):
-        inside = f"made/questions/{Path(name).name}"
+    name = os.path.relpath(folder / target, ROOT) if target else "README.md"
+    if not target and folder != ROOT:
+        return link.group(0)                               # to the same page
+    here = Path(__file__).parent
+    if re.match(r"demos/\d", name):
+        file = here / "made" / "questions" / Path(name).name
     elif name in PAGES:
-        inside = PAGES[name]
+        file = here / PAGES[name]
     else:
-        inside = f"../{name}"
-    return f"]({os.path.relpath(Path(__file__).parent / inside, page_folder)}{anchor})"
+        file = ROOT / name
+    path = os.path.relpath(file, page_folder)
+    if sign or file.is_relative_to(here):
+        return f"{sign}[{words}]({path}{anchor})"
+    return f"{{download}}`{words} <{path}>`" if file.is_file() else words
