@@ -22,9 +22,10 @@ import minivae  # noqa: E402
 project, author, version = "minivae", "the minivae authors", minivae.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 # docs/*.py build the manual; the demos' two helpers are no demos
-exclude_patterns = ["_build", "*.py", "made/run", "made/live",
+exclude_patterns = ["_build", "*.py", "made/runs", "made/live",
                     "made/questions/pictures.py", "made/questions/adapters.py"]
 templates_path = ["_templates"]
+highlight_language = "none"                    # an indented block is a formula or a drawing
 default_role = "literal"                       # `name` in a docstring is code
 
 # Furo: a search that needs no server, light and dark, narrow screens, no request but its own files.
@@ -36,7 +37,7 @@ html_extra_path = ["made/live"]
 html_copy_source = False
 html_show_search_summary = False               # summaries are fetched, and file: forbids fetching
 
-# A demo is a script of `# %%` cells, a notebook to MyST-NB.  Its pictures appear where it names them.
+# A demo is a script of `# %%` cells: a notebook to MyST-NB, which runs it as it is.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
 nb_execution_timeout = 300                     # seconds for one cell
@@ -50,7 +51,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"                     # the docstrings say shapes, which types cannot
 autosummary_generate = True
 napoleon_google_docstring = False
-napoleon_use_param = napoleon_use_rtype = False    # types here are words, not names to link to
+# the types of our docstrings are words, not names to link to
+napoleon_use_param = napoleon_use_rtype = False
+napoleon_custom_sections = [("Attributes", "params_style")]
 
 
 def setup(app) -> None:

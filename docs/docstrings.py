@@ -1,4 +1,4 @@
-"""A docstring as reStructuredText: its formulas as they stand, its sections as napoleon has them."""
+"""A docstring as reStructuredText: its formulas as they stand, its sections as napoleon's."""
 
 import inspect
 import re
@@ -38,10 +38,12 @@ def as_rst(lines: list[str]) -> list[str]:
 
 
 def _line(line: str, block: str) -> str:
-    if block == "formula":
+    """One line of a formula, of a list, or of neither."""
+    if block == "formula" or not line:
         return line
     if block == "list":
-        return ("  " if line.startswith("    ") else "- ") * bool(line) + _without_markup(line.strip())
+        sign = "  " if line.startswith("    ") else "- "
+        return sign + _without_markup(line.strip())
     return _without_markup(line)
 
 

@@ -34,19 +34,15 @@ def fill(app, doctree, docname: str) -> None:
 
 
 def card(app, demo: str, docname: str) -> nodes.Element:
-    """The demo's title and picture, and a link to it."""
-    title = app.env.titles[demo].astext()
-    link = nodes.reference("", "", internal=True, classes=["card"],
-                           refuri=app.builder.get_relative_uri(docname, demo))
+    """The demo's first picture, or what it prints first where it draws none, above its title."""
     tree = app.env.get_doctree(demo)
     picture = next(tree.findall(nodes.image), None)
     if picture is not None:
-        link += nodes.image(uri=picture["uri"], candidates={"*": picture["uri"]}, alt="")
+        shown = nodes.image(uri=picture["uri"], candidates={"*": picture["uri"]}, alt="")
     else:
-        printed = next(node for node in tree.findall(nodes.literal_block)
-                       if "output" in node.get("classes", []))
-        link += nodes.literal_block("", "\n".join(printed.astext().splitlines()[:12]))
-    link += nodes.inline("", title)
-    paragraph = nodes.paragraph()
-    paragraph += link
-    return paragraph
+        printed = next(node for node in tree.findall(nodes.container)
+                       if "cell_output" in node.get("classes", []))
+        shown = nodes.literal_block("", printed.astext().strip(), language="none")
+    link = nodes.reference("", app.env.titles[demo].astext(), internal=True,
+                           refuri=app.builder.get_relative_uri(docname, demo))
+    return nodes.container("", shown, nodes.paragraph("", "", link), classes=["card"])

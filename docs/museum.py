@@ -28,12 +28,14 @@ def section(fault: Fault, caught: dict, others: dict) -> str:
     """One fault."""
     diffs = "\n".join(diff(*edit) for edit in ((fault.where, fault.old, fault.new), *fault.also))
     if not caught["check"]:
-        by = "**Missed.**"
+        by = "nothing: missed"
     elif caught["row"] == AN_ERROR:
         by = f"`{caught['check']}` stops: `{caught['message']}`"
     else:
-        by = f"`{caught['check']}`, at `{caught['row']}`: {code(caught['message'])}"
-    found = [f"{name}" for name, names in others["found"].items()
+        by = f"`{caught['check']}`, at `{caught['row']}`"
+        message = caught["message"].removeprefix("suspect: ")
+        by += f"\n- **{'Suspect' if message != caught['message'] else 'It says'}:** {code(message)}"
+    found = [name for name, names in others["found"].items()
              if others["accepts"][name] and not name.startswith("minivae") and fault.name in names]
     return f"""### {fault.name}
 
@@ -44,8 +46,8 @@ def section(fault: Fault, caught: dict, others: dict) -> str:
 ```
 
 - **What a user would see:** {code(fault.symptom)}
-- **minivae gradcheck:** {by}
-- **Others that object:** {', '.join(found) or 'none'}"""
+- **Caught by:** {by}
+- **Other checkers that object:** {'; '.join(found) or 'none'}"""
 
 
 def diff(where: str, old: str, new: str) -> str:

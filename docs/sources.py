@@ -18,27 +18,30 @@ def make(folder: Path) -> None:
         write(folder / name, text)
     for demo in sorted((ROOT / "demos").glob("*.py")):
         write(folder / "questions" / demo.name, demo.read_text())
+    for copy in (folder / "questions").glob("*.py"):
+        if not (ROOT / "demos" / copy.name).exists():
+            copy.unlink()
     live_page(folder)
 
 
 def exercises() -> str:
     """The exercises' names and titles, as a table."""
     rows = [f"| {i} | `{one.name}` | {one.title} |" for i, one in enumerate(all_exercises(), 1)]
-    return "\n".join(["| | `minivae learn check ..` | what you write or find |", "|---|---|---|", *rows])
+    head = ["| | name | what you write or find |", "|---|---|---|"]
+    return "\n".join(head + rows)
 
 
 def live_page(folder: Path) -> None:
     """Train the digits, once, and write the page of `minivae explain`."""
-    run, page = folder / "run", folder / "live" / "explain.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    if not (run / "model.npz").exists():
-        command("train", "--out", run)
-    command("explain", run, "--out", page)
+    if not (folder / "runs" / "digits" / "model.npz").exists():
+        command("train", "--out", "runs/digits", at=folder)
+    (folder / "live").mkdir(exist_ok=True)
+    command("explain", "runs/digits", "--out", "live/explain.html", at=folder)
 
 
-def command(*words) -> None:
-    """Run `minivae ..`.  Raises CalledProcessError where it fails."""
-    subprocess.run([sys.executable, "-m", "minivae", *map(str, words), "--quiet"], check=True)
+def command(*words: str, at: Path) -> None:
+    """Run `minivae ..` in a folder.  Raises CalledProcessError where it fails."""
+    subprocess.run([sys.executable, "-m", "minivae", *words, "--quiet"], cwd=at, check=True)
 
 
 def write(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Every planted fault is caught, and planting leaves nothing behind."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from minivae.gradcheck.museum import BY_NAME, FAULTS, catch, edited_source, plan
 
 # planted faults overflow as they please
 pytestmark = [pytest.mark.gradients, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+
+# what `minivae gradcheck --plant all --json` printed last, and the manual shows
+RECORD = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "museum.json").read_text())
+CAUGHT_BY = {row["fault"]: row["check"] for row in RECORD}
 
 # finite differences see nothing of these: a check of the forward pass must
 INVISIBLE = {"bernoulli-mean-both-ways", "bernoulli-wrong-image", "gaussian-no-constant",
@@ -28,6 +33,7 @@ def test_the_checks_catch(fault):
     caught = catch(fault)
     assert caught.check, f"MISSED: {fault.name}, planted in {fault.where}"
     assert caught.message and fault.symptom
+    assert caught.check == CAUGHT_BY[fault.name], "renew benchmarks/results/museum.json"
     if fault.name in INVISIBLE:
         assert caught.check.startswith(("forward.", "VAE.by hand", "VAE.objective")), caught
 

@@ -29,33 +29,38 @@ function backward({ eps, std, z, logits }) {
 const round = (value) => (Math.abs(value) < 5e-8 ? 0 : value).toFixed(7);
 const shown = (value) => Array.isArray(value) ? `(${value.map(round).join(", ")})` : round(value);
 
-function rows(f, d) {
-  return [
-    ["mu", mu, "dlogits = sigmoid(logits) - x", d.dlogits],
-    ["logvar", logvar, "dW of the logits = z * dlogits", d.dW],
-    ["z = mu + std * eps", f.z, "dz = 2 * dlogits[0] - 2 * dlogits[1]", d.dz],
-    ["logits = z * (2, -2) + (0, 1)", f.logits, "through z: dmu = dz", d.through_z.mu],
-    ["recon = -log p(x|z)", f.recon, "through z: dlogvar = dz * eps * std / 2", d.through_z.logvar],
-    ["kl = (mu^2 + e^logvar - 1 - logvar) / 2", f.kl, "the KL joins: dmu + mu", d.both.mu],
-    ["loss = recon + kl, nats", f.loss, "the KL joins: dlogvar + (e^logvar - 1) / 2", d.both.logvar],
-  ];
+function rows(values) {
+  return values.map(([name, value]) => `<tr><td>${name}</td><td>${shown(value)}</td></tr>`).join("");
 }
 
-/** Bars on one scale, so that through z + from the KL = both is seen. */
+const forward_rows = (f) => rows([
+  ["mu", mu],
+  ["logvar", logvar],
+  ["z = mu + std * eps", f.z],
+  ["logits = z * (2, -2) + (0, 1)", f.logits],
+  ["recon = -log p(x|z)", f.recon],
+  ["kl = (mu^2 + e^logvar - 1 - logvar) / 2", f.kl],
+  ["loss = recon + kl, nats", f.loss]]);
+
+const backward_rows = (d) => rows([
+  ["dlogits = sigmoid(logits) - x", d.dlogits],
+  ["dW of the logits = z * dlogits", d.dW],
+  ["dz = 2 * dlogits[0] - 2 * dlogits[1]", d.dz],
+  ["through z: dmu = dz", d.through_z.mu],
+  ["through z: dlogvar = dz * eps * std / 2", d.through_z.logvar],
+  ["the KL joins: dmu + mu", d.both.mu],
+  ["the KL joins: dlogvar + (e^logvar - 1) / 2", d.both.logvar]]);
+
+/** Bars on one scale, from -5 to 12 nats, so that through z + from the KL = both is seen. */
 function bars(d) {
-  const middle = 400, unit = 34;                                        // pixels for one nat
-  const lines = [];
-  ["mu", "logvar"].forEach((name, k) => {
-    [["through z", "through_z"], ["from the KL", "from_kl"], ["both: d" + name, "both"]].forEach(([words, part], i) => {
-      const y = 12 + 100 * k + 30 * i, value = d[part][name];
-      const end = middle + unit * value, from = Math.min(middle, end);
-      lines.push(`<text x="10" y="${y + 15}">${i === 0 ? "d" + name : ""}</text>`,
-        `<text x="90" y="${y + 15}">${words}</text>`,
-        `<text x="255" y="${y + 15}" text-anchor="end">${value.toFixed(3)}</text>`,
-        `<rect class="${part}" x="${from}" y="${y}" width="${Math.abs(end - middle)}" height="20"></rect>`);
-    });
-  });
-  return lines.join("") + `<line x1="${middle}" x2="${middle}" y1="4" y2="206"></line>`;
+  const percent = (value) => 100 * (value + 5) / 17;
+  const words = { through_z: "through z", from_kl: "from the KL", both: "together" };
+  return ["mu", "logvar"].map((name) => Object.keys(words).map((part) => {
+    const value = d[part][name];
+    const from = percent(Math.min(0, value)), width = percent(Math.abs(value)) - percent(0);
+    return `<div class="row"><span>d${name} ${words[part]}</span><span>${value.toFixed(3)}</span>` +
+      `<span class="track"><i class="${part}" style="left: ${from}%; width: ${width}%"></i></span></div>`;
+  }).join("")).join("<hr>");
 }
 
 const slider = document.getElementById("eps");
@@ -64,8 +69,8 @@ function show() {
   const f = forward(Number(slider.value)), d = backward(f);
   document.getElementById("eps-shown").value = f.eps.toFixed(2);
   document.getElementById("bars").innerHTML = bars(d);
-  document.getElementById("rows").innerHTML = rows(f, d).map(([left, a, right, c]) =>
-    `<tr><td>${left}</td><td>${shown(a)}</td><td>${right}</td><td>${shown(c)}</td></tr>`).join("");
+  document.getElementById("forward").innerHTML = forward_rows(f);
+  document.getElementById("backward").innerHTML = backward_rows(d);
 }
 
 slider.addEventListener("input", show);
