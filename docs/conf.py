@@ -39,7 +39,7 @@ html_show_search_summary = False               # summaries are fetched, and file
 
 # A demo is a script of `# %%` cells: a notebook to MyST-NB, which runs it as it is.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
-nb_execution_mode = "force"
+nb_execution_mode = "cache"                    # rm -r docs/_build runs unchanged demos again, too
 nb_execution_timeout = 300                     # seconds for one cell
 nb_execution_raise_on_error = True
 nb_merge_streams = True
