@@ -9,6 +9,7 @@ the correct code, which it must accept.
 """
 
 import argparse
+import copy
 import json
 import warnings
 from collections.abc import Callable
@@ -51,12 +52,16 @@ class FlatLoss:
 
     def __init__(self, kind: type, samples: int, settings: dict):
         rng = np.random.default_rng(0)
-        settings = {"hidden": [6, 4], **settings}
+        # copied: a likelihood has parameters, and they are moved below
+        settings = {"hidden": [6, 4], **copy.deepcopy(settings)}
         self.vae = kind.mlp(x_dim=D, z_dim=Z, beta=1.7, rng=rng, dtype=np.float64, **settings)
         for _, p, _ in self.vae.named_params():
             p += 0.3 * rng.standard_normal(p.shape)
         self.x, self.eps = rng.random((B, D)), self.vae.noise(samples, B, rng)
         self.start = np.concatenate([p.ravel() for _, p, _ in self.vae.named_params()])
+        ends = np.cumsum([p.size for _, p, _ in self.vae.named_params()])
+        self.arrays = [slice(end - p.size, end)            # where each parameter lies in the vector
+                       for end, (_, p, _) in zip(ends, self.vae.named_params())]
 
     def set_parameters(self, flat: np.ndarray) -> None:
         """Take the parameters from one vector, in the order of `named_params`."""
@@ -132,6 +137,82 @@ def jax_check(problem: FlatLoss) -> bool:
     return True
 
 
+# --- the graders of courses -----------------------------------------------------------------------
+# Each restates the rule that decides whether an exercise is right; a parameter's array is an
+# argument.  The loss is a scalar: an upstream gradient of ones is 1, and a random one multiplies
+# both sides of a relative error.
+
+
+def central(problem: FlatLoss, step: float, entries) -> np.ndarray:
+    """Central differences of the loss by some entries of the vector."""
+    found = []
+    for i in entries:
+        move = np.zeros_like(problem.start)
+        move[i] = step
+        up, down = problem.loss(problem.start + move), problem.loss(problem.start - move)
+        found.append((up - down) / (2 * step))
+    return np.array(found)
+
+
+def minitorch_check(problem: FlatLoss) -> bool:
+    """One random entry of each argument.
+
+    Source: github.com/minitorch/minitorch, minitorch/tensor_functions.py, grad_check and
+    grad_central_difference: epsilon 1e-6, assert_allclose(.., 1e-2, 1e-2), the same seed each time.
+    """
+    rng = np.random.default_rng(10)
+    one_each = [int(rng.integers(a.start, a.stop)) for a in problem.arrays]
+    numeric = central(problem, 1e-6, one_each)
+    return np.allclose(problem.grad(problem.start)[one_each], numeric, rtol=1e-2, atol=1e-2)
+
+
+def needle_check(problem: FlatLoss) -> bool:
+    """The 2-norms of the error, summed over the arguments.
+
+    Source: github.com/dlsyscourse/hw1, tests/hw1/test_autograd_hw.py, gradient_check: eps 1e-4,
+    error < 1e-6.
+    """
+    numeric = central(problem, 1e-4, range(problem.start.size))
+    error = problem.grad(problem.start) - numeric
+    return sum(np.linalg.norm(error[a]) for a in problem.arrays) < 1e-6
+
+
+def largest_relative_error(problem: FlatLoss, least: float) -> float:
+    """max |a - n| / max(least, |a| + |n|), and 0 where both are 0; n by central differences."""
+    numeric = central(problem, 1e-5, range(problem.start.size))
+    analytic = problem.grad(problem.start)
+    size = np.maximum(least, np.abs(analytic) + np.abs(numeric))
+    difference = np.abs(analytic - numeric)
+    return float(np.divide(difference, size, out=np.zeros_like(size), where=size != 0).max())
+
+
+def edunn_check(problem: FlatLoss) -> bool:
+    """Source: github.com/facundoq/edunn, edunn/utils/check_gradient.py, relative_error_count, and
+    numerical_gradient.py: h 1e-5, tolerance 1e-7.
+    """
+    return largest_relative_error(problem, 0.0) <= 1e-7
+
+
+def cs231n_check(problem: FlatLoss, threshold: float) -> bool:
+    """The assignments print max |a - n| / max(1e-8, |a| + |n|) and give no verdict; the course's
+    notes say "1e-7 and less you should be happy", and above 1e-2 "probably wrong".
+
+    Source: cs231n/gradient_check.py of the assignments, h 1e-5, and rel_error in their notebooks;
+    github.com/cs231n/cs231n.github.io, neural-networks-3.md, "Gradient checks".
+    """
+    return largest_relative_error(problem, 1e-8) <= threshold
+
+
+def tinytorch_check(problem: FlatLoss) -> bool:
+    """Each gradient is there, and not all of it is zero.
+
+    Source: github.com/MLSysBook/TinyTorch, tests/GRADIENT_FLOW_TESTING_GUIDE.md: "grad is not None"
+    and "not np.allclose(grad, 0)".
+    """
+    grad = problem.grad(problem.start)
+    return not any(np.allclose(grad[a], 0) for a in problem.arrays)
+
+
 Checker = Callable[[FlatLoss], bool]
 # name -> (its rule in words, the checker)
 CHECKERS: dict[str, tuple[str, Checker]] = {
@@ -145,6 +226,18 @@ CHECKERS: dict[str, tuple[str, Checker]] = {
         ("one direction, reverse mode", jax_check),
     "scipy.optimize.check_grad":
         ("forward difference, 2-norm < 1e-6", scipy_check),
+    "minitorch's grader":
+        ("one entry of each array, central 1e-6, 1e-2", minitorch_check),
+    "needle's grader (CMU dlsys)":
+        ("central 1e-4, sum of 2-norms < 1e-6", needle_check),
+    "edunn's grader":
+        ("central 1e-5, relative error <= 1e-7", edunn_check),
+    "CS231n, its notes' \"happy\"":
+        ("central 1e-5, relative error <= 1e-7", lambda problem: cs231n_check(problem, 1e-7)),
+    "CS231n, its notes' \"probably wrong\"":
+        ("the same, <= 1e-2", lambda problem: cs231n_check(problem, 1e-2)),
+    "TinyTorch's grader":
+        ("a gradient is there and not all zero", tinytorch_check),
 }
 
 

@@ -166,7 +166,8 @@ assert f"{entropy.mean():.6g}" in of_grey.notes[0]
 
 # %%
 print("\nSum over pixels and latents, mean over the batch.  With a mean over pixels\n"
-      f"beta is {betas['keras #3373']:.0f}, and the KL of all latents falls from {kl_of[1].sum():.2f} to {kl_of[D].sum():.4f} nats.")
+      f"beta is {betas['keras #3373']:.0f}, and the KL of all latents falls from "
+      f"{kl_of[1].sum():.2f} to\n{kl_of[D].sum():.4f} nats.")
 print(f"Grey digits cost at least {entropy.mean():.2f} nats an image, whatever the model.")
 with pictures.four_panels(out / "is_my_loss_right.png") as panels:
     pictures.draw_betas(panels[0], betas)

@@ -1,4 +1,4 @@
-"""The benchmark runs, without the peers, at a tiny setting.  Nothing is asserted about times."""
+"""The benchmarks run at a tiny setting.  Nothing is asserted about times."""
 
 import json
 import os
@@ -6,6 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from benchmarks import calibration
+from benchmarks.checkers import CHECKERS, MODELS, FlatLoss, accepts
 from benchmarks.step import TARGETS
 from conftest import JIT
 
@@ -23,3 +28,69 @@ def test_the_benchmark_measures_every_row_without_its_peers(tmp_path):
     assert all(row["ours"] > 0 for row in record["table"])
     assert record["machine"]["cores"] >= 1
     assert (tmp_path / "step.png").stat().st_size > 5000 and (tmp_path / "scaling.png").stat().st_size > 5000
+
+
+# --- how honest is the error bar ---
+
+
+def test_the_true_gradient_lies_within_the_bar():
+    """200 functions of another seed than the record's; at 99.9 % of some 400 entries, none is outside."""
+    found = calibration.measure(200, seed=1)
+    counts = calibration.summary(found["checked"])
+    assert counts["functions"] == 200 and counts["within"] == counts["entries"]
+    assert counts["false FAIL"] == 0 and counts["INCONCLUSIVE"] <= 4
+    assert counts["fault FAILed"] >= 180
+    decades = calibration.by_decade(found["checked"], "value")
+    assert sum(row["functions"] for row in decades.values()) == 200 and len(decades) == 16
+
+
+@pytest.mark.parametrize("name", calibration.ELEMENTARY)
+def test_the_truth_is_the_derivative(name):
+    """mpmath differentiates the wide function itself; float64 gives the same value to a few roundings."""
+    u = calibration.mpf(0.7)
+    narrow, wide, _ = calibration.ELEMENTARY[name]
+    dual = calibration.elementary(name, calibration.Dual(u, 1))
+    assert abs(dual.slope - calibration.mp.diff(wide, u)) < 1e-20
+    assert float(dual.value) == pytest.approx(float(narrow(np.float64(0.7))), rel=1e-14)
+
+
+def test_functions_that_no_difference_can_judge_stand_apart_and_say_why():
+    found = calibration.measure(100, seed=2)
+    assert found["drawn"] == 100 + sum(found["apart"].values()) and len(found["apart"]) >= 2
+
+
+def test_the_record_is_drawn_and_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["calibration", "--functions", "20", "--out", str(tmp_path)])
+    calibration.main()
+    record = json.loads((tmp_path / "calibration.json").read_text())
+    assert calibration.line("all", record["all"]) in capsys.readouterr().out
+    assert (tmp_path / "calibration.png").stat().st_size > 10_000
+
+
+# --- the graders of courses ---
+
+
+GRADERS = {name: check for name, (_, check) in CHECKERS.items() if "grader" in name or "CS231n" in name}
+
+
+def doubled(problem):
+    problem.grad = lambda flat: 2 * FlatLoss.grad(problem, flat)
+    return problem
+
+
+@pytest.mark.parametrize("name", GRADERS)
+def test_a_grader_sees_what_its_rule_sees(name):
+    """The tanh model: each accepts the right gradient, and all but TinyTorch's refuse twice the gradient."""
+    model = MODELS["tanh, Bernoulli, K=3"]
+    assert GRADERS[name](FlatLoss(*model))
+    assert GRADERS[name](doubled(FlatLoss(*model))) == (name == "TinyTorch's grader")
+
+
+def test_every_checker_gets_the_same_model():
+    """A likelihood with parameters of its own is not handed from one model to the next."""
+    model = MODELS["softplus, Gaussian, K=3"]
+    assert (FlatLoss(*model).start == FlatLoss(*model).start).all()
+
+
+def test_an_exception_counts_as_an_objection():
+    assert not accepts(lambda problem: 1 / 0)

@@ -7,10 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from minivae import VAE, check_layer, check_model, estimators
+from minivae import VAE, check_function, check_layer, check_model, estimators
 from minivae.app.cli import main
 from minivae.gradcheck import (FAIL, INCONCLUSIVE, KINK, PASS, GradientError, Node, Report, Row, check_precision,
                                romberg)
+from minivae.gradcheck.differences import Line, survey
 from minivae.gradcheck.report import in_bars
 from minivae.gradcheck.suite import CHECKS
 from minivae.gradcheck.yours import user_check
@@ -62,18 +63,98 @@ def test_the_bar_counts_rounding():
 
 
 class Noisy(Layer):
-    """Right, but computed with an error of 1e-3: nothing can be said of it."""
+    """Computed with an error of 1e-3, on a length of 1: nothing can be said of its fourth digit."""
 
     def forward(self, x):
-        self.rng = getattr(self, "rng", np.random.default_rng(0))
-        return x + 1e-3 * self.rng.standard_normal(x.shape)
+        self.x, self.rng = x, getattr(self, "rng", np.random.default_rng(0))
+        return np.sin(x) + 1e-3 * self.rng.standard_normal(x.shape)
 
     def backward(self, dy):
-        return 1.0001 * dy
+        return 1.0001 * np.cos(self.x) * dy
 
 
 def test_a_noisy_reference_never_blames_the_gradient(rng):
     assert row(check_layer(Noisy(), rng.standard_normal((3, 2))), "x").verdict == INCONCLUSIVE
+
+
+def test_noise_hides_nothing_where_a_longer_step_is_right(rng):
+    """x + noise of 1e-3: over a long step its slope is seen to more than four digits."""
+
+    class Straight(Noisy):
+        def forward(self, x):
+            return super().forward(x) - np.sin(x) + x
+
+        def backward(self, dy):
+            return self.factor * dy
+
+    layer, x = Straight(), rng.standard_normal((3, 2))
+    for layer.factor, verdict in ((1.0, PASS), (1.0001, FAIL)):
+        assert row(check_layer(layer, x), "x").verdict == verdict
+
+
+# what a fixed step, or a rounding error taken for granted, gets wrong: the function, its derivative, x
+HARD = {
+    "a large argument": (lambda x: np.sin(1e6 * x), lambda x: 1e6 * np.cos(1e6 * x), 0.3),
+    "periods that fit the steps": (lambda x: np.sin(2 * np.pi * 2**14 * x),
+                                   lambda x: 2 * np.pi * 2**14 * np.cos(2 * np.pi * 2**14 * x), 0.3),
+    "a steep one": (lambda x: np.exp(50 * x), lambda x: 50 * np.exp(50 * x), 2.0),
+    "a pole nearby": (lambda x: 1 / (x - 1e-3), lambda x: -1 / (x - 1e-3) ** 2, 0.0),
+    "a domain that ends nearby": (np.log, lambda x: 1 / x, 1e-8),
+    "a far and flat one": (np.log, lambda x: 1 / x, 1e8),
+    "a root near 0": (np.sqrt, lambda x: 0.5 / np.sqrt(x), 1e-6),
+    "a narrow bump": (lambda x: x + np.exp(-((1e5 * (x - 0.3)) ** 2)),
+                      lambda x: 1 - 2e10 * (x - 0.3) * np.exp(-((1e5 * (x - 0.3)) ** 2)), 0.3 + 7e-6),
+    "a narrow bump on a steep slope": (lambda x: 1e3 * x + 1e-2 * np.exp(-((1e6 * (x - 0.3)) ** 2)),
+                                       lambda x: 1e3 - 2e10 * (x - 0.3) * np.exp(-((1e6 * (x - 0.3)) ** 2)),
+                                       0.3 + 7e-7),
+    "cancellation": (lambda x: (1e4 + np.sin(x)) - 1e4, np.cos, 0.4),
+    "tiny values": (lambda x: 1e-12 * np.sin(x), lambda x: 1e-12 * np.cos(x), 0.4),
+    "flat near 0": (lambda x: np.exp(-1 / x**2), lambda x: 2 / x**3 * np.exp(-1 / x**2), 0.1),
+    "a high power near 0": (lambda x: x**9, lambda x: 9 * x**8, 0.01),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_the_bar_holds_on_hard_functions(name):
+    f, slope, x = HARD[name]
+    right = check_function(lambda x: float(f(x)), slope, x)
+    (_, numeric, bar), = right.gradients.values()
+    assert row(right, "x").verdict == PASS, str(right)
+    # the slope itself is rounded in its argument: 1e6 * 0.3 by half an ulp, and times 1e6
+    assert abs(numeric - slope(x)) <= bar <= 1e-6 * abs(slope(x))
+    assert row(check_function(lambda x: float(f(x)), lambda x: slope(x) * (1 + 1e-4), x), "x").verdict == FAIL
+
+
+def test_rounding_that_nobody_told_of_is_measured():
+    """(1e8 + f) - 1e8 is a staircase of 1.5e-8: over short steps it stands still."""
+    x = np.array([0.4])
+    noise, step = survey(lambda: float((1e8 + np.sin(x[0])) - 1e8), x, np.ones(1), 1.0)
+    assert 3e-9 < noise < 1e-7 and 0.1 < step < 10
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e-3, 1.0, 1e3, 1e6, 1e9])
+def test_the_first_step_fits_the_functions_scale(scale):
+    """A bar of 1e-6 of the slope is a tenth of what is INCONCLUSIVE."""
+    x = np.array([0.4 * scale])
+    noise, step = survey(lambda: float(np.sin(x[0] / scale)), x, np.ones(1), 1.0)
+    value, bar = Line(lambda: float(np.sin(x[0] / scale)), x, np.ones(1), dict, noise).derivative(step)
+    assert abs(scale * value - np.cos(0.4)) <= scale * bar < 1e-6
+
+
+def test_a_fast_function_has_no_kink_and_a_steep_one_with_a_kink_has():
+    x = np.array([0.0])
+    fast = Line(lambda: float(np.sin(1e6 * x[0]) + np.cos(1e6 * x[0])), x, np.ones(1), dict, 1e-16)
+    corner = Line(lambda: float(1e6 * abs(x[0]) + np.sin(1e6 * x[0])), x, np.ones(1), dict, 1e-16)
+    assert not fast.has_kink() and corner.has_kink()
+
+
+def test_another_step_refutes_an_accident():
+    """At the first step all of f's periods fit: it seems to be 0 there, to all digits."""
+    x = np.array([0.3])
+    line = Line(lambda: float(np.sin(2 * np.pi * 2**14 * (x[0] - 0.3))), x, np.ones(1), dict, 1e-15)
+    value, bar = line.derivative(2.0**-10)
+    assert abs(value) < 1e-3                               # nothing short of a survey can know
+    assert abs(line.derivative(2.0**-16)[0] / (2 * np.pi * 2**14) - 1) < 1e-9
 
 
 # --- kinks ----------------------------------------------------------------------------------------
@@ -326,7 +407,7 @@ def swap(layer, dx, dy):
     (lambda g: g.__setitem__((1, 2), -g[1, 2]), "only entry (1, 2) is wrong"),
     (lambda g: g.__setitem__(2, 1.01 * g[2]), "only row 2 is wrong"),
     (lambda g: g.__setitem__((slice(None), 0), 0), "only column 0 is wrong"),
-    (lambda g: g.__setitem__(slice(None), np.float32(g)), "times what they should be"),
+    (lambda g: g.__setitem__(slice(None), np.float32(g)), "9 entries are rounded to float32"),
     (lambda g: g.__setitem__((0, 0), np.nan), "not a finite number"),
 ])
 def test_a_fault_is_found_and_its_pattern_named(change, words, rng):

@@ -194,7 +194,7 @@ def test_the_suite_has_as_many_rows_as_the_page_says():
 
 
 def test_the_planted_bug_of_the_example_is_caught_and_named(tmp_path):
-    (name,) = set(re.findall(r"--plant (?!all)(\S+)", README + GRADCHECK))
+    (name,) = set(re.findall(r"--plant (?!all|list)(\S+)", README + GRADCHECK))
     done = python("-m", "minivae", "gradcheck", "--plant", name, cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     suspects = re.findall(r"suspect: (.+)", done.stdout)
@@ -226,6 +226,27 @@ def test_the_table_of_checkers_is_the_recorded_one():
     assert f"\n| {len(visible)} | {len(suite & visible)} | {others[best]} |\n" in README
     assert f"the other {len(FAULTS) - len(visible)}." in GRADCHECK
     assert len(visible) - seen["minivae check_model"] == 11 and "Eleven faults leave" in GRADCHECK
+
+
+def test_the_calibration_is_the_recorded_one_and_reaches_what_was_wanted():
+    from benchmarks.calibration import line
+
+    found = record("calibration")
+    whole = found["all"]
+    assert whole["functions"] == 10_000 and found["drawn"] == 10_000 + sum(found["apart"].values())
+    for name, row in {**found["by kind"], "all": whole}.items():
+        assert line(name, row) in GRADCHECK, name
+    assert whole["within"] >= 0.999 * whole["entries"] and whole["false FAIL"] == 0
+    assert whole["INCONCLUSIVE"] <= 100
+    said = " ".join(GRADCHECK.split())
+    assert f"{whole['within']:,} of {whole['entries']:,} true derivatives lie within the bar" in said
+    assert f"{whole['INCONCLUSIVE']} of 10,000 right gradients are INCONCLUSIVE" in said
+    assert f"{sum(found['apart'].values()):,} more functions stand apart" in said
+    assert f"FAILs for {100 * whole['fault FAILed'] / whole['functions']:.0f} %" in said
+    assert f"{found['seconds of one core']} s of one core" in said
+    for rows in found["by decade"].values():
+        assert all(row["within"] >= 0.999 * row["entries"] for row in rows.values())
+        assert all(row["error"] < row["bar"] for row in rows.values())
 
 
 # --- records of benchmarks ---

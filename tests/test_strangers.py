@@ -206,7 +206,7 @@ def test_a_pair_with_several_inputs_and_one_held_constant():
     report.raise_if_wrong()
     assert report.title == "sample" and names(report)[:2] == ["mu", "logvar"] and "eps" not in names(report)
     half = check_vjp(sample, lambda *all: (all[3], 2 * right(*all)[1], None), *inputs)
-    assert "twice too large: is a half forgotten?" in row(half, "logvar").note and row(half, "mu").verdict == PASS
+    assert "is a half forgotten?" in row(half, "logvar").note and row(half, "mu").verdict == PASS
 
 
 @pytest.mark.parametrize("forward, backward", [

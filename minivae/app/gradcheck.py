@@ -2,11 +2,12 @@
 
 import json
 import sys
+import textwrap
 from difflib import get_close_matches
 
 from minivae.gradcheck import FAIL, INCONCLUSIVE, KINK, PASS
 from minivae.gradcheck import museum, suite
-from minivae.gradcheck.report import in_bars
+from minivae.gradcheck.report import COLUMNS, in_bars
 from minivae.gradcheck.yours import user_check
 
 
@@ -91,7 +92,8 @@ def plant_fault(name: str, seed: int, as_json: bool) -> None:
     else:
         with museum.planted(fault):
             print(suite.CHECKS[caught.check](seed))
-        print(f"\ncaught by {caught.check}, {caught.row}: {caught.message}")
+        found = f"caught by {caught.check}, {caught.row}: {caught.message}"
+        print("\n" + textwrap.fill(found, COLUMNS, subsequent_indent="    "))
 
 
 def _print_edits(fault) -> None:

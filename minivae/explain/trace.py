@@ -26,6 +26,7 @@ from minivae.estimators import Wires
 from minivae.explain.rules import RULES, UNKNOWN_LAYER, Rule
 from minivae.gradcheck import (Problem, Surrogate, float64_twin, kinks_of, random_direction,
                                rounding_noise)
+from minivae.gradcheck.strangers import copies
 from minivae.latents import GaussianLatent
 from minivae.layers import Layer
 from minivae.model import Result
@@ -174,12 +175,6 @@ def record(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Result, Wires, dic
         wires = vae._wires
         vae.backward()
     return result, wires, visits
-
-
-def copies(result) -> tuple:
-    """One array or a tuple, as a tuple of copies; None stays None."""
-    arrays = result if isinstance(result, tuple) else (result,)
-    return tuple(None if a is None else np.array(a) for a in arrays)
 
 
 @contextmanager

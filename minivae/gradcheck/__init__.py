@@ -14,12 +14,16 @@ To be read in this order:
     report        verdicts, rows, the table, the picture of the remainder
     differences   Romberg's differences and their error bar; kinks; rounding
     complex_step  a second reference, where the function takes complex numbers
+    wrong         one wrong gradient, and what is at hand to find out why
+    patterns      suspects that look at the numbers alone
+    formulas      suspects that look for arrays at hand
     suspects      a sentence on the pattern of wrong entries
     problem       one function, its arrays, a row for each
     strangers     what functions take and give, made ready to be compared
     contract      what a backward promises besides the right numbers
     of_function   check_function and check_vjp, for functions without a layer
     of_layer      check_layer
+    parts         a model's loss as a sum of parts
     of_model      check_model, and what an estimator that is no derivative is held to
     precision     float32 against float64
     exact_means   the mean of a gradient over all noise, in one pass

@@ -1,7 +1,8 @@
 """The reference: finite differences that know their own error.
 
 Romberg's central differences at h, h/2, h/4, .. extrapolated to h = 0, in float64.  The error bar
-is truncation plus rounding.
+is truncation plus rounding.  Before that a survey measures how much of f is rounding, and on what
+length f changes: the first step h fits it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 U = np.finfo(np.float64).eps
 LEVELS = 5              # h, h/2, .. h/16: the truncation error of T[4, 4] is of order h^10
 FIRST_STEP = 2.0**-4
+SHORTEST, LONGEST = 2.0**-50, 2.0**40    # steps
 LAST_STEP = 2.0**-20    # a kink that is still crossed at this step is a kink at the point itself
 
 
@@ -21,37 +23,42 @@ class Kink(Exception):
 
 
 def romberg(f: Callable[[float], float], step: float, noise: float) -> tuple[float, float]:
-    """d f(h)/dh at h = 0 and its error bar.
+    """d f(h)/dh at h = 0 and its error bar, see `table`."""
+    return table(f, step, noise)[:2]
+
+
+def table(f: Callable[[float], float], step: float, noise: float) -> tuple[float, float, float]:
+    """d f(h)/dh at h = 0, its error bar, and the part of the bar that is rounding.
 
     T[i, 0] = (f(h_i) - f(-h_i)) / 2 h_i  with  h_i = step / 2^i;
-    T[i, j] = (4^j T[i, j-1] - T[i-1, j-1]) / (4^j - 1).
-    Of all entries T[i, j], j >= 1, the one with the smallest bar is taken.  The bar is the distance
-    to the two entries that it was made of (truncation) plus what `noise`, the rounding error of f,
-    becomes after division by h.
+    S[i, 0] = (f(h_i) + f(-h_i)) / 2;
+    T[i, j] = (4^j T[i, j-1] - T[i-1, j-1]) / (4^j - 1), and S[i, j] in the same way.
+    Of all entries T[i, j], j >= 1, the one with the smallest bar is taken.  The bar is the sum of
+    - the distance to the two entries that T[i, j] was made of (truncation),
+    - |S[i, j] - f(0)| / h_i: S is extrapolated to f(0), which is known, by the same steps, so its
+      error is what was lost on the way: a bump between two steps, or noise nobody told of,
+    - what `noise`, the rounding error of f, becomes after division by h.
     Source: Romberg (1955); Ridders (1982), "Accurate computation of F'(x) and F'(x) F''(x)",
     section 2.
     """
-    best, previous = (0.0, np.inf), []
+    best, slopes, means, here = (0.0, np.inf, 0.0), [], [], f(0.0)
     for i in range(LEVELS):
         h = step / 2**i
         up, down = f(h), f(-h)
         # f may be larger at a step's end than at the point, and then it rounds more there
         rounding = 2 * max(noise, 4 * U * max(abs(up), abs(down))) / h
-        row = [(up - down) / (2 * h)]
+        slope, mean = [(up - down) / (2 * h)], [up / 2 + down / 2]
         for j in range(1, i + 1):
-            row.append((4**j * row[j - 1] - previous[j - 1]) / (4**j - 1))
-            bar = max(abs(row[j] - row[j - 1]), abs(row[j] - previous[j - 1])) + rounding
+            slope.append((4**j * slope[j - 1] - slopes[j - 1]) / (4**j - 1))
+            mean.append((4**j * mean[j - 1] - means[j - 1]) / (4**j - 1))
+            bar = (max(abs(slope[j] - slope[j - 1]), abs(slope[j] - slopes[j - 1]))
+                   + abs(mean[j] - here) / h + rounding)
             if np.isfinite(bar):     # where a step left the domain of f, a shorter one may stay in
-                best = min(best, (row[j], bar), key=lambda pair: pair[1])
-        previous = row
+                best = min(best, (slope[j], bar, rounding), key=lambda found: found[1])
+        slopes, means = slope, mean
         if 2 * rounding > best[1]:   # half the step doubles the rounding: no better entry is left
             break
     return best
-
-
-def _is_large(found: tuple[float, float]) -> bool:
-    """Whether the bar of a derivative is worth another step."""
-    return found[1] > 1e-9 * (1 + abs(found[0]))
 
 
 class Line:
@@ -73,7 +80,7 @@ class Line:
                  kinks: Callable[[], dict], noise: float):
         self.f, self.array, self.base, self.direction = f, array, array.copy(), direction
         self.kinks, self.noise = kinks, noise
-        self.step = FIRST_STEP                             # the longest step that `derivative` took
+        self.step = FIRST_STEP                             # the first step that `derivative` chose
 
     def __call__(self, h: float, look: Callable | None = None) -> float:
         """f at the point plus h times the direction, or what `look` sees there."""
@@ -100,25 +107,24 @@ class Line:
                 return name, tuple(map(int, np.argwhere(moved)[0]))
         return None
 
-    def derivative(self, first: float = FIRST_STEP) -> tuple[float, float]:
+    def derivative(self, first: float = FIRST_STEP, enough: float = 0.0) -> tuple[float, float]:
         """The derivative and its bar, from the best of a few first steps.
 
-        Raises Kink where f has no derivative.
+        It stops at a bar of `enough`.  Raises Kink where f has no derivative.
         """
-        has_kinks = bool(self.kinks())
-        step = longest = self.step_before_kinks(first) if has_kinks else first
-        self.step = step
-        best = romberg(self, step, self.noise)
-        # a bar that is still large says that the step was too long for this function
-        while _is_large(best) and step > LAST_STEP:
+        step = first
+        if self.kinks():
+            step = self.step_before_kinks(first)
+        best, self.step = table(self, step, self.noise), step
+        # a bar of truncation says that the step was too long
+        while best[1] > max(enough, 4 * best[2]) and step > SHORTEST:
             step /= 8
-            best = min(best, romberg(self, step, self.noise), key=lambda pair: pair[1])
-        # or that f rounds: among numbers like 1e6 a step may be longer
-        largest = 0.0 if has_kinks else np.abs(self.base[self.direction != 0]).max(initial=0)
-        while _is_large(best) and 8 * longest < largest * FIRST_STEP:
-            longest *= 8
-            best = min(best, romberg(self, longest, self.noise), key=lambda pair: pair[1])
-        return best
+            found = table(self, step, self.noise)
+            # a bar of rounding alone has no truncation: what it does not agree with was an accident
+            refuted = found[1] <= 4 * found[2] and abs(found[0] - best[0]) > found[1] + best[1]
+            if found[1] < best[1] or refuted:
+                best, self.step = found, step
+        return best[:2]
 
     def step_before_kinks(self, step: float) -> float:
         """`step`, halved until no unit crosses its kink.
@@ -138,22 +144,74 @@ class Line:
         return abs(self(h) - 2 * self(0.0) + self(-h)) / h
 
     def has_kink(self) -> bool:
-        """Whether the slope jumps at the point itself, for layers that do not tell their kinks."""
-        long, short = self.second_difference(2 * LAST_STEP), self.second_difference(LAST_STEP)
-        return short > 100 * self.noise / LAST_STEP and short > 0.75 * long
+        """Whether the slope jumps at the point itself, for layers that do not tell their kinks.
+
+        It does where the second difference stays the same down to steps that show only noise.
+        """
+        h, jump, seen = LAST_STEP, self.second_difference(LAST_STEP), False
+        while h > SHORTEST and jump > 100 * self.noise / h:
+            h /= 2
+            shorter = self.second_difference(h)
+            if not shorter > 0.75 * jump:
+                return False
+            jump, seen = shorter, True
+        return seen
 
 
 def rounding_noise(f: Callable[[], float], array: np.ndarray, direction: np.ndarray,
                    magnitude: float) -> float:
-    """How much of f is rounding, at least 2 U times `magnitude`, the size of the terms in f.
+    """How much of f is rounding, at least 2 U times `magnitude`, the size of the terms in f."""
+    return survey(f, array, direction, magnitude)[0]
 
-    It is f's scatter about a straight line, over steps far too small to bend it.
+
+def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, magnitude: float,
+           everywhere: bool = False) -> tuple[float, float]:
+    """How much of f is rounding, and the first step that fits f's scale.
+
+    f is read at 13 points on each of some intervals.  What a polynomial of degree 6 leaves of the
+    values there is called the scatter: on too long an interval f is no such polynomial, on too
+    short one f changes by less than its rounding.  The interval counts on which the scatter is the
+    smallest part of what the slope amounts to.  One that is good enough ends the search, unless
+    `everywhere`.
     """
-    line = Line(f, array, direction, dict, 0.0)
-    t = np.arange(-4, 5)
-    values = np.array([line(h) for h in 2.0**-36 * t])
-    scatter = values - np.polyval(np.polyfit(t, values, 1), t)
-    return max(4 * np.abs(scatter).max(), 2 * U * magnitude)
+    line, found = Line(f, array, direction, dict, 0.0), []
+
+    def best() -> tuple:
+        return min(found, key=lambda interval: interval[0])
+
+    def look(half: float) -> bool:
+        """Look at one interval; whether to look no further."""
+        values = np.array([line(half * t) for t in POINTS])
+        if not np.isfinite(values).all():
+            found.append((np.inf, 0.0, half))
+            return False
+        values -= values[6]
+        scatter, change = np.abs(SCATTER @ values).max(), abs(SLOPE @ values)
+        part = scatter / change if scatter < change else 1.0
+        found.append((part, scatter, half))
+        return not everywhere and (part < 1e-8 or best()[0] < min(1e-5, part))
+
+    if not look(FIRST_STEP / 4):
+        for factor in (1 / 16, 16.0):
+            half = FIRST_STEP / 4 * factor
+            while SHORTEST < half < LONGEST and not look(half):
+                half *= factor
+    part, scatter, half = best()
+    if part > (0.1 if half < found[0][2] else 0.01):
+        # f does not move, or in no way that is understood; far away it may be another function
+        # near by it may stand quite still, and the usual interval reach beyond a kink
+        still = [one for one in found[1:] if one[:2] == (1.0, 0.0) and one[2] < found[0][2]]
+        part, scatter, half = still[0] if still and found[0][1] > 0 else found[0]
+    return max(4 * scatter, 2 * U * magnitude), 4 * half
+
+
+# like Chebyshev's points, and 0; rounded so that x + h is exact for most x, and not to simple
+# fractions, at which a staircase of roundings may look like a straight line
+POINTS = np.round(2.0**16 * np.cos(np.pi * (np.arange(13) + 0.3) / 13)) / 2.0**16
+POINTS[6] = 0.0
+_POWERS = np.vander(POINTS, 7)
+SCATTER = np.eye(13) - _POWERS @ np.linalg.pinv(_POWERS)    # values -> what a polynomial leaves
+SLOPE = np.linalg.pinv(_POWERS)[5]                          # values -> the polynomial's slope at 0
 
 
 def entry(shape: tuple, index: tuple) -> np.ndarray:

@@ -119,7 +119,8 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
 
     shape = next(iter(arrays.values())).shape or (1,)
     sizes = {"the number of rows": shape[0], "the number of columns": shape[-1]}
-    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes)
+    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes,
+                      known=lambda: {"dy": dy, "y": pair.y()} | pair.arrays)
     rows = problem.rows()
 
     def f_at(name: str, a: np.ndarray) -> complex:

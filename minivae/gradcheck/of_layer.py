@@ -78,7 +78,7 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
 
     magnitude = np.abs(passes.dy * y).sum()
     problem = Problem(f, passes.arrays, passes, lambda: layer_kinks(layer), magnitude, rng,
-                      _sizes(passes.inputs))
+                      _sizes(passes.inputs, y), passes.known)
     rows = passes.forgotten() + problem.rows()
     passes.rng, passes.other = rng, np.asarray(rng.standard_normal(y.shape))
     rows += clauses(_questions(passes, mixes_rows), passes)
@@ -86,10 +86,14 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
                   problem.compared)
 
 
-def _sizes(inputs: list[np.ndarray]) -> dict[str, int]:
+def _sizes(inputs: list[np.ndarray], y: np.ndarray) -> dict[str, int]:
     """Factors that a sum in the place of a mean would explain."""
-    shape = inputs[0].shape
-    return {"the batch size": shape[0], "the number of columns": shape[-1]} if shape else {}
+    x = inputs[0]
+    if not x.ndim:
+        return {}
+    sizes = {"the batch size": len(x), "the number of columns": x.shape[-1],
+             "the number of entries": x.size}
+    return sizes | ({"the number of samples": len(y) // len(x)} if y.ndim else {})
 
 
 def _questions(passes: Passes, mixes_rows: bool) -> dict:
@@ -137,6 +141,11 @@ class Passes:
         self.arrays = {name: self.inputs[i] for i, name in self.names.items()} | dict(self.params)
         self.nothing_came = result is None
         self.base = self() if self.arrays else {}
+
+    def known(self) -> dict[str, np.ndarray]:
+        """The arrays at hand, by name."""
+        inputs = {self.names.get(i, f"x{i}"): self.inputs[i] for i in self.moved}
+        return {"dy": self.dy, "y": self.y()} | inputs | self.params
 
     def forgotten(self) -> list[Row]:
         """A row where backward returned nothing at all, though x is float64."""

@@ -9,6 +9,7 @@ import numpy as np
 from minivae.estimators import Terms
 from minivae.gradcheck.contract import why_never_moved
 from minivae.gradcheck.differences import taylor_remainder
+from minivae.gradcheck.parts import Parts, parts_of_loss
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import Report, Row, clause
 from minivae.latents import Latent
@@ -63,7 +64,7 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     magnitude = float(of_terms) + x.shape[1]
     sizes = {"the batch size": B, "the samples": K, "the pixels": x.shape[1], "the latents": Z}
     problem = Problem(objective, arrays, gradients, objective.kinks, magnitude, rng, sizes,
-                      objective.terms, without)
+                      known=lambda: arrays, parts=objective.parts, without=without)
     rows = problem.rows() + model_contract(vae, x, eps, grads)
     objective.freeze()         # the arrays stand where they began, and so does what is drawn
     return Report(title or f"VAE, {vae.estimator.__name__}", rows,
@@ -131,11 +132,9 @@ class Loss:
         """The inputs of every unit with a kink."""
         return kinks_of(self.vae)
 
-    def terms(self) -> dict[str, tuple[float, float]]:
-        """{term: (its value, its weight in the loss)}."""
-        found = self.vae.forward(self.x, self.eps)
-        return {"reconstruction": (float(found.recon.mean()), 1.0),
-                "KL": (float(found.kl.mean()), self.vae.beta)}
+    def parts(self) -> list[Parts]:
+        """The loss taken apart in several ways."""
+        return parts_of_loss(self.vae, self.x, self.eps)
 
 
 class Surrogate:
@@ -151,7 +150,7 @@ class Surrogate:
     where z moves with phi, by the latent's `straightened` where it has one, else by `sample`.
     """
 
-    terms = None                # a weighted sum, but not one of the loss's own terms
+    parts = list                # a weighted sum, but not one of the loss's own terms
 
     def __init__(self, vae, x: np.ndarray, eps: np.ndarray):
         self.vae, self.x, self.eps = vae, x, eps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minivae.gradcheck.report import FAIL, PASS, Report, Row, unmeasured
+from minivae.gradcheck.strangers import copies
 
 U32 = float(np.finfo(np.float32).eps)
 
@@ -45,9 +46,8 @@ def check_precision(layer64, layer32, *inputs: np.ndarray, rng=0,
 def _run(layer, inputs: list[np.ndarray], dy: np.ndarray) -> dict[str, np.ndarray]:
     """y, the inputs' gradients and the parameters', by name."""
     y = np.array(layer.forward(*inputs))
-    dx = layer.backward(dy)
-    dx = dx if isinstance(dx, tuple) else (dx,)
-    of_inputs = {f"dx{i}": np.array(a) for i, a in enumerate(dx) if a is not None}
+    dx = copies(layer.backward(dy))
+    of_inputs = {f"dx{i}": a for i, a in enumerate(dx) if a is not None}
     return {"y": y} | of_inputs | {f"d{name}": np.array(g) for name, g in layer.grads.items()}
 
 

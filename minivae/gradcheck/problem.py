@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minivae.gradcheck.differences import (FIRST_STEP, LAST_STEP, Kink, Line, U, entry,
-                                           random_direction, rounding_noise)
+                                           random_direction, survey)
 from minivae.gradcheck.report import FAIL, INCONCLUSIVE, KINK, PASS, Row, in_bars
-from minivae.gradcheck.suspects import WrongGradient, suspect
+from minivae.gradcheck.suspects import suspect
+from minivae.gradcheck.wrong import WrongGradient
 
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
@@ -55,7 +56,9 @@ class Problem:
     rng : numpy.random.Generator, for the directions
     sizes : dict from words ("the batch size") to a size
         Factors that a sum in the place of a mean would explain.
-    terms : function of nothing -> {term: (its value, its weight in f)}, or None
+    known : function of nothing -> dict of arrays at hand, by name
+        dy, y, the inputs, the parameters: what a wrong gradient may have been made of.
+    parts : function of nothing -> list of {part: function of nothing -> its value}
         For an f that is a weighted sum; then a wrong weight is named.
     without : names of the arrays on which f is known not to depend
         Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
@@ -69,10 +72,11 @@ class Problem:
     def __init__(self, f: Callable[[], float], arrays: dict[str, np.ndarray],
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
-                 terms: Callable[[], dict] | None = None, without: Collection[str] = ()):
+                 known: Callable[[], dict] = dict, parts: Callable[[], list] = list,
+                 without: Collection[str] = ()):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
-        self.magnitude, self.rng, self.sizes, self.terms = magnitude, rng, sizes, terms
-        self.without = without
+        self.magnitude, self.rng, self.sizes = magnitude, rng, sizes
+        self.known, self.parts, self.without = known, parts, without
 
     # --- all arrays ---
 
@@ -97,8 +101,7 @@ class Problem:
         self.measure()
         for name in names:
             direction = random_direction(self.rng, self.arrays[name].shape)
-            noise = rounding_noise(self.f, self.arrays[name], direction, self.magnitude)
-            self.noise[name] = noise
+            self.survey(name, direction)
         rows = [self.by_entry(name) if self.arrays[name].size <= ENTRIES else
                 self.by_direction(name) for name in names]
         return [self.nothing_compared(row) if row.verdict == PASS and
@@ -117,10 +120,17 @@ class Problem:
         self.grads = {name: np.asarray(g, np.float64) for name, g in self.gradients().items()}
         self.scale = max((np.abs(g).max() for g in self.grads.values() if g.size), default=0.0)
         self.first_step = dict.fromkeys(self.arrays, FIRST_STEP)
+        self.longest_step = dict(self.first_step)
         self.noise: dict[str, float] = {}
         # the numeric gradient and its bar, as far as entries are compared
         self.reference = {name: (np.full(a.shape, np.nan), np.full(a.shape, np.nan))
                           for name, a in self.arrays.items()}
+
+    def survey(self, name: str, direction: np.ndarray, everywhere: bool = False) -> None:
+        """Measure f's rounding and scale along one direction of one array."""
+        array = self.arrays[name]
+        noise, step = survey(self.f, array, direction, self.magnitude, everywhere)
+        self.noise[name], self.longest_step[name], self.first_step[name] = noise, step, step
 
     # --- one derivative ---
 
@@ -135,28 +145,28 @@ class Problem:
         """
         analytic = float(analytic)
         try:
-            numeric, bar = line.derivative(self.first_step[name])
+            numeric, bar = line.derivative(self.first_step[name], 1e-9 * scale)
         except Kink as kink:
             return Comparison(analytic, np.nan, np.nan, KINK, str(kink))
         if not np.isfinite(bar):
             note = "the function is no number at any step beside the point: the end of its domain?"
             return Comparison(analytic, np.nan, np.nan, INCONCLUSIVE, note)
         # the next line of this array begins near the step where this one ended
-        self.first_step[name] = min(FIRST_STEP, 8 * line.step)
+        self.first_step[name] = min(self.longest_step[name], 8 * line.step)
         bar += 64 * U * scale                              # the analytic gradient rounds, too
         difference = abs(analytic - numeric)
-        if not np.isfinite(difference):
+        if not np.isfinite(analytic):
             return Comparison(analytic, numeric, bar, FAIL, "not a finite number")
-        if difference > bar and not self.kinks() and line.has_kink():
+        size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
+        if difference <= bar <= RESOLUTION * size:
+            return Comparison(analytic, numeric, bar, PASS)
+        if not self.kinks() and line.has_kink():
             note = f"the slope jumps here by {line.second_difference(LAST_STEP):.3g}"
             return Comparison(analytic, numeric, bar, KINK, note)
         if difference > FAR * bar:
             return Comparison(analytic, numeric, bar, FAIL)
-        size = max(scale, 1e-3 * self.scale, 1e-3 * self.magnitude)
-        if difference > bar or bar > RESOLUTION * size:
-            note = "the reference is too noisy to tell"
-            return Comparison(analytic, numeric, bar, INCONCLUSIVE, note)
-        return Comparison(analytic, numeric, bar, PASS)
+        note = "the reference is too noisy to tell"
+        return Comparison(analytic, numeric, bar, INCONCLUSIVE, note)
 
     def compare_entries(self, name: str, indices) -> dict[tuple, Comparison]:
         """Some entries of one array."""
@@ -166,7 +176,8 @@ class Problem:
             line = self.line(name, entry(array.shape, i))
             found[i] = self.compare(name, line, grad[i], largest)
             numeric, bar = self.reference[name]
-            numeric[i], bar[i] = found[i].numeric, found[i].bar
+            at_kink = found[i].verdict == KINK             # where there is nothing to compare
+            numeric[i], bar[i] = (np.nan, np.nan) if at_kink else (found[i].numeric, found[i].bar)
         return found
 
     def compare_along(self, name: str, entries: np.ndarray) -> Comparison:
@@ -185,10 +196,16 @@ class Problem:
         """Every entry of a small array; the row is the worst entry's."""
         shape = self.arrays[name].shape
         found = self.compare_entries(name, np.ndindex(shape))
-        worst = max(found, key=lambda i: (BADNESS[found[i].verdict], in_bars(found[i])))
+        worst, looked_at = worst_of(found), set()
+        # nobody is accused before f was looked at again, along that entry and at every scale
+        while found[worst].verdict in (FAIL, INCONCLUSIVE) and worst not in looked_at:
+            self.survey(name, entry(shape, worst), everywhere=True)
+            found |= self.compare_entries(name, [worst])
+            looked_at.add(worst)
+            worst = worst_of(found)
         row = Row(name, shape, worst, *found[worst])
         if row.verdict == FAIL:
-            return row._replace(note=self.name_the_fault(name, found, row.bar))
+            return row._replace(note=self.name_the_fault(name, found))
         return row
 
     def by_direction(self, name: str) -> Row:
@@ -196,6 +213,9 @@ class Problem:
         array, found = self.arrays[name], []
         for _ in range(2):
             found.append(self.compare_along(name, np.arange(array.size)))
+            if found[-1].verdict == FAIL:
+                self.survey(name, random_direction(self.rng, array.shape), everywhere=True)
+                found[-1] = self.compare_along(name, np.arange(array.size))
             if found[-1].verdict == FAIL:
                 return self.bisect(name)
         worst = max(found, key=lambda c: (c.verdict != PASS, c.difference))
@@ -214,7 +234,7 @@ class Problem:
         index = tuple(map(int, np.unravel_index(entries[0], shape)))
         found = self.compare_entries(name, sorted(self.around(index, shape)))
         worst = found[index]
-        note = self.name_the_fault(name, found, worst.bar, sampled=True)
+        note = self.name_the_fault(name, found, sampled=True)
         return Row(name, shape, index, worst.analytic, worst.numeric, worst.bar, FAIL, note)
 
     def around(self, index: tuple, shape: tuple) -> set[tuple]:
@@ -227,33 +247,55 @@ class Problem:
 
     # --- the name of a fault ---
 
-    def name_the_fault(self, name: str, found: dict[tuple, Comparison], bar: float,
+    def name_the_fault(self, name: str, found: dict[tuple, Comparison],
                        sampled: bool = False) -> str:
         """One sentence on the pattern of the entries that failed."""
         wrong = [i for i, c in found.items() if c.verdict == FAIL]
         if not wrong:
             return ""
-        numeric = {i: c.numeric for i, c in found.items() if c.verdict != KINK}
+        numeric = {i: c.numeric for i, c in found.items() if c.verdict in (PASS, FAIL)}
+        bar = max(found[i].bar for i in numeric)
         return suspect(WrongGradient(
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
-            sampled=sampled, terms=lambda indices: self.term_gradients(name, indices)))
+            known=self.known(), again=lambda: self.again(name),
+            slopes=lambda *at, **where: self.slopes(name, *at, **where), parts=self.parts(),
+            sampled=sampled))
 
-    def term_gradients(self, name: str, indices: list[tuple]) -> dict | None:
-        """{term: (its derivatives by some entries of an array, its weight)}; None at a kink."""
-        if self.terms is None:
+    def again(self, name: str) -> np.ndarray | None:
+        """What a second pass gives; None where it raises."""
+        try:
+            return np.asarray(self.gradients()[name], np.float64)
+        except Exception:                                  # whatever a stranger's code raises
             return None
-        array, found = self.arrays[name], {}
-        for term, (_, weight) in self.terms().items():
-            def value(term=term) -> float:
-                return self.terms()[term][0]
+        finally:
+            self.f()               # backward may have used up what `kinks` looks at
 
-            lines = [Line(value, array, entry(array.shape, i), self.kinks, self.noise[name])
+    def slopes(self, name: str, indices: list[tuple], f: Callable[[], float] | None = None,
+               point: np.ndarray | None = None) -> np.ndarray | None:
+        """The derivatives of f, or of a part of it, by some entries of an array.
+
+        point : where the array is put for this; by default it stays where it stands
+        None at a kink, and where a stranger's code does not take that point.
+        """
+        array, kept = self.arrays[name], self.arrays[name].copy()
+        try:
+            array[...] = kept if point is None else point
+            lines = [Line(f or self.f, array, entry(array.shape, i), self.kinks, self.noise[name])
                      for i in indices]
-            try:
-                found[term] = [line.derivative()[0] for line in lines], weight
-            except Kink:
-                return None
-        return found
+            return np.array([line.derivative()[0] for line in lines])
+        except Exception:                                  # a Kink, or whatever f raises there
+            return None
+        finally:
+            array[...] = kept
+
+
+def worst_of(found: dict[tuple, Comparison]) -> tuple:
+    """The index of the worst entry: of FAILs the one furthest off, else that of most bars."""
+    def badness(i: tuple) -> tuple[int, float]:
+        one = found[i]
+        return BADNESS[one.verdict], one.difference if one.verdict == FAIL else in_bars(one)
+
+    return max(found, key=badness)
 
 
 def _both(row: Row, away: Row) -> Row:

@@ -3,7 +3,7 @@
     PASS          the difference is within the reference's error bar
     FAIL          it is far outside
     KINK          the function has no derivative here (a ReLU at 0): nobody is wrong
-    INCONCLUSIVE  the reference is too noisy to tell
+    INCONCLUSIVE  the reference is too noisy to tell, or there was nothing to compare
 """
 
 from __future__ import annotations

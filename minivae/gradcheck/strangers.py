@@ -80,6 +80,12 @@ def as_array(number_or_array) -> np.ndarray:
         return np.array(number_or_array, object)
 
 
+def copies(result) -> tuple:
+    """One array or a tuple, as a tuple of copies; None stays None."""
+    arrays = result if isinstance(result, tuple) else (result,)
+    return tuple(None if a is None else np.array(a) for a in arrays)
+
+
 class WrongCount(ValueError):
     """backward gave more or fewer gradients than it should."""
 

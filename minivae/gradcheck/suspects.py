@@ -1,194 +1,138 @@
 """The usual suspects: one sentence on the pattern of the wrong entries of a gradient.
 
+    wrong      one wrong gradient, and the arrays at hand
+    patterns   the numbers alone: a factor, a place, an order, a mask
+    formulas   arrays at hand: a factor exp(x), a term 0.5 dy, y for y^2
+    here       other passes: another point, a second backward, a part of the loss
+
 Each suspect is a function of a WrongGradient that gives its sentence, or None.  The first sentence
 is taken, so the order of SUSPECTS, at the end, matters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-
-class WrongGradient:
-    """One wrong gradient.
-
-    Parameters
-    ----------
-    name : str
-        Its array.
-    grad : the gradient that backward gave
-    numeric : dict from index to the reference there, for every entry that was compared
-    wrong : list of the indices that failed
-    bar : float
-        The error bar of the reference.
-    others : dict of all gradients of this check, by array
-    sizes : dict from words ("the batch size") to a size, as possible factors
-    terms : function from indices to {term: (its derivatives there, the weight it should have)}
-        Of a loss with several terms.  It gives None where there is nothing to take apart.
-    sampled : bool
-        Whether `numeric` holds only some of the entries.
-    """
-
-    def __init__(self, name: str, grad: np.ndarray, numeric: dict, wrong: list, bar: float, *,
-                 others: dict, sizes: dict[str, int], terms: Callable, sampled: bool):
-        self.name, self.grad, self.numeric, self.wrong, self.bar = name, grad, numeric, wrong, bar
-        self.others, self.sizes, self.terms, self.sampled = others, sizes, terms, sampled
-        self.analytic = np.array([grad[i] for i in wrong])
-        self.reference = np.array([numeric[i] for i in wrong])
-        size = np.abs(self.reference)
-        self.tolerance = 100 * bar + 1e-9 * size.max()
-        self.large = size > 1e-6 * size.max()              # entries that are not zero by chance
-
-    def same(self, a, b) -> bool:
-        """Whether two arrays are equal within the tolerance."""
-        return np.allclose(a, b, rtol=0, atol=self.tolerance)
-
-    @property
-    def entries_are(self) -> str:
-        """How many entries are wrong, as the start of a sentence."""
-        return "1 entry is" if len(self.wrong) == 1 else f"{len(self.wrong)} entries are"
+from minivae.gradcheck.formulas import (a_chain_rule_too_many, a_factor_at_hand, a_softplus_slope,
+                                        a_term_at_hand, one_formula_for_another,
+                                        one_thing_for_another)
+from minivae.gradcheck.patterns import (in_one_place, mask_inverted, nearly_right, never_filled,
+                                        no_number, not_masked, only_one_row_is_right, rearranged,
+                                        rounded, scaled, scaled_by_column, scaled_by_row, shifted,
+                                        swapped, zeroed)
+from minivae.gradcheck.wrong import ENOUGH, ROUND, WrongGradient
 
 
-def no_number(gradient: WrongGradient) -> str | None:
-    """NaN or infinity."""
-    return None if np.isfinite(gradient.analytic).all() else "not a finite number"
-
-
-def in_one_place(gradient: WrongGradient) -> str | None:
-    """One entry, one row, one column or three entries at most, while others match."""
-    if len(gradient.numeric) == len(gradient.wrong):
+def not_repeated(gradient: WrongGradient) -> str | None:
+    """A second pass gives other numbers."""
+    again = gradient.again()
+    if again is None or np.shape(again) != gradient.grad.shape:
         return None
-    if len(gradient.wrong) == 1:
-        return f"only entry {gradient.wrong[0]} is wrong, the rest matches"
-    if place := _one_row_or_column(gradient):
-        return f"only {place} is wrong, the rest matches"
-    if len(gradient.wrong) <= 3 and len(gradient.numeric) > 6:
-        return f"only entries {', '.join(map(str, gradient.wrong))} are wrong, the rest matches"
-    return None
-
-
-def _one_row_or_column(gradient: WrongGradient) -> str | None:
-    if gradient.grad.ndim == 2:
-        for axis, word in ((0, "row"), (1, "column")):
-            lines = {i[axis] for i in gradient.wrong}
-            if len(lines) == 1 and gradient.grad.shape[1 - axis] > 1:
-                return f"{word} {lines.pop()}"
-    return None
-
-
-def never_filled(gradient: WrongGradient) -> str | None:
-    """Zero in every entry."""
-    return None if gradient.grad.any() else "never filled: backward leaves this gradient at zero"
-
-
-def rearranged(gradient: WrongGradient) -> str | None:
-    """The right numbers of a matrix in another order."""
-    if gradient.sampled or gradient.grad.ndim != 2:
+    more = gradient.at(again - gradient.grad, gradient.compared)
+    if gradient.same(more, 0):
         return None
-    shape = gradient.grad.shape
-    right = np.array([gradient.numeric.get(i, np.nan) for i in np.ndindex(shape)]).reshape(shape)
-    orders = {"transposed": right.T,
-              "with its columns reversed": right[:, ::-1],
-              "with its rows reversed": right[::-1],
-              "with its rows shifted by one": np.roll(right, 1, axis=0)}
-    for words, array in orders.items():
-        if array.shape == shape and gradient.same(array, gradient.grad):
-            return f"the right numbers, {words}"
-    return None
+    if gradient.same(more, list(gradient.numeric.values())):
+        return "each backward adds to what was there: is the gradient not reset?"
+    return "a second backward gives other numbers: does it draw its own noise?"
 
 
-def swapped(gradient: WrongGradient) -> str | None:
-    """The right numbers, in another array of the same shape."""
-    if gradient.sampled:
+def clipped(gradient: WrongGradient) -> str | None:
+    """The right gradient is 0 wherever an input is outside an interval."""
+    a = gradient.known.get(gradient.name)
+    if a is None or gradient.sampled or a.ndim != 2:
         return None
-    for other, theirs in gradient.others.items():
-        if other == gradient.name or theirs.shape != gradient.grad.shape:
+    columns = {i[-1] for i in gradient.wrong}
+    here = [i for i in gradient.compared if i[-1] in columns]
+    flat = np.abs([gradient.numeric[i] for i in here]) <= 10 * gradient.bar
+    filled = np.abs(gradient.at(gradient.grad, here)) > gradient.tolerance
+    inside, outside = gradient.at(a, here)[~flat], gradient.at(a, here)[flat]
+    if not len(inside) or not filled[flat].all():
+        return None
+    low, high = inside.min(), inside.max()
+    below, above = int((outside < low).sum()), int((outside > high).sum())
+    if min(below, above) < 2 or below + above < max(ENOUGH, len(outside)):
+        return None
+    return (f"{len(outside)} entries should be zero, those where {gradient.name} is outside "
+            f"{low:.2g} to {high:.2g}: does forward clip, and backward not?")
+
+
+def the_derivative_elsewhere(gradient: WrongGradient) -> str | None:
+    """The right derivative at another point: the output, or a multiple of the input."""
+    a, y = gradient.known.get(gradient.name), gradient.known.get("y")
+    if a is None or y is None or not gradient.clear:
+        return None
+    # at the entries that are right, too: a mask is right in half of them
+    right = [i for i in gradient.compared if i not in set(gradient.wrong)]
+    some, name = gradient.wrong[: 2 * ENOUGH] + right[: 2 * ENOUGH], gradient.name
+    points = {"y": (y, "is the output taken for the input?"),
+              f"-{name}": (-a, "a sign inside the function?"),
+              f"{name}/2": (a / 2, "a 2 lost inside, or a std taken for a variance?"),
+              f"2 {name}": (2 * a, "a 2 too many inside, or a variance taken for a std?")}
+    for words, (point, question) in points.items():
+        if point.shape != a.shape:
             continue
-        if gradient.same([theirs[i] for i in gradient.wrong], gradient.reference):
-            return f"this is what {other} got: the two are swapped"
+        there = gradient.slopes(some, point=point)
+        if there is None:
+            continue
+        c = gradient.multiple(gradient.at(gradient.grad, some), there)
+        if c is not None and np.isclose(c, ROUND, rtol=1e-7).any():
+            times = "" if np.isclose(c, 1) else f"{c:g} times "
+            return (f"{gradient.entries_are} {times}the derivative at {words}, not at {name}: "
+                    f"{question}")
     return None
 
 
-def zeroed(gradient: WrongGradient) -> str | None:
-    """Zero where it should not be."""
-    analytic = np.abs(gradient.analytic)
-    if not gradient.large.any() or analytic[gradient.large].max() > gradient.tolerance:
-        return None
-    if analytic.max() > gradient.tolerance:
-        return "filled exactly where it should be zero: a mask the wrong way round?"
-    return f"{gradient.entries_are} zero and should not be: a mask too strict, or a part left out?"
+def parts_of_the_loss(gradient: WrongGradient) -> str | None:
+    """Parts of the loss have another weight than they should have.
 
-
-def not_masked(gradient: WrongGradient) -> str | None:
-    """Other than zero where it should be zero."""
-    if np.abs(gradient.reference).max() > gradient.tolerance:
-        return None
-    return f"{gradient.entries_are} not zero and should be: a mask left out?"
-
-
-def scaled(gradient: WrongGradient) -> str | None:
-    """One factor for all entries."""
-    reference = gradient.reference[gradient.large]
-    ratio = gradient.analytic[gradient.large] / reference
-    room = 1e-6 * np.abs(ratio).max() + 100 * gradient.bar / np.abs(reference).min()
-    if not np.ptp(ratio) < room:
-        return None
-    return f"{gradient.entries_are} {_factor_in_words(float(np.median(ratio)), gradient.sizes)}"
-
-
-FACTORS = {-1.0: "right but for the sign",
-           2.0: "twice too large: is a half forgotten?",
-           0.5: "half of what they should be: a half too many?"}
-
-
-def _factor_in_words(factor: float, sizes: dict[str, int]) -> str:
-    for size, n in sizes.items():
-        if n > 2 and abs(factor / n - 1) < 1e-6:
-            return f"{n} times too large, which is {size}: a sum where a mean belongs?"
-        if n > 2 and abs(factor * n - 1) < 1e-6:
-            return (f"{n} times too small, which is {size}: a mean where a sum belongs, "
-                    "or divided twice?")
-    for known, words in FACTORS.items():
-        if abs(factor / known - 1) < 1e-6:
+    By least squares, the reference and the gradient are taken apart into the parts' gradients.
+    """
+    for parts in gradient.parts:
+        parts = _that_reach(gradient, parts)
+        if len(parts) < 2:
+            return None                                    # finer parts are parts of this one
+        some = gradient.wrong[: 2 * len(parts) + 4]
+        slopes = {part: gradient.slopes(some, f) for part, f in parts.items()}
+        if any(slope is None for slope in slopes.values()):
+            return None
+        if 2 * len(slopes) > len(some):
+            continue
+        got = _weights(gradient, slopes, gradient.at(gradient.grad, some))
+        wanted = _weights(gradient, slopes, np.array([gradient.numeric[i] for i in some]))
+        if got is not None and wanted is not None and (words := _in_words(slopes, got, wanted)):
             return words
-    if abs(factor - 1) > 1e-8:
-        return f"{factor:.9g} times what they should be"
-    return f"1 {factor - 1:+.1e} times what they should be: rounded on the way?"
+    return None
 
 
-def a_term_of_the_loss(gradient: WrongGradient) -> str | None:
-    """One term of the loss has another weight than it should have.
-
-    The gradient is taken apart by least squares into the gradients of the terms.
-    """
-    terms = gradient.terms(gradient.wrong[:40])
-    if terms is None:
-        return None
-    slopes = np.array([derivatives for derivatives, _ in terms.values()]).T
-    analytic = gradient.analytic[: len(slopes)]
-    weights, *_ = np.linalg.lstsq(slopes, analytic, rcond=None)
-    left_over = np.abs(slopes @ weights - analytic).max()
-    if len(slopes) <= len(terms) or left_over > 1e-6 * np.abs(gradient.analytic).max():
-        return None
-    found = []
-    for (term, (_, wanted)), got in zip(terms.items(), weights):
-        if abs(got - wanted) <= 1e-7 * max(1, abs(wanted)):
-            continue
-        if abs(got) < 1e-7:
-            found.append(f"the {term} term is missing")
-        else:
-            found.append(f"the {term} term counts {got:.6g} times, not {wanted:.6g}")
-    return " and ".join(found)
+def _that_reach(gradient: WrongGradient, parts: dict) -> dict:
+    """The parts that depend on the array, to judge by two of its entries."""
+    slopes = {part: gradient.slopes(gradient.wrong[:2], f) for part, f in parts.items()}
+    return {part: f for part, f in parts.items()
+            if slopes[part] is None or np.abs(slopes[part]).max() > 1e-6 * gradient.size}
 
 
-def shifted(gradient: WrongGradient) -> str | None:
-    """One number too many in every entry."""
-    off = gradient.analytic - gradient.reference
-    if not np.ptp(off) < 1e-6 * np.abs(off).max():
-        return None
-    return f"a constant {off[0]:+.3g} was added"
+def _weights(gradient: WrongGradient, slopes: dict, numbers: np.ndarray) -> np.ndarray | None:
+    """How often each part is counted in these numbers; None where they are made of other things."""
+    columns = np.array(list(slopes.values())).T
+    weights, _, rank, _ = np.linalg.lstsq(columns, numbers, rcond=1e-9)
+    left_over = np.abs(columns @ weights - numbers).max()
+    tolerance = min(1e-7 * np.abs(numbers).max(), 1e-2 * np.abs(gradient.off).max())
+    return weights if rank == len(slopes) and left_over <= tolerance else None
+
+
+def _in_words(parts: dict, got: np.ndarray, wanted: np.ndarray) -> str:
+    """Which parts count otherwise than they should."""
+    off = {part: (a, b) for part, a, b in zip(parts, got, wanted)
+           if abs(a - b) > 1e-7 * max(1, abs(b))}
+    names = list(off)
+    if len(off) > 2:
+        factors = [a / b for a, b in off.values()]
+        return (f"{names[0]} to {names[-1]} count {min(factors):.4g} to {max(factors):.4g} times "
+                "what they should: are weights not normalised?")
+    if off and all(abs(a) < 1e-6 * abs(b) for a, b in off.values()):
+        return f"the {' and the '.join(names)} {'is' if len(off) == 1 else 'are'} missing"
+    return " and ".join(f"the {part} counts {a:.6g} times, not {b:.6g}"
+                        for part, (a, b) in off.items())
 
 
 def no_pattern(gradient: WrongGradient) -> str:
@@ -197,10 +141,18 @@ def no_pattern(gradient: WrongGradient) -> str:
     return f"no simple pattern in {len(gradient.wrong)} wrong entries{of_a_sample}"
 
 
-SUSPECTS = (no_number, in_one_place, never_filled, rearranged, swapped, zeroed, not_masked, scaled,
-            a_term_of_the_loss, shifted, no_pattern)
+SUSPECTS = (
+    no_number, not_repeated, never_filled,
+    in_one_place, only_one_row_is_right, rearranged, swapped,
+    clipped, mask_inverted, zeroed, not_masked,
+    rounded, scaled, shifted,
+    the_derivative_elsewhere, one_formula_for_another, a_factor_at_hand, a_chain_rule_too_many,
+    a_softplus_slope, a_term_at_hand, one_thing_for_another,
+    scaled_by_row, scaled_by_column, parts_of_the_loss, nearly_right,
+    no_pattern)
 
 
 def suspect(gradient: WrongGradient) -> str:
     """The sentence of the first suspect that has one."""
-    return "suspect: " + next(words for ask in SUSPECTS if (words := ask(gradient)))
+    with np.errstate(all="ignore"):
+        return "suspect: " + next(words for ask in SUSPECTS if (words := ask(gradient)))

@@ -91,8 +91,7 @@ def compared(title: str, mine: dict[str, np.ndarray], want: dict[str, np.ndarray
 def _suspect(name: str, mine, right: np.ndarray, wrong: list, bar: float, sizes: dict) -> str:
     """The suspect's sentence on numbers that need not be a gradient."""
     numeric = {i: float(right[i]) for i in np.ndindex(right.shape)}
-    note = suspect(WrongGradient(name, np.asarray(mine), numeric, wrong, bar, others={},
-                                 sizes=sizes, terms=lambda indices: None, sampled=False))
+    note = suspect(WrongGradient(name, np.asarray(mine), numeric, wrong, bar, sizes=sizes))
     return "" if "right gradient" in note else note
 
 
