@@ -165,16 +165,16 @@ def rounding_noise(f: Callable[[], float], array: np.ndarray, direction: np.ndar
 
 
 def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, magnitude: float,
-           everywhere: bool = False) -> tuple[float, float]:
+           everywhere: bool = False, kinks: Callable[[], dict] = dict) -> tuple[float, float]:
     """How much of f is rounding, and the first step that fits f's scale.
 
     f is read at 13 points on each of some intervals.  What a polynomial of degree 6 leaves of the
     values there is called the scatter: on too long an interval f is no such polynomial, on too
     short one f changes by less than its rounding.  The interval counts on which the scatter is the
     smallest part of what the slope amounts to.  One that is good enough ends the search, unless
-    `everywhere`.
+    `everywhere`.  An interval in which a unit crosses its kink tells nothing.
     """
-    line, found = Line(f, array, direction, dict, 0.0), []
+    line, found = Line(f, array, direction, kinks, 0.0), []
 
     def best() -> tuple:
         return min(found, key=lambda interval: interval[0])
@@ -182,7 +182,7 @@ def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, mag
     def look(half: float) -> bool:
         """Look at one interval; whether to look no further."""
         values = np.array([line(half * t) for t in POINTS])
-        if not np.isfinite(values).all():
+        if not np.isfinite(values).all() or line.crossed(half):
             found.append((np.inf, 0.0, half))
             return False
         values -= values[6]

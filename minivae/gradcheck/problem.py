@@ -129,7 +129,7 @@ class Problem:
     def survey(self, name: str, direction: np.ndarray, everywhere: bool = False) -> None:
         """Measure f's rounding and scale along one direction of one array."""
         array = self.arrays[name]
-        noise, step = survey(self.f, array, direction, self.magnitude, everywhere)
+        noise, step = survey(self.f, array, direction, self.magnitude, everywhere, self.kinks)
         self.noise[name], self.longest_step[name], self.first_step[name] = noise, step, step
 
     # --- one derivative ---
