@@ -35,9 +35,10 @@ def page(number: str, file: str, shows: str) -> str:
         if any(line.strip() for line in text[at - 1 : start - 1]):
             lines += _pair([], path, [(at, start - 1)], text)
         lines += ["", node.title, level * len(node.title), ""]
-        words, ranges = _words_and_code(node, start)
+        end = _end(node)
+        words, ranges = _words_and_code(node, start, end)
         lines += _pair(words, path, ranges, text)
-        at = ranges[-1][1] + 1
+        at = end + 1
     if any(line.strip() for line in text[at - 1 :]):
         lines += _pair([], path, [(at, len(text))], text)
     return "\n".join(lines) + "\n"
@@ -64,16 +65,20 @@ def _start(node, text: list[str]) -> int:
     return line
 
 
-def _words_and_code(node, start: int) -> tuple[list[str], list[tuple[int, int]]]:
-    """The docstring as reStructuredText, and the lines of code around it.
+def _end(node) -> int:
+    """The last line of a function, or of what a class holds above its first method."""
+    if isinstance(node, ast.FunctionDef):
+        return node.end_lineno
+    end = node.lineno
+    for child in node.body:
+        if isinstance(child, ast.FunctionDef):
+            break
+        end = child.end_lineno
+    return end
 
-    A class ends for us where its first method begins.
-    """
-    methods = [child for child in getattr(node, "body", []) if isinstance(child, ast.FunctionDef)]
-    end = node.end_lineno
-    if isinstance(node, ast.ClassDef) and methods:
-        before = node.body[node.body.index(methods[0]) - 1] if node.body[0] != methods[0] else None
-        end = before.end_lineno if before else node.lineno
+
+def _words_and_code(node, start: int, end: int) -> tuple[list[str], list[tuple[int, int]]]:
+    """The docstring as reStructuredText, and the lines of code around it."""
     docstring = ast.get_docstring(node)
     if docstring is None:
         return [], [(start, end)]
