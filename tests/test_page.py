@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from browser import Browser, missing
-from conftest import JIT, folder_of_images, skip, small_run
+from conftest import folder_of_images, skip, small_run
 import minivae
 from minivae import VAE, estimators
 from minivae.app.cli import main
@@ -78,9 +78,9 @@ def test_the_numbers_in_the_page_are_the_recorded_ones_to_the_bit(data, recorded
             continue
         node_pass = t.passes[node["name"]]
         for figures, arrays in ((node["inputs"], node_pass.inputs),
-                                (node["outgoing"], {f"d{k}": a for k, a in node_pass.outgoing.items()}),
-                                ([node["output"]], {node_pass.rule.output: node_pass.output}),
-                                ([node["incoming"]], {f"d{node_pass.rule.output}": node_pass.incoming}),
+                                (node["outgoing"], {node_pass.passed_on[k]: a for k, a in node_pass.outgoing.items()}),
+                                ([node["output"]], {node_pass.called: node_pass.output}),
+                                ([node["incoming"]], {f"d{node_pass.called}": node_pass.incoming}),
                                 (node["local"], node_pass.local)):
             assert {figure["symbol"] for figure in figures} == set(arrays)
             for figure in figures:
@@ -183,16 +183,6 @@ def test_a_model_with_a_nan_gets_a_page_that_says_so_and_exit_code_3(here, capsy
     assert capsys.readouterr().err == f"minivae: {message}; the page says so\n"
 
 
-def test_the_page_of_an_mnist_model_stays_below_a_megabyte_and_a_half(rng, monkeypatch):
-    if not JIT:                                            # 300 draws of 784 pixels through kernels in plain Python
-        return
-    vae = VAE.mlp(784, [400, 200], 30, rng=0)
-    x = rng.random((10, 784), dtype=np.float32)
-    monkeypatch.setattr(estimators, "ESTIMATORS", {"elbo": estimators.elbo})         # another costs 3 kB and a second
-    subject = subject_of(vae, Data("mnist", x, x, (28, 28), None, "noise"), 0, "a run", "dynamic", 1e-3)
-    assert len(render(contents(subject))) < 1.4e6
-
-
 def test_the_page_names_the_likelihood_by_its_own_name(here, rng):
     class Laplace(GaussianLikelihood):
         name = "laplace"
@@ -213,6 +203,54 @@ def test_images_too_large_for_a_page_are_refused_in_one_line(tmp_path, monkeypat
     assert main(["explain", "r"]) == 2
     assert capsys.readouterr().err == "minivae: the page draws images of up to 19 pixels, these have 20\n"
     assert main(["explain", "r", "--out", "no/where.html"]) == 2
+
+
+@pytest.mark.parametrize("kind, estimator", [("bernoulli", "disarm"), ("bernoulli", "score"), ("bernoulli", "vimco"),
+                                             ("concrete", "elbo"), ("straight-through", "elbo")])
+def test_a_discrete_run_has_its_page_data_too(here, monkeypatch, kind, estimator):
+    monkeypatch.chdir(here)
+    run = f"{kind}-{estimator}"
+    small_run(run, latent_kind=kind, estimator=estimator)
+    s = find_subject(run, 1)
+    data = json.loads(json.dumps(contents(s), allow_nan=False))
+    K = {"disarm": 2, "score": 2, "vimco": 4, "elbo": 1}[estimator]
+    t = trace(s.vae, s.x, s.noise(K, estimator == "disarm"))
+    has_path = kind != "bernoulli"
+    assert data["about"]["loss"] == t.loss and data["sampling"] is None
+    assert (data["about"]["estimator"], data["about"]["samples"]) == (estimator, K)
+    graph = {"latent": kind, "heads": ["to_a"], "path": has_path, "noise": "u", "score": not has_path}
+    assert {key: data["graph"][key] for key in graph} == graph
+    nodes = {node["name"]: node for node in data["nodes"]}
+    assert set(data["forward"]) == set(nodes) >= set(data["backward"])
+    assert ("sample" in data["backward"]) is has_path and ("log_q" in data["backward"]) is not has_path
+    lines = (Path(minivae.__file__).parent / "discrete.py").read_text().splitlines()
+    for name in data["forward"][1:-1]:
+        node, node_pass = nodes[name], t.passes[name]
+        assert node["title"] and node["words"]["forward"]
+        assert (node["incoming"] is None) is (name not in data["backward"])
+        figures = {f["symbol"]: f for f in [*node["inputs"], node["output"], *node["outgoing"]]}
+        arrays = {**node_pass.inputs, node_pass.called: node_pass.output,
+                  **{node_pass.passed_on[value]: grad for value, grad in node_pass.outgoing.items()}}
+        assert set(figures) == set(arrays)
+        for symbol, figure in figures.items():
+            assert np.array_equal(decode(data["arrays"][figure["array"]]), arrays[symbol]), (name, symbol)
+        for figure in [*node["outgoing"], *node["fills"]]:
+            assert figure["checks"] and all(check["verdict"] == "PASS" for check in figure["checks"])
+        for calls in node["code"]["call"].values():
+            assert all(lines[call["line"] - 1].strip() == call["text"] for call in calls)
+        # both halves of the code of each node that backward visits
+        assert (node["code"]["backward"] is None) is (node["incoming"] is None)
+    for sums in nodes["kl"]["sums"]:
+        *parts, total = (decode(data["arrays"][f["array"]]) for f in sums["parts"])
+        np.testing.assert_allclose(sum(parts), total, rtol=1e-12, atol=1e-15)        # one sum in another order
+    wanted = {"bernoulli": ["score", "score_analytic_kl", "rws", "vimco", "disarm"]}.get(kind, ["elbo"])
+    assert [e["name"] for e in data["estimators"]] == wanted
+    for e in data["estimators"]:
+        da = decode(data["arrays"][e["da"]])
+        noise = s.noise(e["samples"], e["name"] == "disarm")
+        one = trace(s.vae, s.x, noise, estimators.ESTIMATORS[e["name"]], entries=0)
+        assert np.array_equal(da, one.passes["to_a"].incoming[0]) and e["sentence"]
+    assert "mu and logvar" not in " ".join(data["wires"].values())
 
 
 # --- in a browser -------------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ import numpy as np
 from minivae import estimators
 from minivae.explain import story
 from minivae.explain.figures import Arrays, checks_of, figure, norm
-from minivae.explain.trace import LATENT_NODES, Parameter, NodePass, Trace, source
-from minivae.vae import VAE
+from minivae.explain.record import LATENT_NODES
+from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
+from minivae.explain.trace import NodePass, Parameter, Trace, source
+from minivae.model import Model
 
 # what a card holds besides its name and its words; the ends of the walk have little of it
 EMPTY = {"inputs": [], "output": None, "incoming": None, "local": [], "outgoing": [], "fills": [],
@@ -38,56 +40,74 @@ def loss_card(t: Trace) -> dict:
 
     Its code is the estimator's: forward the objective, backward the weights on the wires.
     """
+    estimator = t.vae.estimator
     title, forward, backward = story.NODES["loss"]
-    sum_here = f"Here loss = {t.recon:.6f} + {t.vae.beta:g} * {t.kl:.6f} = {t.loss:.6f} nats."
+    if not t.vae.latent.has_path:
+        is_bound = estimator.objective is estimators.multi_sample_bound
+        forward, backward = story.BOUND_OF_COINS if is_bound else story.LOSS_OF_COINS
+    forward_rule, backward_rule = (
+        for_samples(rule, len(t.eps))
+        for rule in (LOSSES[estimator.objective.__name__], SENT_BACK[t.estimator]))
     return EMPTY | {
         "name": "loss", "kind": "loss", "title": title, "called": "loss",
-        "words": {"forward": f"{forward} {sum_here}", "backward": backward},
-        "formula": {"forward": "loss = -log_px + beta * kl",
-                    "backward": "dlog_px = -1;  dkl = beta"},
-        "code": {"forward": function_source(estimators.analytic_elbo),
-                 "backward": function_source(estimators.elbo),
+        "words": {"forward": f"{forward} Here {loss_in_numbers(t)} nats.", "backward": backward},
+        "formula": {"forward": forward_rule, "backward": backward_rule},
+        "code": {"forward": function_source(estimator.objective),
+                 "backward": function_source(estimator),
                  "call": {}}}
 
 
+def loss_in_numbers(t: Trace) -> str:
+    """The loss as the sum of its terms, where it is one; of a bound, its value."""
+    if t.vae.estimator.objective is estimators.multi_sample_bound:
+        return f"loss = {t.loss:.6f}"
+    return f"loss = {t.recon:.6f} + {t.vae.beta:g} * {t.kl:.6f} = {t.loss:.6f}"
+
+
 def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
-    """What the pass did at one node, forward and backward."""
-    name, rule = node.name, node.rule
+    """What the pass did at one node, forward and backward, in the names of the pass.
+
+    inCode gives these names for the symbols of the code that is shown.  Where backward never comes,
+    incoming is None.
+    """
+    name, called = node.name, node.called
+    arrives = "along_phi" if node.weights else f"d{called}"
     title, forward, backward = words(t, node)
-    arrives = f"d{rule.output}"
-    what_goes_out = story.MEANINGS.get(node.called, "the output")
-    # the first layer of the encoder gives no dx, so its rule must not show one
-    rules = [rule_part for rule_part in rule.backward.split(";  ")
-             if node.outgoing or not rule_part.startswith("dx")]
+    incoming = None
+    if node.incoming is not None:
+        incoming = figure(arrays, arrives, f"d(loss)/d({called})", f"{name}/{arrives}",
+                          node.incoming, t.checks.get((name, called)))
     return {
-        "name": name, "kind": node.kind, "title": title, "called": node.called,
+        "name": name, "kind": node.kind, "title": title, "called": called,
         "words": {"forward": forward, "backward": backward},
-        "formula": {"forward": rule.forward, "backward": "; ".join(rules)},
+        "formula": node.formula, "inCode": node.in_code,
         "inputs": [
-            figure(arrays, symbol, meaning_of_input(t, node, symbol), f"{name}/{symbol}", a)
-            for symbol, a in node.inputs.items()],
-        "output": figure(arrays, rule.output, what_goes_out, f"{name}/{rule.output}", node.output),
-        "incoming": figure(arrays, arrives, f"d(loss)/{arrives}", f"{name}/{arrives}",
-                           node.incoming, t.checks.get((name, rule.output))),
+            figure(arrays, value, meaning_of(value), f"{name}/{value}", a)
+            for value, a in node.inputs.items()],
+        "output": figure(arrays, called, meaning_of(called), f"{name}/{called}", node.output),
+        "incoming": incoming,
         "local": [
             figure(arrays, formula, "the local derivative", f"{name}/local {i}", a)
             for i, (formula, a) in enumerate(node.local.items())],
         "outgoing": [
-            figure(arrays, f"d{symbol}", f"d(loss)/d{symbol}, by this node", f"{name}/d{symbol}",
-                   a, t.checks.get((name, symbol)))
-            for symbol, a in node.outgoing.items()],
+            figure(arrays, node.passed_on[value], f"d(loss)/d({value}), by this node",
+                   f"{name}/{node.passed_on[value]}", a, t.checks.get((name, value)))
+            for value, a in node.outgoing.items()],
         "fills": [
             filled(name, key, parameter, arrays, t.x.shape[1])
             for key, parameter in t.parameters_of(name).items()],
         "sums": sums(t, arrays) if name == "kl" else [],
-        "code": {"forward": node.forward._asdict(), "backward": node.backward._asdict(),
-                 "call": calls(name)}}
+        "code": {"forward": node.forward._asdict(),
+                 "backward": node.backward._asdict() if node.backward else None,
+                 "call": calls(t.vae, name)}}
 
 
 def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
     """The title of a card, and what it says of the node forward and backward."""
+    latent = t.vae.latent.name
+    of_latent = story.COINS | {"sample": story.SAMPLES[latent]} if latent in story.SAMPLES else {}
     kind = "likelihood" if node.name == "likelihood" else node.kind
-    title, forward, backward = story.NODES.get(kind, ("a layer of your own", "", ""))
+    title, forward, backward = (story.NODES | of_latent).get(kind, ("a layer of your own", "", ""))
     head, more_forward, more_backward = story.HEADS.get(node.name, ("", "", ""))
     last_layer = t.vae.likelihood.out_name
     side, _, number = node.name.partition(".")
@@ -99,36 +119,23 @@ def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
         title = head or title
     if node.kind == "Dense" and node.outgoing:
         backward = f"{backward} {story.GATHERS}"
-    if not node.outgoing:
+    if node.name == (last_layer if not t.vae.dec.layers else "dec.0"):
+        more_backward = story.LAST_OF_THETA if node.outgoing else story.LAST_OF_THETA_OF_COINS
+    elif "x" in node.inputs and node.name != "likelihood":
         more_backward = story.FIRST_OF_PHI
-    if node.name == ("dec.0" if t.vae.dec.layers else last_layer):
-        more_backward = story.LAST_OF_THETA
     if node.kind == "ReLU":
         n_open = int((node.output > 0).sum())
         more_forward = f"Here {n_open} of {node.output.size} units are open."
     return title, f"{forward} {more_forward}".strip(), f"{backward} {more_backward}".strip()
 
 
-def meaning_of_input(t: Trace, node: NodePass, symbol: str) -> str:
-    """What an input's symbol stands for; the x of a layer is some other node's output."""
-    if symbol != "x" or node.name in ("enc.0", "likelihood"):
-        return story.MEANINGS.get(symbol, symbol)
-    before = node_before(t.vae, node.name)
-    name = "x" if before == "x" else t.passes[before].called
-    if name == "y":
-        return f"the layer's input, the output of {before}"
-    return f"the layer's input; it is {name}, {story.MEANINGS[name]}"
-
-
-def node_before(vae: VAE, layer: str) -> str:
-    """The name of the node whose output a layer takes; x for the image."""
-    side, _, number = layer.partition(".")
-    n_enc, n_dec = len(vae.enc.layers), len(vae.dec.layers)
-    if number and int(number):
-        return f"{side}.{int(number) - 1}"
-    if side in ("to_mu", "to_logvar"):
-        return f"enc.{n_enc - 1}" if n_enc else "x"
-    return f"dec.{n_dec - 1}" if n_dec and side != "dec" else "sample"
+def meaning_of(value: str) -> str:
+    """What the name of a value stands for."""
+    letter, _, number = value.partition(".")
+    if number:
+        side = "enc" if letter == "h" else "dec"
+        return f"what {side}.{number} gives, in the {'encoder' if side == 'enc' else 'decoder'}"
+    return story.MEANINGS.get(value, value)
 
 
 def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int) -> dict:
@@ -157,34 +164,39 @@ def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int) ->
 
 
 def sums(t: Trace, arrays: Arrays) -> list[dict]:
-    """What meets at mu and at logvar: the gradient through z, the KL's, and their sum."""
+    """What meets at each head's output: the gradients that came to it, and their sum."""
+    came = {"sample": "through z", "log_q": "from log q", "kl": "from the KL"}
     found = []
-    for symbol, head in (("mu", "to_mu"), ("logvar", "to_logvar")):
-        d = f"d{symbol}"
-        through, joined = t.passes["sample"].outgoing[symbol], t.passes["kl"].outgoing[symbol]
-        total = t.passes[head].incoming
-        found.append({"symbol": d, "parts": [
-            figure(arrays, d, "through z", f"sample/{d}", through, t.checks["sample", symbol]),
-            figure(arrays, d, "from the KL", f"kl/{d}", joined, t.checks["kl", symbol]),
-            figure(arrays, d, "their sum", f"{head}/dy", total, t.checks[head, "y"])]})
+    for head in t.vae.heads:
+        value = t.passes[head].called
+        # a part that is 0 in every entry belongs to a cut wire
+        parts = [figure(arrays, node.passed_on[value], came[node.name],
+                        f"{node.name}/{node.passed_on[value]}", node.outgoing[value],
+                        t.checks.get((node.name, value)))
+                 for node in (t.passes[name] for name in came)
+                 if value in node.outgoing and (node.name != "log_q" or node.incoming.any())]
+        total = figure(arrays, f"d{value}", "their sum", f"{head}/d{value}",
+                       t.passes[head].incoming, t.checks.get((head, value)))
+        found.append({"symbol": f"d{value}", "parts": [*parts, total]})
     return found
 
 
-def calls(name: str) -> dict[str, list[dict]]:
-    """The lines of VAE.forward and of VAE.backward that call a node."""
+def calls(vae: Model, name: str) -> dict[str, list[dict]]:
+    """The lines of the model's forward and of its backward that call a node."""
     if name in LATENT_NODES:
         forward, backward = f"self.latent.{name}(", f"self.latent.{name}_backward("
     else:
         layer = name.partition(".")[0]                     # enc.0, enc.1, .. are called as self.enc
-        if layer not in ("enc", "to_mu", "to_logvar", "dec", "likelihood"):
+        if layer not in ("enc", *vae.heads, "dec", "likelihood"):
             layer = "to_out"                               # to_logits, to_mean, ..
         forward, backward = f"self.{layer}.forward(", f"self.{layer}.backward("
-    return {"forward": lines_with(forward, "forward"), "backward": lines_with(backward, "backward")}
+    return {"forward": lines_with(type(vae), forward, "forward"),
+            "backward": lines_with(type(vae), backward, "backward")}
 
 
-def lines_with(call: str, method: str) -> list[dict]:
-    """The lines of one of VAE's methods in which the text of a call stands."""
-    shown = source(VAE, method)
+def lines_with(owner: type, call: str, method: str) -> list[dict]:
+    """The lines of one of a model's methods in which the text of a call stands."""
+    shown = source(owner, method)
     return [{"file": shown.file, "line": number, "text": text.strip()}
             for number, text in shown.lines if call in text]
 

@@ -11,24 +11,30 @@ from minivae.explain import story
 from minivae.explain.cards import function_source
 from minivae.explain.figures import Arrays, norm
 from minivae.explain.subject import Subject, samples_of
-from minivae.explain.trace import PHI, Parameter, Trace, record, trace
+from minivae.explain.record import PHI, record
+from minivae.explain.trace import Parameter, Trace, trace
 from minivae.gradcheck import float64_twin
-from minivae.model import Result
+from minivae.latents import GaussianLatent
+from minivae.model import Model, Result
 from minivae.optim import Adam
 from minivae.training.evaluation import EVALUATION_SEED, NonFiniteError
-from minivae.vae import VAE
 
 DRAWS = 300              # passes with other noise, for the means and spreads
 LATENTS = 12             # so many latents keep their draws, those with the largest KL
 
 
-def sampling(t: Trace, subject: Subject, arrays: Arrays) -> dict:
-    """The sampling node by latent, and the same gradient by two estimators over many draws."""
+def sampling(t: Trace, subject: Subject, arrays: Arrays) -> dict | None:
+    """The sampling node by latent, and the same gradient by two estimators over many draws.
+
+    None for a discrete latent: there is no mu that eps could move z away from.
+    """
+    if type(t.vae.latent) is not GaussianLatent:
+        return None
     vae = float64_twin(t.vae)
     mu, logvar = (t.passes["sample"].inputs[symbol] for symbol in ("mu", "logvar"))
     kl_each = vae.latent.kl_each(mu, logvar)[0]
     kept = np.sort(np.argsort(-kl_each, kind="stable")[:LATENTS])
-    eps = noise_of_draws(t, subject, 1)
+    eps = noise_of_draws(t, subject, estimators.elbo)
     path = gradients_of_draws(vae, t.x, estimators.elbo, eps)
     score = gradients_of_draws(vae, t.x, estimators.score_analytic_kl, eps)
     shown = {"mu": mu[0], "logvar": logvar[0], "kl": kl_each,
@@ -42,30 +48,46 @@ def sampling(t: Trace, subject: Subject, arrays: Arrays) -> dict:
 def every_estimator(t: Trace, subject: Subject, arrays: Arrays) -> list[dict]:
     """For each estimator its weights, and the gradient of mu and logvar: here and over the draws.
 
-    Those that want antithetic noise are left out: they are for binary latents.
+    Those that do not go with the latent are left out.
     """
     return [one_estimator(estimator, t, subject, arrays)
-            for estimator in estimators.ESTIMATORS.values() if not estimator.antithetic]
+            for estimator in estimators.ESTIMATORS.values() if goes_with(estimator, t.vae)]
+
+
+def goes_with(estimator: Callable, vae: Model) -> bool:
+    """Whether a model with this latent takes the estimator; beta = 1, which any estimator takes."""
+    if estimator.antithetic and len(vae.heads) > 1:
+        return False                                       # for binary latents
+    own, vae.estimator = vae.estimator, estimator
+    try:
+        vae.try_estimator(samples_of(vae, estimator), beta=1.0)
+    except ValueError:
+        return False
+    finally:
+        vae.estimator = own
+    return True
 
 
 def one_estimator(estimator: Callable, t: Trace, subject: Subject, arrays: Arrays) -> dict:
     """What the page shows of one estimator; its refusal, where it does not take this beta."""
-    name, K = estimator.__name__, samples_of(estimator)
+    name, K = estimator.__name__, samples_of(subject.vae, estimator)
     about = {"name": name, "samples": K, "sentence": story.ESTIMATORS.get(name, ""),
              "code": function_source(estimator)}
+    eps = subject.noise(K, estimator.antithetic)
     try:
-        one = trace(subject.vae, subject.x, subject.noise(K), estimator, entries=0)
+        one = trace(subject.vae, subject.x, eps, estimator, entries=0)
     except ValueError as error:                            # a bound on log p(x) knows no beta
         return about | {"refused": str(error)}
-    many = gradients_of_draws(float64_twin(t.vae), t.x, estimator, noise_of_draws(t, subject, K))
+    many = gradients_of_draws(float64_twin(t.vae), t.x, estimator,
+                              noise_of_draws(t, subject, estimator))
     phi = [p for key, p in one.params.items() if key.startswith(PHI)]
     theta = [p for key, p in one.params.items() if not key.startswith(PHI)]
-    shown = {"dmu": one.passes["to_mu"].incoming[0],
-             "dlogvar": one.passes["to_logvar"].incoming[0],
-             "mean_mu": many["mu"].mean(axis=0),
-             "mean_logvar": many["logvar"].mean(axis=0),
-             "spread_mu": many["mu"].std(axis=0, ddof=1),
-             "spread_logvar": many["logvar"].std(axis=0, ddof=1)}
+    shown = {}
+    for head in t.vae.heads:
+        value = one.passes[head].called                    # mu, logvar; or a
+        shown |= {f"d{value}": one.passes[head].incoming[0],
+                  f"mean_{value}": many[value].mean(axis=0),
+                  f"spread_{value}": many[value].std(axis=0, ddof=1)}
     wires = {wire: weight.ravel().tolist() for wire, weight in one.wires._asdict().items()}
     keys = {key: arrays.store(f"{name}/{key}", array) for key, array in shown.items()}
     return about | {"wires": wires, "norms": {"phi": norm_of_all(phi), "theta": norm_of_all(theta)},
@@ -77,26 +99,28 @@ def norm_of_all(parameters: list[Parameter]) -> float:
     return norm(np.concatenate([parameter.grad.ravel() for parameter in parameters]))
 
 
-def noise_of_draws(t: Trace, subject: Subject, K: int) -> np.ndarray:
+def noise_of_draws(t: Trace, subject: Subject, estimator: Callable) -> np.ndarray:
     """eps : (K, DRAWS, Z); the first draw is that of the pass which the page walks through."""
+    K, latent = samples_of(t.vae, estimator), t.vae.latent
     rng = np.random.default_rng([EVALUATION_SEED, subject.image, 2])
-    eps = rng.standard_normal((K, DRAWS, t.vae.z_dim))
-    eps[:, :1] = subject.noise(K)
+    eps = latent.noise((K, DRAWS, t.vae.z_dim), rng, np.float64, estimator.antithetic)
+    eps[:, :1] = subject.noise(K, estimator.antithetic)
     return eps
 
 
-def gradients_of_draws(vae: VAE, x: np.ndarray, estimator: Callable, eps: np.ndarray
+def gradients_of_draws(vae: Model, x: np.ndarray, estimator: Callable, eps: np.ndarray
                        ) -> dict[str, np.ndarray]:
-    """d(loss)/dz, d(loss)/dmu and d(loss)/dlogvar of one image, for each draw of the noise.
+    """d(loss) of what the heads gave, for each draw of the noise; with a path d(loss)/dz, too.
 
     x : (1, D), eps : (K, draws, Z).
     All draws go through as one batch.  The batch's loss is a mean, so gradients are multiplied by
-    the number of draws.  mu, logvar : (draws, Z); dz : (K * draws, Z).
+    the number of draws.  mu, logvar or a : (draws, Z); dz : (K * draws, Z).
     """
     vae.estimator = estimator
     n = eps.shape[1]
     _, _, visits = record(vae, np.repeat(x, n, axis=0), eps)
-    nodes = {"dz": "sample", "mu": "to_mu", "logvar": "to_logvar"}
+    nodes = {head.removeprefix("to_"): head for head in vae.heads}
+    nodes |= {"dz": "sample"} if vae.latent.has_path else {}
     # what came in at each node on the way back
     return {name: n * visits[node, "backward"][0][0] for name, node in nodes.items()}
 
@@ -107,7 +131,6 @@ def one_step(t: Trace, subject: Subject, arrays: Arrays) -> dict:
     Raises NonFiniteError where the step makes the loss infinite.
     """
     vae = float64_twin(t.vae)
-    vae.estimator = estimators.elbo
     params = {name: p for name, p, _ in vae.named_params()}
     kept = {name: p.copy() for name, p in params.items()}
     before, image = forward_and_backward(vae, t.x, t.eps)
@@ -125,11 +148,11 @@ def one_step(t: Trace, subject: Subject, arrays: Arrays) -> dict:
             "difference": arrays.store("step/difference", image_after - image)}
 
 
-def forward_and_backward(vae: VAE, x: np.ndarray, eps: np.ndarray) -> tuple[Result, np.ndarray]:
-    """One pass: what forward found, and the image E[x|z] : (1, D) that the decoder painted."""
+def forward_and_backward(vae: Model, x: np.ndarray, eps: np.ndarray) -> tuple[Result, np.ndarray]:
+    """One pass: what forward found, and E[x|z] : (1, D), the image painted of the first draw."""
     result, _, visits = record(vae, x, eps)
     decoder_out = visits["likelihood", "forward"][0][0]
-    return result, vae.likelihood.mean(decoder_out)
+    return result, vae.likelihood.mean(decoder_out[:1])
 
 
 def terms_of(result: Result) -> dict[str, float]:

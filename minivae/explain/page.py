@@ -1,6 +1,6 @@
 """`minivae explain`: one recorded pass as a self-contained HTML page to step through.
 
-The template is page.html beside this file; page.css and the six .js files are put into it as they
+The template is page.html beside this file; page.css and the .js files are put into it as they
 are.  The numbers go in as JSON, arrays as base64 of float64, so that the page shows to the bit what
 was recorded.
 """
@@ -16,8 +16,11 @@ from minivae.explain import story
 from minivae.explain.cards import cards
 from minivae.explain.draws import every_estimator, one_step, sampling
 from minivae.explain.figures import Arrays, norm
-from minivae.explain.subject import Subject, find_subject
-from minivae.explain.trace import PHI, Trace, trace
+from minivae.explain.live import live
+from minivae.explain.record import PHI
+from minivae.explain.subject import Subject, find_subject, samples_of
+from minivae.explain.trace import Trace, trace
+from minivae.latents import GaussianLatent
 from minivae.layers import Sequential
 from minivae.pixels import ONCE
 from minivae.saving.archive import write_whole
@@ -25,6 +28,8 @@ from minivae.training.evaluation import NonFiniteError
 
 HERE = Path(__file__).parent
 STYLE = "page.css"
+# the model, which a worker runs too
+ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
 SCRIPTS = "draw.js graph.js card.js sampling.js wires.js page.js"      # in this order
 PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
@@ -56,7 +61,7 @@ def explain(folder: str | None, image: int, out: str) -> bool:
 def render(data: dict) -> str:
     """The page: the template with the style, the program and the data put in."""
     page = (HERE / "page.html").read_text(encoding="utf-8")
-    for names in (STYLE, SCRIPTS):
+    for names in (STYLE, ENGINE, SCRIPTS):
         texts = [(HERE / name).read_text(encoding="utf-8") for name in names.split()]
         page = page.replace(f"/* {names} */", "\n".join(texts), 1)
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
@@ -66,23 +71,36 @@ def render(data: dict) -> str:
 
 def contents(subject: Subject) -> dict:
     """Everything that the page shows.  Raises NonFiniteError where the pass is not finite."""
-    t = trace(subject.vae, subject.x, subject.noise(1), estimators.elbo)
+    vae = subject.vae
+    # a Gaussian latent is shown with the plain ELBO; a discrete one with what it was trained with
+    estimator = estimators.elbo if type(vae.latent) is GaussianLatent else vae.estimator
+    eps = subject.noise(samples_of(vae, estimator), estimator.antithetic)
+    t = trace(vae, subject.x, eps, estimator)
     arrays = Arrays()
+    score = not vae.latent.has_path
     # the plain ELBO gives log q and the prior weight 0, so the walk leaves them out
-    passes = [node for node in t.passes.values() if node.name not in ("log_q", "log_prior")]
+    passes = [node for node in t.passes.values()
+              if score or node.name not in ("log_q", "log_prior")]
     forward = [node.name for node in passes]
     backward = [name for name in t.backward_order if name in forward]
+    graph = {"latent": vae.latent.name, "heads": vae.heads, "path": vae.latent.has_path,
+             "noise": list(t.passes["sample"].inputs)[-1], "score": score}
+    given = " and ".join(t.passes[head].called for head in vae.heads)
     return {
-        "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl},
+        "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl,
+                                   "estimator": t.estimator, "samples": len(t.eps)},
         "imageShape": subject.image_shape,
+        "graph": graph,
         "nodes": cards(t, passes, arrays),
         "forward": ["x", *forward, "loss"],
         "backward": ["loss", *backward, "x"],
         "params": parameters(t),
         "sampling": sampling(t, subject, arrays),
         "estimators": every_estimator(t, subject, arrays),
-        "wires": story.WIRES,
+        "wires": {wire: words.replace("mu and logvar", given) for wire, words in
+                  story.WIRES.items()},
         "step": one_step(t, subject, arrays),
+        "live": live(t, subject, arrays),
         "arrays": arrays.stored}
 
 
@@ -107,5 +125,6 @@ def widths(stack: Sequential) -> list[int]:
 def parameters(t: Trace) -> list[dict]:
     """Every parameter's gradient taken apart, in norms."""
     return [{"name": name, "phi": name.startswith(PHI), "norm": norm(p.grad),
-             "recon": norm(p.parts.get("decoder", 0)), "kl": norm(p.parts.get("kl", 0))}
+             "recon": norm(p.parts.get("decoder", 0)), "kl": norm(p.parts.get("kl", 0)),
+             "score": norm(p.parts.get("score", 0))}
             for name, p in t.params.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 
 from minivae.data import Data, load_data
 from minivae.estimators import multi_sample_bound
+from minivae.model import Model
 from minivae.pixels import choose_binarize, scales_of
 from minivae.saving.runs import newest_run, open_run
 from minivae.training.batches import check_data, draw
@@ -24,7 +25,7 @@ FEW = 4          # samples where an estimator compares several: they can differ,
 class Subject(NamedTuple):
     """A model and one test image, with what a reader must know of both."""
 
-    vae: VAE
+    vae: Model
     x: np.ndarray                        # the image : (1, D), of the model's dtype
     image: int                           # its number among the test images
     label: str | None
@@ -33,11 +34,15 @@ class Subject(NamedTuple):
     note: str                            # which data they are, in words
     binarize: str                        # what was done to the pixels, a key of pixels.BINARIZE
     lr: float                            # the run's step size
+    data: Data                           # from which the page takes more images
 
-    def noise(self, K: int) -> np.ndarray:
-        """eps : (K, 1, Z), float64, the same at every call; a smaller K gives the first K."""
+    def noise(self, K: int, antithetic: bool = False) -> np.ndarray:
+        """eps : (K, 1, Z), float64, the same at every call; a smaller K gives the first K.
+
+        For coins it is u from U(0, 1); antithetic, which is for coins, gives the pair u and 1 - u.
+        """
         rng = np.random.default_rng([EVALUATION_SEED, self.image, 1])
-        return rng.standard_normal((K, 1, self.vae.z_dim))
+        return self.vae.latent.noise((K, 1, self.vae.z_dim), rng, np.float64, antithetic)
 
     def image_in_words(self) -> str:
         """Which test image it is, and its label where it has one."""
@@ -45,9 +50,14 @@ class Subject(NamedTuple):
         return f"test image {self.image}{label}"
 
 
-def samples_of(estimator: Callable) -> int:
-    """K for one readable pass: a few where an estimator compares its samples, elsewhere one."""
-    return FEW if estimator.objective is multi_sample_bound else 1
+def samples_of(vae: Model, estimator: Callable) -> int:
+    """K for one readable pass: a few where an estimator compares its samples, elsewhere one.
+
+    The score function of coins gets two: each is the baseline of the other, as in training.
+    """
+    if estimator.objective is multi_sample_bound:
+        return FEW
+    return 1 if vae.latent.has_path else 2
 
 
 def find_subject(folder: str | PathLike | None, image: int) -> Subject:
@@ -75,18 +85,29 @@ def trained_on_the_spot(image: int) -> Subject:
     return subject_of(vae, data, image, name, "dynamic", lr)
 
 
-def subject_of(vae: VAE, data: Data, image: int, run: str, binarize: str, lr: float) -> Subject:
+def subject_of(vae: Model, data: Data, image: int, run: str, binarize: str, lr: float) -> Subject:
     """Test image `image` of `data`, its pixels treated as in training, from a seed of its own.
 
     Raises ValueError for data that do not fit the model, and for an image that does not exist.
     """
-    wanted = choose_binarize(binarize, vae.likelihood)
-    x_test = check_data(vae, data.x_test, f"{data.name}: x_test", wanted)
-    if image >= len(x_test):
-        raise ValueError(f"--image {image}: there are {len(x_test)} test images, numbered from 0")
-    _, scale = scales_of(data.x_train, x_test)
-    rng = np.random.default_rng([EVALUATION_SEED, image])
-    x = draw(x_test, np.array([image]), scale, binarize, rng, vae.dtype)
+    if image >= len(data.x_test):
+        raise ValueError(f"--image {image}: there are {len(data.x_test)} test images, "
+                         "numbered from 0")
+    x = test_images(vae, data, binarize, [image])
     label = None if data.y_test is None else str(data.y_test[image])
     height, width = (int(side) for side in data.image_shape)
-    return Subject(vae, x, image, label, (height, width), run, data.note, binarize, lr)
+    return Subject(vae, x, image, label, (height, width), run, data.note, binarize, lr,
+                   data)
+
+
+def test_images(vae: VAE, data: Data, binarize: str, numbers: Sequence[int]) -> np.ndarray:
+    """The test images of these numbers as pixels : (n, D), each drawn from a seed of its own.
+
+    Raises ValueError for data that do not fit the model.
+    """
+    wanted = choose_binarize(binarize, vae.likelihood)
+    x_test = check_data(vae, data.x_test, f"{data.name}: x_test", wanted)
+    _, scale = scales_of(data.x_train, x_test)
+    drawn = [draw(x_test, np.array([i]), scale, binarize,
+                  np.random.default_rng([EVALUATION_SEED, i]), vae.dtype) for i in numbers]
+    return np.concatenate(drawn)
