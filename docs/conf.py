@@ -34,7 +34,7 @@ html_title = "minivae"
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
 html_extra_path = ["made/live"]
-html_copy_source = False
+html_copy_source = html_show_copyright = False
 html_show_search_summary = False               # summaries are fetched, and file: forbids fetching
 
 # A demo is a script of `# %%` cells: a notebook to MyST-NB, which runs it as it is.

@@ -42,7 +42,7 @@ def card(app, demo: str, docname: str) -> nodes.Element:
     else:
         printed = next(node for node in tree.findall(nodes.container)
                        if "cell_output" in node.get("classes", []))
-        shown = nodes.literal_block("", printed.astext().strip(), language="none")
+        shown = nodes.literal_block("", printed.astext().strip())
     link = nodes.reference("", app.env.titles[demo].astext(), internal=True,
                            refuri=app.builder.get_relative_uri(docname, demo))
     return nodes.container("", shown, nodes.paragraph("", "", link), classes=["card"])

@@ -195,10 +195,11 @@ def test_the_first_page_shows_three_doors_and_the_live_page(html, browser):
 def test_the_gallery_has_a_card_for_every_demo(html, browser):
     browser.open(html / "questions.html")
     cards = browser.run("return [...document.querySelectorAll('.card')].map((one) => "
-                        "[one.querySelector('a').href, one.querySelector('img, pre') !== null])")
+                        "[one.querySelector('a').href, one.querySelector('img, pre') !== null &&"
+                        " one.querySelector('a').getBoundingClientRect().bottom < one.getBoundingClientRect().bottom])")
     demos = sorted(path.stem for path in (ROOT / "demos").glob("[0-9]*.py"))
     assert [Path(urlparse(link).path).stem for link, _ in cards] == demos
-    assert all(has_picture for _, has_picture in cards)
+    assert all(has_picture_and_title for _, has_picture_and_title in cards)
 
 
 def test_the_museum_shows_every_fault_and_its_filter_hides(html, browser):
