@@ -81,7 +81,7 @@ def set_slider(browser, value):
 
 def table(browser):
     """The numbers of the page of one pass, by what stands before them."""
-    cells = browser.run("return [...document.querySelectorAll('#forward td, #backward td')].map((cell) => cell.textContent)")
+    cells = browser.run("return [...document.querySelectorAll('.two td')].map((cell) => cell.textContent)")
     return {name: [float(number) for number in re.findall(r"-?[\d.]+", value)]
             for name, value in zip(cells[::2], cells[1::2])}
 
