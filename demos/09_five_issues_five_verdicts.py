@@ -233,7 +233,7 @@ else:
 # %%
 def kepler(M, e=0.5):
     E, last = M, np.inf
-    while abs(E - last) > 1e-9:
+    while abs(E - last) > 1e-9 + 1e-15 * abs(E):           # a large E has no digit of 1e-9
         E, last = M + e * np.sin(E), E
     return E
 
