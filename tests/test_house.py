@@ -21,8 +21,9 @@ gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.f
 data.arrays data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
-explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace explain.wires_in_words explain.walk
-explain.figures explain.cards explain.draws explain.live explain.page
+explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace
+explain.wires_in_words explain.walk
+explain.figures explain.cards explain.draws explain.live explain.graph explain.page
 learn learn.exercise learn.twins learn.wires learn.restated learn.known learn.cut learn.verdict
 learn.rung learn.whole learn.weights learn.ladder learn.selftest
 learn.excerpts learn.curves learn.hunt learn.hunts learn.record

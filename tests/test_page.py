@@ -1,10 +1,16 @@
 """The page: it has the recorded numbers, is valid, needs no network, and does in a browser what it says."""
 
 import base64
+import hashlib
+import io
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import time
+from contextlib import chdir
 from pathlib import Path
 
 import html5lib
@@ -14,7 +20,7 @@ import pytest
 from browser import Browser, missing
 from conftest import folder_of_images, skip, small_run
 import minivae
-from minivae import VAE, estimators
+from minivae import VAE, DiscreteVAE, estimators
 from minivae.app.cli import main
 from minivae.data import Data
 from minivae.explain import page
@@ -58,6 +64,17 @@ def decode(stored: dict) -> np.ndarray:
 @pytest.fixture(scope="module")
 def data(here):
     return embedded(here / "plain.html")
+
+
+@pytest.fixture(scope="module")
+def coins(tmp_path_factory):
+    """The page of a small model with coins for latents."""
+    vae = DiscreteVAE.mlp(20, [6], 4, rng=0, estimator=estimators.score_analytic_kl)
+    x = np.random.default_rng(1).random((5, 20)).astype(np.float32).round()
+    subject = subject_of(vae, Data("own", x, x, (5, 4), None, "no file"), 0, "coins", "none", 1e-3)
+    path = tmp_path_factory.mktemp("coins") / "coins.html"
+    path.write_text(render(contents(subject)))
+    return path
 
 
 @pytest.fixture
@@ -125,19 +142,6 @@ def test_every_node_is_shown_with_the_lines_of_the_two_passes_that_call_it(here,
             assert call["file"] == "minivae/vae.py" and call["text"] == line.strip()
 
 
-def test_the_draws_start_with_the_walk_and_their_gradients_follow_the_formulas(data, recorded):
-    s = {name: decode(data["arrays"][key]) for name, key in data["sampling"].items() if name not in ("kept", "draws")}
-    kept, sample = data["sampling"]["kept"], recorded.passes["sample"]
-    # the batch of draws sums in another order than one row alone: a few roundings
-    np.testing.assert_allclose(s["draws_dz"][0], sample.incoming[0][kept], rtol=1e-12)
-    np.testing.assert_allclose(s["path_mu"], s["draws_dz"] + s["mu"][kept], rtol=1e-10, atol=1e-12)
-    std, kl_part = np.exp(s["logvar"] / 2)[kept], np.expm1(s["logvar"][kept]) / 2
-    through_z = s["draws_dz"] * s["draws_eps"] * std / 2
-    np.testing.assert_allclose(s["path_logvar"], through_z + kl_part, rtol=1e-10, atol=1e-12)
-    weight = (s["score_mu"] - s["mu"][kept]) * std / s["draws_eps"]         # -log p(x|z), the same for every latent
-    np.testing.assert_allclose(weight, weight[:, :1] * np.ones(len(kept)), rtol=1e-8)
-
-
 def test_every_estimator_is_there_with_the_wires_of_its_own_pass(data, here, monkeypatch):
     monkeypatch.chdir(here)
     s = find_subject("plain", 1)
@@ -165,9 +169,11 @@ def test_the_page_is_valid_html_without_any_reference_to_elsewhere(here, name):
 
 
 def test_a_name_cannot_leave_the_data(here):
-    text = (here / "hostile.html").read_text()
-    assert "<img" not in text and embedded(here / "hostile.html")["about"]["run"] == HOSTILE.replace("/", "")
-    assert "alert(1)" not in text.split('id="data">')[0] + text.split('id="data">')[1].split("</script>", 1)[1]
+    text, name = (here / "hostile.html").read_text(), HOSTILE.replace("/", "")
+    assert "<img" not in text and embedded(here / "hostile.html")["about"]["run"] == name
+    before, after = text.split('id="data">')[0], text.split('id="data">')[1].split("</script>", 1)[1]
+    assert "alert(1)" not in after and before.count("alert(1)") == 1        # in the text of the walk, without JavaScript
+    assert "&lt;img src=x onerror=alert(1)&gt;" in before
 
 
 def test_the_data_of_a_page_may_hold_no_number_that_json_lacks():
@@ -265,21 +271,157 @@ def chromium():
     browser.close()
 
 
+def opened(browser, path, place="", width=1440, height=900, **media):
+    """The page, freshly loaded at a place such as "#step=19"."""
+    browser.resize(width, height, **{"prefers_reduced_motion": "reduce", "prefers_color_scheme": "light", **media})
+    browser.call("POST", "/url", {"url": "about:blank"})
+    browser.call("POST", "/url", {"url": path.as_uri() + place})
+    return browser
+
+
 @pytest.fixture
 def plain(chromium, here):
-    chromium.resize(1300, 900, prefers_reduced_motion="reduce")
-    chromium.open(here / "plain.html")
-    return chromium
+    return opened(chromium, here / "plain.html")
+
+
+EDGES = "return [...document.querySelectorAll('#graph .wide .edge')].map(g => ({...g.dataset, classes: [...g.classList]}))"
+
+
+def edges(browser) -> dict[tuple[str, str], set[str]]:
+    """{(from, to): the classes of that edge in the widest graph}."""
+    return {(e["from"], e["to"]): set(e["classes"]) for e in browser.run(EDGES)}
+
+
+def orange(browser) -> set[tuple[str, str]]:
+    return {ends for ends, classes in edges(browser).items() if "back" in classes}
+
+
+def test_the_page_opens_on_the_finished_pass(plain, data):
+    assert plain.text("#card h2") == "The finished pass" and plain.text("h1") in plain.run("return document.body.innerText")
+    unused = {ends for ends, classes in edges(plain).items() if "unused" in classes}
+    assert unused == {("log_q", "loss"), ("sample", "log_q"), ("to_mu", "log_q"), ("to_logvar", "log_q")}
+    # a gradient along every other arrow, but into the image and the noise
+    assert orange(plain) == set(edges(plain)) - unused - {("x", "enc.0"), ("eps", "sample")}
+    assert plain.run("return document.querySelectorAll('#graph .wide .frame-of.filled').length") == 2
+    assert plain.run("return document.querySelectorAll('.questions button').length") == 3
+    for node in data["nodes"]:                             # scalars with their sign, arrays by their norm
+        if node["incoming"] and node["name"] != "loss":
+            a = decode(data["arrays"][node["incoming"]["array"]])
+            shown = plain.run("return document.querySelector(`#graph .wide .node[data-name='${arguments[0]}'] .number`)"
+                              ".textContent", node["name"]).replace("−", "-")
+            assert float(shown) == pytest.approx(a.item() if a.size == 1 else np.linalg.norm(a), rel=6e-3), node["name"]
+            assert plain.run("return document.querySelector(`#graph .wide .node[data-name='${arguments[0]}'] .symbol`)"
+                             ".textContent", node["name"]) == node["incoming"]["symbol"]
+    first_screen = plain.run("return [...document.querySelectorAll('.questions button, #graph')]"
+                             ".map(e => e.getBoundingClientRect().bottom)")
+    assert max(first_screen) <= 900
+    assert plain.complaints() == []
+
+
+def test_the_front_fills_theta_splits_is_met_by_the_kl_and_stops_before_x(plain):
+    """At chosen times: what the front has crossed by then."""
+    assert plain.run("return SECONDS") == 8
+    seen = {}
+    for t in np.linspace(0, 1, 41):
+        plain.run("paintFront(arguments[0])", t)
+        for ends in orange(plain):
+            seen.setdefault(ends, t)
+    assert seen["likelihood", "loss"] < seen["to_logits", "likelihood"] < seen["dec.0", "dec.1"] < seen["sample", "dec.0"]
+    assert seen["sample", "dec.0"] < seen["to_mu", "sample"] == seen["to_logvar", "sample"]
+    assert seen["to_mu", "kl"] == seen["to_logvar", "kl"] == seen["to_mu", "sample"]         # they meet
+    assert seen["to_mu", "sample"] < seen["enc.1", "to_mu"] == seen["enc.1", "to_logvar"] < seen["enc.0", "enc.1"] == 1
+    assert ("x", "enc.0") not in seen and ("eps", "sample") not in seen
+
+
+def test_the_first_question_plays_the_front_in_eight_seconds(chromium, here):
+    browser = opened(chromium, here / "plain.html", prefers_reduced_motion="no-preference")
+    browser.click("[data-ask=direction]")
+    moving = "return document.querySelectorAll('#graph .wide .edge.moving').length"
+    time.sleep(1.5)
+    early = orange(browser)
+    assert browser.run(moving) > 0 and ("likelihood", "loss") in early and ("to_mu", "sample") not in early
+    waits = "return document.querySelectorAll('.moments .waits').length"
+    assert browser.run(waits) >= 3
+    time.sleep(4)
+    assert browser.run(moving) > 0 and early < orange(browser)
+    time.sleep(3.5)
+    assert browser.run(moving) == 0 and browser.run(waits) == 0 and ("enc.0", "enc.1") in orange(browser)
+    assert browser.complaints() == []
+
+
+def test_without_motion_the_answer_is_there_at_once(plain):
+    plain.click("[data-ask=direction]")
+    assert ("enc.0", "enc.1") in orange(plain)
+    assert plain.run("return document.querySelectorAll('.edge.moving, .waits').length") == 0
+    assert plain.text("#card h2").startswith("Yes")
+
+
+def test_the_three_bar_charts_of_a_sum_have_one_scale_so_that_a_plus_b_is_c(plain):
+    plain.click("[data-ask=kl]")
+    for name in ("dmu", "dlogvar"):
+        charts = plain.run("""return [...document.querySelectorAll(`[data-sum='${arguments[0]}'] svg.bars`)].map(chart => ({
+            scale: [...chart.querySelectorAll("text")].map(t => t.textContent),
+            bars: [...chart.querySelectorAll("rect")].map(r => +r.getAttribute("height") * (r.classList.contains("n") ? -1 : 1)),
+            zero: +chart.querySelector("line.axis").getAttribute("y1")}))""", name)
+        assert len(charts) == 3 and charts[0]["scale"] == charts[1]["scale"] == charts[2]["scale"]
+        assert len({chart["zero"] for chart in charts}) == 1
+        a, b, c = (np.array(chart["bars"]) for chart in charts)
+        # a bar is at least 1 high, so that it can be seen; the others are rounded to a hundredth
+        assert np.all(np.abs(a + b - c) <= 0.03 + (np.abs(a) <= 1) + (np.abs(b) <= 1) + (np.abs(c) <= 1)), name
+        assert np.abs(c).max() > 10
+
+
+def test_locks_close_on_what_is_held_constant(plain):
+    closed = "return [...document.querySelectorAll('#graph .wide .lock.closed')].map(e => e.dataset.lock).sort()"
+    assert plain.run(closed) == []
+    plain.click("[data-ask=constant]")
+    assert plain.run(closed) == ["eps", "theta", "x"]
+    plain.click("[data-learning=theta]")
+    assert plain.run(closed) == ["eps", "phi", "x"]
+    plain.click("[data-ask=kl]")
+    assert plain.run(closed) == []
+
+
+def test_the_switch_cuts_the_wires_in_the_same_graph(plain, data):
+    plain.click("[data-ask=constant]")
+    for e in data["estimators"]:
+        plain.click(f"#card [name=estimator][value='{e['name']}']")
+        cut = {wire for wire, weights in e["wires"].items() if not any(weights)}
+        shown = {(f"{g['from']}-{g['to']}", g["wire"]): g["classes"] for g in plain.run(EDGES)}
+        hidden = {"latent", "score"} <= cut
+        for (ends, wire), classes in shown.items():
+            if wire in ("path", "kl"):
+                assert ("cut" in classes) is (wire in cut), (e["name"], ends)
+            elif wire in ("latent", "score"):
+                assert ("unused" in classes) is hidden and ("cut" in classes) is (wire in cut and not hidden), (e["name"], ends)
+            if "cut" in classes:
+                assert "back" not in classes, (e["name"], ends)
+        assert e["sentence"].replace("`", "") in plain.text("#estimator-words")
+        assert f"estimator={e['name']}" in plain.run("return location.hash") or e["name"] == "elbo"
+    assert plain.complaints() == []
+
+
+def test_the_chart_of_bias_and_spread_has_one_scale_for_all_estimators(plain):
+    plain.click("[data-ask=constant]")
+    marks = "return [...document.querySelector('#spread svg').querySelectorAll('text')].map(t => t.textContent).join(' ')"
+    spread = "return mean(drawsOf(settings.estimator).mu.spread)"
+    scale, elbo = plain.run(marks), plain.run(spread)
+    plain.click("#card [name=estimator][value=score]")
+    assert plain.run(marks) == scale and plain.run(spread) > 3 * elbo
+    assert "times" in plain.text("#spread .note") and plain.run("return document.querySelectorAll('#spread .ghost').length") > 0
 
 
 def test_the_arrow_keys_walk_forward_then_backward_and_home_rewinds(plain, data):
     order = [(name, "Forward") for name in data["forward"]] + [(name, "Backward") for name in data["backward"]]
     titles = {node["name"]: node["title"] for node in data["nodes"]}
     for i, (name, direction) in enumerate(order):
-        assert plain.text("#card h3") == titles[name] and plain.text(".badge").startswith(direction)
-        assert plain.run("return document.querySelector('.node.now').dataset.name") == name
-        assert f"step {i + 1} of {len(order)}" in plain.text(".badge")
         plain.type("body", "ArrowRight")
+        assert plain.text("#card h2") == titles[name] and plain.text(".badge").startswith(direction)
+        assert plain.run("return document.querySelector('#graph .wide .node.now').dataset.name") == name
+        assert f"step {i + 1} of {len(order)}" in plain.text(".badge")
+        assert plain.run("return location.hash") == f"#step={i + 1}"
+    assert not {("x", "enc.0"), ("eps", "sample")} & orange(plain)
+    plain.type("body", "ArrowRight")
     assert f"step {len(order)} of" in plain.text(".badge")            # the end stays the end
     plain.type("body", "ArrowLeft")
     assert f"step {len(order) - 1} of" in plain.text(".badge")
@@ -288,13 +430,23 @@ def test_the_arrow_keys_walk_forward_then_backward_and_home_rewinds(plain, data)
     assert plain.complaints() == []
 
 
+def test_a_gradient_is_written_below_its_node_only_when_all_of_it_is_there(plain, data):
+    """dh is whole after both heads have sent theirs, dmu after the KL has joined."""
+    where = {name: len(data["forward"]) + i + 1 for i, name in enumerate(data["backward"])}
+    below = "return document.querySelector(`#graph .wide .node[data-name='${arguments[0]}'] .symbol`).textContent"
+    for step, node, wanted in ((where["sample"], "to_mu", "mu"), (where["kl"], "to_mu", "dmu"),
+                               (where["to_logvar"], "enc.1", "h"), (where["to_mu"], "enc.1", "dh")):
+        plain.run("go(arguments[0] - 1)", step)
+        assert plain.run(below, node) == wanted, (step, node)
+
+
 def test_each_backward_card_shows_both_values_of_its_gradient(plain, data):
-    plain.type("body", "End")
-    for name in reversed(data["backward"][1:-1]):
-        plain.type("body", "ArrowLeft")
+    for i, name in enumerate(data["backward"][1:-1]):
+        plain.run("go(arguments[0])", len(data["forward"]) + 1 + i)
         node = next(node for node in data["nodes"] if node["name"] == name)
         shown = plain.text("#card").replace("−", "-")
-        for check in (node["incoming"]["checks"][0], *(f["checks"][0] for f in node["fills"])):
+        parts = [f for s in node["sums"] for f in s["parts"]] or [node["incoming"]]
+        for check in (*(f["checks"][0] for f in parts), *(f["checks"][0] for f in node["fills"])):
             for kind, words in (("analytic", "by hand"), ("numeric", "by differences")):
                 digits = str(float(f"{check[kind]:.9g}")).removesuffix(".0")
                 tiny = abs(check[kind]) < 1e-3             # shown with an exponent
@@ -305,15 +457,18 @@ def test_each_backward_card_shows_both_values_of_its_gradient(plain, data):
 
 def test_buttons_nodes_chips_and_the_time_line_work_too(plain, data):
     plain.click("#next")
+    plain.click("#next")
     assert "step 2 of" in plain.text(".badge")
-    plain.click("[data-node='sample']")
-    assert plain.text("#card h3").startswith("The sampling node") and plain.text(".badge").startswith("Forward")
+    plain.click("#graph .wide [data-node='sample']")
+    assert plain.text("#card h2").startswith("The sampling node") and plain.text(".badge").startswith("Forward")
+    plain.run("document.querySelector('#card .fold').open = true")
     plain.click("[data-chip='eps']")
     lit = plain.run("return [...document.querySelectorAll('#card .lit')].map(e => e.tagName + e.dataset.s)")
     # in the formula, the code and the caption; and the picture
     assert {"SPANeps", "FIGUREeps"} == set(lit) and lit.count("SPANeps") > 3
+    at = data["forward"].index("sample") + 1
     plain.type("#time", "ArrowRight")
-    assert "step 8 of" in plain.text(".badge")             # one step, not two: the slider keeps its own keys
+    assert f"step {at + 1} of" in plain.text(".badge")     # one step, not two: the slider keeps its own keys
     plain.click("#play")
     assert plain.text("#play") == "Pause"
     plain.click("#play")
@@ -322,75 +477,276 @@ def test_buttons_nodes_chips_and_the_time_line_work_too(plain, data):
     assert plain.complaints() == []
 
 
-def values(browser) -> dict[str, float]:
-    script = "return document.getElementById('out-' + arguments[0]).dataset.value"
-    return {name: float(browser.run(script, name)) for name in ("std", "z", "dmu", "dlogvar")}
+def hover(browser, selector, x, y):
+    """Point at a place of a picture, given as parts of its width and height; what the tip says."""
+    browser.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center', behavior: 'instant'})", selector)
+    box = browser.run("const b = document.querySelector(arguments[0]).getBoundingClientRect();"
+                      "return [b.left, b.top, b.width, b.height]", selector)
+    browser.chrome("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + x * box[2], y=box[1] + y * box[3])
+    return browser.run("return document.getElementById('tip').hidden ? '' : document.getElementById('tip').innerText").replace("−", "-")
 
 
-def test_the_page_recomputes_the_sampling_node_as_python_does(plain, data, recorded):
-    """To 1e-9: both are float64, and a wrong half or sign would be off by percents."""
-    sample = recorded.passes["sample"]
-    mu, logvar, dz = sample.inputs["mu"][0], sample.inputs["logvar"][0], sample.incoming[0]
-    for j in data["sampling"]["kept"]:
-        plain.click(f"[name=latent][value='{j}']")
-        for how in ("recorded", ["ArrowRight"] * 5, ["ArrowLeft"] * 9, ["Home"], ["End"]):
-            if how == "recorded":
-                plain.click("#same-eps")
-                eps = recorded.eps[0, 0, j]
-            else:
-                plain.type("#eps-slider", *how)
-                eps = float(plain.run("return document.getElementById('eps-slider').value"))
-            std = np.exp(logvar[j] / 2)
-            wanted = {"std": std, "z": mu[j] + std * eps, "dmu": dz[j], "dlogvar": dz[j] * eps * std / 2}
-            assert values(plain) == pytest.approx(wanted, rel=1e-9, abs=1e-9), (j, how)
-            assert how != ["End"] or eps == 3.0
-            assert ("by hand" in plain.text("#draw-note")) is (how != "recorded")
-    plain.click("#same-eps")
-    assert values(plain)["z"] == sample.output[0, j]
-    assert values(plain)["dlogvar"] == pytest.approx(sample.outgoing["logvar"][0, j], rel=1e-12)
+def test_a_cell_tells_its_index_its_value_and_the_product_it_came_from(plain, data, recorded):
+    plain.run("go(arguments[0])", len(data["forward"]) + data["backward"].index("to_mu"))
+    key, p = "to_mu/fills/0", recorded.params["to_mu.W"]
+    column = int(re.search(r"column (\d+)", next(n for n in data["nodes"] if n["name"] == "to_mu")["fills"][0]["meaning"]).group(1))
+    n = p.grad.shape[0]
+    for row in (0, n - 1):
+        left = 52 / 300                                    # bars stand right of the axis
+        said = hover(plain, f"#card figure[data-key='{key}'] svg", left + (1 - left) * (row + 0.5) / n, 0.4)
+        h, dmu = recorded.passes["to_mu"].inputs["h"][0, row], recorded.passes["to_mu"].incoming[0, column]
+        first, second = said.splitlines()
+        assert first.startswith(f"dW[{row},{column}] = ")
+        assert float(first.split(" = ")[1]) == pytest.approx(p.grad[row, column], rel=1e-5)
+        assert f"h[{row}] · dmu[{column}]" in second
+        a, b = (float(part.strip("()")) for part in second.split(" = ")[-1].split(" · "))
+        assert a * b == pytest.approx(h * dmu, rel=1e-2, abs=1e-9)
+    plain.click("[data-ask=kl]")
+    said = hover(plain, "#card figure[data-key='sums/dmu/2'] svg", 0.25, 0.5)
+    assert said.splitlines()[1].startswith("= dmu_z[0] + dmu_kl[0] = ")
+
+
+def test_a_tap_tells_it_too(chromium, here):
+    browser = opened(chromium, here / "plain.html", "#step=1", width=390, height=844)
+    box = browser.run("const e = document.querySelector('#card figure svg'); e.scrollIntoView({block: 'center', behavior: 'instant'});"
+                      "const b = e.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]")
+    browser.chrome("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": box[0], "y": box[1]}])
+    assert browser.text("#tip").startswith("x[")
+
+
+# --- live ---
+
+
+PASS = """const p = now(), a = name => Array.from(p.gradients[name]);
+return {loss: p.loss, to_mu: a("to_mu"), to_logvar: a("to_logvar"), logits: a(D.graph.out), z: Array.from(numbers(nodes.sample.output)),
+        painted: Array.from(p.painted)};"""
+
+
+def as_python(here, eps, beta=1.0, estimator=estimators.elbo):
+    """The same pass by minivae, in float64, of the weights as the page holds them."""
+    with chdir(here):
+        s = find_subject("plain", 1)
+    s.vae.beta = beta
+    t = trace(s.vae, s.x, eps, estimator, entries=0)
+    return t
+
+
+def test_eps_moves_z_the_painted_image_and_every_gradient(plain, here, recorded, data):
+    before, image = plain.run(PASS), plain.run("return document.querySelector('#outcome svg').outerHTML")
+    below = "return [...document.querySelectorAll('#graph .wide .number')].map(e => e.textContent).join(' ')"
+    numbers = plain.run(below)
+    latent = data["shownLatents"][0]
+    for keys in (["ArrowRight"] * 40, ["Home"], ["End"]):
+        plain.type("#eps", *keys)
+        eps = recorded.eps.copy()
+        eps[0, 0, latent] = float(plain.run("return document.getElementById('eps').value"))
+        t, found = as_python(here, eps), plain.run(PASS)
+        # the page has float32 weights as the run has them; the rest is float64 on both sides
+        assert found["loss"] == pytest.approx(t.loss, rel=1e-9)
+        for node in ("to_mu", "to_logvar"):
+            np.testing.assert_allclose(found[node], t.passes[node].incoming[0], rtol=1e-7, atol=1e-10)
+        np.testing.assert_allclose(found["z"], t.passes["sample"].output[0], rtol=1e-9)
+        np.testing.assert_allclose(found["logits"], t.passes["to_logits"].incoming[0], rtol=1e-7, atol=1e-10)
+        assert found["painted"] != before["painted"]
+    assert plain.run("return document.querySelector('#outcome svg').outerHTML") != image and plain.run(below) != numbers
+    plain.click("#as-recorded")
+    assert plain.run(PASS) == before and plain.run(below) == numbers
     assert plain.complaints() == []
 
 
-def test_new_eps_shows_recorded_draws_with_their_own_gradients(plain, data):
-    s = {name: decode(data["arrays"][key]) for name, key in data["sampling"].items() if name not in ("kept", "draws")}
-    j = data["sampling"]["kept"][0]
-    plain.click(f"[name=latent][value='{j}']")
-    for draw in (1, 2):
-        plain.click("#new-eps")
-        eps, dz = s["draws_eps"][draw, 0], s["draws_dz"][draw, 0]
-        found = values(plain)
-        assert found["z"] == pytest.approx(s["mu"][j] + np.exp(s["logvar"] / 2)[j] * eps, rel=1e-9)
-        assert found["dmu"] == dz
-        kl_part = np.expm1(s["logvar"][j]) / 2
-        assert found["dlogvar"] + kl_part == pytest.approx(s["path_logvar"][draw, 0], rel=1e-9)
-        assert f"Draw {draw + 1} of" in plain.text("#draw-note")
-    score = s["score_mu"][:, 0]
-    cells = plain.run("return [...document.querySelectorAll('#spread td')].map(e => e.textContent)")
-    assert cells[4] == "score function"
-    # shown to 3 digits: off by 5 in the next
-    assert float(cells[7].replace("−", "-")) == pytest.approx(score.std(ddof=1), rel=5e-3)
-
-
-def test_the_switch_lights_the_open_wires_and_greys_the_cut_ones(plain, data):
-    for e in data["estimators"]:
-        plain.click(f"[name=estimator][value='{e['name']}']")
-        shown = plain.run("return [...document.querySelectorAll('.wire-word')]"
-                          ".map(w => [w.textContent.split(/[ :]/)[0], w.classList.contains('cut')])")
-        assert dict(shown) == {wire: not any(weights) for wire, weights in e["wires"].items()}, e["name"]
-        assert plain.text("#estimator-words") == e["sentence"].replace("`", "")
+def test_beta_another_estimator_more_samples_and_another_image(plain, here, recorded):
+    plain.run("change({beta: 2.5})")
+    assert plain.run(PASS)["to_mu"] == pytest.approx(as_python(here, recorded.eps, 2.5).passes["to_mu"].incoming[0], rel=1e-7)
+    plain.run("change({beta: 1, K: 4})")
+    eps = np.reshape(plain.run("return Array.from(noiseNow())"), (4, 1, -1))
+    assert np.array_equal(eps[0, 0], recorded.eps[0, 0])
+    wanted = as_python(here, eps).passes["to_mu"].incoming[0]
+    assert plain.run(PASS)["to_mu"] == pytest.approx(wanted, rel=1e-7)
+    plain.run("chooseEstimator('vimco')")
+    wanted = as_python(here, eps, estimator=estimators.ESTIMATORS["vimco"]).passes["to_mu"].incoming[0]
+    assert plain.run(PASS)["to_mu"] == pytest.approx(wanted, rel=1e-7)
+    before = plain.run(PASS)["loss"]
+    plain.run("change({image: 2})")
+    assert plain.run(PASS)["loss"] != before
+    plain.run("change({beta: 3})")                         # a bound on log p(x) knows no beta
+    assert "beta = 1" in plain.text("#live-note") and plain.run("return settings.beta") == 1
     assert plain.complaints() == []
 
 
-@pytest.mark.parametrize("width, scheme", [(390, "light"), (700, "dark"), (1300, "light")])
+def test_new_draws_differ_and_the_cards_show_the_new_pass(plain, data):
+    plain.run("go(arguments[0])", data["forward"].index("sample"))
+    card = plain.text("#card")
+    plain.click("#new-draw")
+    first = plain.run(PASS)
+    assert plain.text("#card") != card and plain.text("#card h2").startswith("The sampling node")
+    plain.click("#new-draw")
+    assert plain.run(PASS)["z"] != first["z"]
+
+
+def test_an_image_drawn_by_hand_goes_through_the_model(plain):
+    plain.run("document.querySelector('.bench-in .fold').open = true")
+    plain.run("document.getElementById('pad').scrollIntoView({block: 'center', behavior: 'instant'})")
+    left, top, width, height = plain.run("const b = document.getElementById('pad').getBoundingClientRect();"
+                                         "return [b.left, b.top, b.width, b.height]")
+    before = plain.run(PASS)
+    for kind, x, y in (("mousePressed", 0.1, 0.1), ("mouseMoved", 0.9, 0.9), ("mouseReleased", 0.9, 0.9)):
+        plain.chrome("Input.dispatchMouseEvent", type=kind, x=left + x * width, y=top + y * height, button="left", buttons=1)
+    x = plain.run("return Array.from(now().x)")
+    assert x[0] == 1 and x[-1] == 1 and sum(x) == 2
+    assert plain.run(PASS)["to_mu"] != before["to_mu"] and plain.text("#image-label") == "drawn by hand"
+    plain.type("#pad", "ArrowLeft", " ")
+    assert plain.run("return sum(now().x)") == 3
+    plain.click("#wipe")
+    assert plain.run(PASS) == before and plain.complaints() == []
+
+
+def test_the_badge_is_green_and_red_after_one_weight_is_corrupted(chromium, here, data, tmp_path):
+    browser = opened(chromium, here / "plain.html")
+    assert browser.text("#badge") == "✓ agrees with minivae to 1e-5"
+    assert browser.run("return document.getElementById('badge').className").endswith("good")
+    damaged = embedded(here / "plain.html")
+    stored = damaged["live"]["spec"]["params"]["to_mu.W"]
+    weights = np.frombuffer(base64.b64decode(stored["base64"]), "<f4").copy()
+    weights[0] += 0.01
+    stored["base64"] = base64.b64encode(weights.tobytes()).decode()
+    text = (here / "plain.html").read_text()
+    whole = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
+    (tmp_path / "damaged.html").write_text(text.replace(whole, json.dumps(damaged).replace("<", "\\u003c")))
+    browser = opened(chromium, tmp_path / "damaged.html")
+    assert browser.text("#badge").startswith("✗ does not agree") and browser.complaints() == []
+    assert browser.run("return document.getElementById('badge').className").endswith("bad")
+
+
+def test_training_in_the_page_moves_loss_samples_and_plane(plain):
+    plain.click("#train-step")
+    until(plain, "return document.getElementById('train-where').textContent.includes('step 1')")
+    sheet = "return document.getElementById('train-samples').innerHTML + document.getElementById('train-plane').innerHTML"
+    first = plain.run(sheet)
+    plain.click("#train-start")
+    until(plain, "return curve.length > 30")
+    assert plain.text("#train-start") == "Stop"
+    plain.click("#train-start")
+    assert plain.text("#train-start") == "Start" and plain.run(sheet) != first
+    losses = plain.run("return curve.map(m => m.loss)")
+    assert losses[-1] < losses[1]
+    plain.click("#train-reset")
+    until(plain, "return document.getElementById('train-where').textContent.startsWith('epoch 0, step 0')")
+    assert plain.run("return curve.length") == 0 and plain.complaints() == []
+
+
+def until(browser, script):
+    for _ in range(200):
+        if browser.run(script):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never came true within ten seconds: {script}")
+
+
+# --- places, and windows ---
+
+
+def test_a_link_opens_its_place_and_its_settings(chromium, here, data):
+    browser = opened(chromium, here / "plain.html", "#step=9&beta=2&image=2&estimator=stl")
+    assert "step 9 of" in browser.text(".badge")
+    assert browser.run("return [settings.beta, settings.image, settings.estimator]") == [2, 2, "stl"]
+    browser.run("change({eps: Float64Array.of(0.5, -1, 0.25)})")
+    place = browser.run("return location.hash")
+    assert "step=9" in place and "beta=2" in place and "image=2" in place and "estimator=stl" in place and "eps=0.5,-1,0.25" in place
+    before = browser.run(PASS)
+    assert opened(chromium, here / "plain.html", place).run(PASS) == before
+    assert "What is held constant" in opened(chromium, here / "plain.html", "#ask=constant").text("#card h2")
+    browser = opened(chromium, here / "plain.html", "#step=999&beta=x&ask=__proto__&image=-3&estimator=%3Cscript%3E&K=1e9")
+    assert browser.complaints() == [] and browser.text("h1")
+
+
+WINDOWS = [(390, 844), (820, 1180), (1440, 900), (720, 450)]           # a phone, a tablet, a laptop, and that at 200 %
+
+
+@pytest.mark.parametrize("width, height", WINDOWS)
+def test_the_graph_and_the_card_are_in_sight_at_every_step(chromium, here, data, width, height):
+    browser = opened(chromium, here / "plain.html", width=width, height=height)
+    seen = """const part = e => { const b = e.getBoundingClientRect(); return Math.min(innerHeight, b.bottom) - Math.max(0, b.top); };
+        const graph = [...document.querySelectorAll("#graph svg, #strip:not([hidden]) svg")].filter(e => e.checkVisibility());
+        return [Math.max(...graph.map(e => part(e) / e.getBoundingClientRect().height)), part(document.querySelector("#card h2")),
+                document.querySelector("#card h2").getBoundingClientRect().top,
+                document.querySelector("#strip:not([hidden])")?.getBoundingClientRect().bottom || 0]"""
+    for _ in range(len(data["forward"]) + len(data["backward"])):
+        browser.type("body", "ArrowRight")
+        until(browser, f"const found = (() => {{{seen}}})(); return found[0] > 0.5 && found[1] > 10 && found[2] >= found[3] - 1")
+    browser.run("document.getElementById('live').scrollIntoView()")
+    until(browser, f"const found = (() => {{{seen}}})(); return found[0] > 0.9")
+    strip = browser.run("return document.getElementById('strip').getBoundingClientRect().height")
+    assert 80 <= strip <= height / 3 and browser.complaints() == []
+
+
+def test_most_cards_fit_one_screen(plain, data):
+    heights = []
+    for step in range(len(data["forward"]) + len(data["backward"])):
+        plain.run("go(arguments[0])", step)
+        heights.append(plain.run("return document.getElementById('card').getBoundingClientRect().height"))
+    # below the strip of the graph and above the buttons
+    assert max(heights) <= 900 - 145 - 60, heights
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (820, "dark"), (1440, "light"), (320, "light")])
 def test_nothing_is_wider_than_the_window(chromium, here, width, scheme):
-    chromium.resize(width, 844, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
     for name in ("plain", "hostile", "broken", "linear"):
-        chromium.open(here / f"{name}.html")
-        for _ in range(1 if name == "broken" else 4):
-            chromium.type("body", *["ArrowRight"] * 5)
-            assert chromium.run("return document.documentElement.scrollWidth") <= width, name
-        dark = chromium.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 26)"
-        assert dark is (scheme == "dark") and chromium.complaints() == []
+        for place in ("", "#ask=kl", "#ask=constant", "#step=8", "#step=14"):
+            browser = opened(chromium, here / f"{name}.html", place, width, 844, prefers_color_scheme=scheme)
+            assert browser.run("return document.documentElement.scrollWidth") <= width, (name, place)
+        dark = browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 26)"
+        assert dark is (scheme == "dark") and browser.complaints() == []
+
+
+# --- for everybody ---
+
+
+AXE, AXE_HASH = "axe-core@4.14.1", "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory):
+    """The source of axe-core, from the npm registry, of a pinned version and hash."""
+    folder = tmp_path_factory.mktemp("axe")
+    if not shutil.which("npm"):
+        skip("npm is not installed, so axe-core cannot be had")
+    done = subprocess.run(["npm", "pack", AXE], cwd=folder, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        skip("the npm registry does not answer, so axe-core cannot be had")
+    raw = next(folder.glob("*.tgz")).read_bytes()
+    assert base64.b64encode(hashlib.sha512(raw).digest()).decode() == AXE_HASH
+    with tarfile.open(fileobj=io.BytesIO(raw)) as packed:
+        return packed.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 820, 1440])
+def test_axe_finds_nothing(chromium, here, axe, width, scheme):
+    for place in ("", "#ask=direction", "#ask=kl", "#ask=constant&estimator=score", "#step=8", "#step=19"):
+        browser = opened(chromium, here / "plain.html", place, width, 900, prefers_color_scheme=scheme)
+        browser.run("for (const d of document.querySelectorAll('details')) d.open = true")
+        browser.run(axe)
+        found = browser.call("POST", "/execute/async", {"args": [], "script": """const done = arguments[0];
+            axe.run({resultTypes: ["violations"]}).then(r => done(r.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))])))"""})
+        assert found == [], place
+
+
+def luminance(colour):
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+               for c in (int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)))
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lines_and_borders_stand_out_three_to_one(chromium, here, scheme):
+    """WCAG 2.2, 1.4.11: what is needed to understand a picture, against every ground it lies on."""
+    browser = opened(chromium, here / "plain.html", prefers_color_scheme=scheme)
+    value = {name: browser.run("return getComputedStyle(document.documentElement).getPropertyValue(arguments[0]).trim()", f"--{name}")
+             for name in ("bg", "card", "faint", "b-soft", "edge", "cut", "f", "b", "negative", "ink")}
+    for line in ("edge", "cut", "f", "b", "negative", "ink"):
+        for ground in ("bg", "card", "faint", "b-soft"):
+            light, dark = sorted((luminance(value[line]), luminance(value[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 3, (line, ground)
 
 
 def test_every_picture_has_its_words_and_every_control_its_name(plain, data):
@@ -399,19 +755,81 @@ def test_every_picture_has_its_words_and_every_control_its_name(plain, data):
                             ".filter(e => !(e.getAttribute('aria-label') && e.getAttribute('role'))).length")
         assert unnamed == 0
         plain.type("body", "ArrowRight")
-    nameless = plain.run("return [...document.querySelectorAll('button, input')]"
+    nameless = plain.run("return [...document.querySelectorAll('button, input, select')]"
                          ".filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length))"
                          ".map(e => e.outerHTML)")
     assert nameless == []
 
 
+def test_without_javascript_there_are_the_finished_graph_and_the_walk_and_nothing_dead(here, data):
+    document = html5lib.HTMLParser(namespaceHTMLElements=False).parse((here / "plain.html").read_text())
+    parents = {child: parent for parent in document.iter() for child in parent}
+
+    def alive(element):                                    # not among what is hidden without JavaScript
+        while element is not None:
+            if "needs-script" in (element.get("class") or "").split():
+                return False
+            element = parents.get(element)
+        return True
+
+    assert [e for e in document.iter() if e.tag in ("button", "input", "select") and alive(e)] == []
+    graph = next(e for e in document.iter() if e.get("class") == "wide")
+    assert alive(graph) and len([e for e in graph.iter() if "back" in (e.get("class") or "").split()]) > 15
+    text = "".join(next(e for e in document.iter() if e.tag == "pre").itertext())
+    assert "FORWARD" in text and "BACKWARD" in text and "checked dmu" in text and max(map(len, text.splitlines())) <= 80
+
+
+def test_on_paper_it_is_one_poster(plain):
+    for place in ("", "#ask=kl", "#step=14"):
+        plain.run("location.hash = arguments[0]", place)
+        pdf = base64.b64decode(plain.chrome("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
+        assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1, place
+
+
+def test_the_page_asks_nothing_of_any_network(plain):
+    plain.run("change({beta: 2}); go(5)")
+    asked = plain.run("return performance.getEntriesByType('resource').map(e => e.name).filter(name => !name.startsWith('blob:'))")
+    assert asked == [] and plain.complaints() == []
+
+
 def test_a_broken_model_shows_a_card_and_a_hostile_name_is_only_text(chromium, here):
-    chromium.open(here / "broken.html")
-    alert = chromium.text("[role=alert]")
+    browser = opened(chromium, here / "broken.html")
+    alert = browser.text("[role=alert]")
     assert "This pass cannot be drawn" in alert and "to_mu.W is not finite" in alert
-    assert chromium.complaints() == []
-    chromium.open(here / "hostile.html")
-    assert HOSTILE.replace("/", "") in chromium.text("#about")
-    assert chromium.run("return document.querySelectorAll('#about img').length") == 0
-    struck = chromium.run("return [...document.querySelectorAll('[name=estimator]:disabled')].map(e => e.value)")
-    assert struck == ["iwae", "iwae_stl", "dreg", "rws", "vimco"] and chromium.complaints() == []
+    assert browser.complaints() == []
+    browser = opened(chromium, here / "hostile.html", "#ask=constant")
+    assert HOSTILE.replace("/", "") in browser.text("#about")
+    assert browser.run("return document.querySelectorAll('#about img').length") == 0
+    struck = browser.run("return [...document.querySelectorAll('[name=estimator]:disabled')].map(e => e.value)")
+    assert struck == ["iwae", "iwae_stl", "dreg", "rws", "vimco"] and browser.complaints() == []
+
+
+def test_explain_opens_the_browser_when_asked(here, monkeypatch, capsys):
+    monkeypatch.chdir(here)
+    asked = []
+    monkeypatch.setattr("webbrowser.open", lambda url: asked.append(url) or True)
+    assert main(["explain", "plain", "--out", "o.html"]) == 0 and asked == []
+    assert main(["explain", "plain", "--out", "o.html", "--open"]) == 0
+    assert asked == [(here / "o.html").as_uri()]
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    assert main(["explain", "plain", "--out", "o.html", "--open"]) == 0
+    assert capsys.readouterr().err == "minivae: no browser was found: open o.html yourself\n"
+
+
+# --- coins ---
+
+
+def test_a_page_of_coins_cuts_the_path_and_keeps_the_score(chromium, coins):
+    browser = opened(chromium, coins)
+    shown = edges(browser)
+    assert "cut" in shown["to_a", "sample"] and "back" in shown["to_a", "log_q"] and "back" not in shown["sample", "dec.0"]
+    assert browser.text("#badge").startswith("✓")
+    browser.click("[data-ask=direction]")
+    assert browser.text("#card h2").startswith("Not with this estimator")
+    for _ in range(30):
+        browser.type("body", "ArrowRight")
+    browser.click("#new-draw")
+    browser.click("[data-ask=constant]")
+    for name in ("score", "vimco", "disarm"):
+        browser.click(f"#card [name=estimator][value={name}]")
+    assert browser.complaints() == []

@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 import warnings
+import webbrowser
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
@@ -227,6 +228,8 @@ def run_explain(arguments: argparse.Namespace) -> int:
     from minivae.explain.page import explain
 
     finite = explain(arguments.folder, arguments.image, arguments.out)
+    if arguments.open and not webbrowser.open(Path(arguments.out).resolve().as_uri()):
+        print(f"minivae: no browser was found: open {arguments.out} yourself", file=sys.stderr)
     return EXIT_OK if finite else EXIT_NON_FINITE
 
 

@@ -246,13 +246,14 @@ def add_walk(commands) -> None:
 def add_explain(commands) -> None:
     """The command explain."""
     command = commands.add_parser(
-        "explain", help="the same as a page to step through in a browser",
+        "explain", help="the same as a live page for a browser",
         description="Write one self-contained HTML page: a backward pass of the run's own model, "
                     "node by node.",
-        epilog="example: minivae explain runs/digits --image 3 --out three.html")
+        epilog="example: minivae explain runs/digits --image 3 --open")
     add_image_of_a_run(command)
     command.add_argument("--out", default="explain.html", metavar="FILE",
                          help="where to write the page (default: explain.html)")
+    command.add_argument("--open", action="store_true", help="show the page in the browser")
 
 
 def add_image_of_a_run(command) -> None:

@@ -317,6 +317,8 @@ class Run:
         code = f"import minivae; print({load}.sample(1).round(1))"
         print("\ntry next")
         for command, what in (
+                (f"minivae explain {folder} --open",
+                 "one backward pass as a live page: every number, every gradient"),
                 (f"minivae evaluate {folder}",
                  "log p(x), the gap above the ELBO, what each latent says"),
                 (f"minivae latent {folder}",

@@ -1,14 +1,16 @@
 // The walk: one card per step, forward through the nodes and backward again.
 
 const steps = D.error ? [] : [...D.forward.map(name => ({ name, forward: true })), ...D.backward.map(name => ({ name, forward: false }))];
-let at = 0, lit = null, timer = null;
+const SHORT = { sample: "sampling", likelihood: "log p(x|z)", kl: "KL", log_q: "log q" };
+let lit = null;
 
 // --- code and formulas, with the node's symbols marked ---
 
-function marked(source, symbols) {
+/** `names` turns a word of the code into its name in the pass: in a layer's code dy may be dmu. */
+function marked(source, symbols, names = {}) {
   let out = "", last = 0;
-  for (const found of source.matchAll(/self\.grads\["(\w+)"\]|[A-Za-z_]\w*/g)) {
-    const symbol = found[1] ? `d${found[1]}` : found[0];
+  for (const found of source.matchAll(/self\.grads\["(\w+)"\]|[A-Za-z_]\w*(?:\.\d+)?/g)) {
+    const word = found[1] ? `d${found[1]}` : found[0], symbol = names[word] || word;
     if (!symbols.has(symbol)) continue;
     out += esc(source.slice(last, found.index)) + sym(symbol, found[0]);
     last = found.index + found[0].length;
@@ -16,34 +18,36 @@ function marked(source, symbols) {
   return (out + esc(source.slice(last))).replace(/-&gt;/g, '<span class="whole">-&gt;</span>');
 }
 
-function listing(source, title, now, symbols) {
+function listing(source, title, isNow, symbols, names) {
   const lines = source.lines.map(([number, code]) => {
     const indent = code.length - code.trimStart().length, hash = code.indexOf("# ");
     const plain = (hash < 0 ? code : code.slice(0, hash)).trim();
-    const body = (plain && `<span class="hang">${marked(plain, symbols)}</span>`) +
-      (hash < 0 ? "" : `<span class="comment">${marked(code.slice(hash), symbols)}</span>`);
+    const body = (plain && `<span class="hang">${marked(plain, symbols, names)}</span>`) +
+      (hash < 0 ? "" : `<span class="comment">${marked(code.slice(hash), symbols, names)}</span>`);
     return `<span class="line"><span class="no">${number}</span><span style="padding-left:${indent}ch">${body}</span></span>`;
   }).join("");
-  return `<div class="listing${now ? " now" : ""}"><h5>${title}, ${esc(source.file)}:${source.line}</h5>` +
-    `<pre tabindex="0" aria-label="${title} code">${lines}</pre></div>`;
+  return `<div class="listing${isNow ? " now" : ""}"><p class="file">${title}, ${esc(source.file)}:${source.line}</p>` +
+    `<pre tabindex="0" role="region" aria-label="${title}: ${esc(source.file)}:${source.line}">${lines}</pre></div>`;
 }
 
 /** The symbols of a node that may light up: what it takes and gives, its parameters, and their gradients. */
 function symbolsOf(node) {
-  const own = [...node.inputs.map(f => f.symbol), ...(node.output ? [node.output.symbol] : []), ...node.fills.map(f => f.of)];
+  const figures = [...node.inputs, ...[node.output, node.incoming].filter(Boolean), ...node.outgoing, ...node.fills];
+  const own = [...figures.map(f => f.symbol), ...node.fills.map(f => f.of)];
   if (node.name === "sample") own.push("std");
-  if (node.name === "loss") own.push("log_px", "kl");
-  if (node.name === "likelihood") return new Set([...own, "dlog_px", ...(own.includes("logits") ? ["dlogits"] : ["dout", "dmean"])]);
-  const still = new Set(["eps", "std", ...(node.outgoing.length ? [] : ["x"])]);
-  return new Set([...own, ...own.filter(symbol => !still.has(symbol)).map(symbol => `d${symbol}`)]);
+  if (node.name === "loss") own.push("log_px", "kl", "dlog_px", "dkl");
+  return new Set(own);
 }
 
 function codeHTML(node, direction, symbols) {
   if (!node.code) return "";
+  const names = node.inCode || {}, renamed = Object.entries(names).filter(([word, name]) => word !== name);
   const calls = (node.code.call[direction] || []).map(call =>
     `<p class="call muted">called from ${esc(call.file)}:${call.line} &nbsp; <code>${esc(call.text.replace(/\s{3,}/, "   "))}</code></p>`);
-  return `<h4>The code, as installed</h4><div class="code">${listing(node.code.forward, "forward", direction === "forward", symbols)}` +
-    `${listing(node.code.backward, "backward", direction === "backward", symbols)}</div>${calls.join("")}`;
+  const said = renamed.length ? `<p class="call muted">Here ${renamed.map(([word, name]) => `<code>${esc(word)}</code> is ${sym(name)}`).join(", ")}.</p>` : "";
+  const listings = ["forward", "backward"].filter(way => node.code[way])
+    .map(way => listing(node.code[way], way, way === direction, symbols, names));
+  return `<details class="fold"><summary>The code, as installed</summary>${said}<div class="code">${listings.join("")}</div>${calls.join("")}</details>`;
 }
 
 // --- what a card shows ---
@@ -51,88 +55,90 @@ function codeHTML(node, direction, symbols) {
 const ARROW = '<span class="arrow turns" aria-hidden="true">→</span>';
 const sign = mark => `<span class="arrow" aria-hidden="true">${mark}</span>`;
 const flow = (...parts) => `<div class="flow">${parts.join("")}</div>`;
-const column = (title, pictures) => `<div class="column">${title && `<h4>${title}</h4>`}${pictures.join("")}</div>`;
+const column = (title, pictures) => `<div class="column">${title && `<h3>${title}</h3>`}${pictures.join("")}</div>`;
+const isImage = f => f.symbol === "x";
 
 function forwardHTML(node) {
-  const pixels = array(nodes.x.output.array).length;
-  const image = f => f.symbol === "x" && array(f.array).length === pixels && !/^(dec\.|to_(logits|mean))/.test(node.name);
-  if (node.name === "x") return flow(column("The value", [pic(node.output, true)]));
-  const painted = { symbol: "E[x|z]", meaning: "what the decoder paints", array: D.step.image_before };
-  const gives = [pic(node.output), ...(node.name === "likelihood" ? [pic(painted, true)] : [])];
-  return flow(column("What comes in", node.inputs.map(f => pic(f, image(f)))), ARROW, column("What goes out", gives));
+  if (node.name === "x") return flow(column("The value", [pic(node.output, { grey: true })]));
+  const painted = `<figure class="pic tint-f"><figcaption>E[x|z] what the decoder paints</figcaption>` +
+    `${cells("E[x|z]", now().painted, D.imageShape[1], { grey: true, kind: "image" })}</figure>`;
+  const gives = [pic(node.output), ...(node.name === "likelihood" ? [painted] : [])];
+  return flow(column("What comes in", node.inputs.map(f => pic(f, { grey: isImage(f) }))), ARROW, column("What goes out", gives));
 }
 
 function backwardHTML(node) {
   if (node.name === "x") return endHTML();
   const local = node.local.length ? [ARROW, column("Its own slope", node.local.map(f => pic(f)))] : [];
   const passed = node.outgoing.length ? [ARROW, column("What it passes on", node.outgoing.map(f => pic(f)))] : [];
-  return flow(column("What arrives", [pic(node.incoming)]), ...local, ...passed) + sumsHTML(node) + fillsHTML(node);
+  const fills = node.fills.length ? [ARROW, column("What it leaves behind", fillsOf(node))] : [];
+  if (node.sums && node.sums.length && node.name === "kl") return sumsHTML(node);
+  return flow(column("What arrives", node.incoming ? [pic(node.incoming)] : []), ...local, ...passed, ...fills);
 }
 
-/** The end of the walk: the whole of it in five sentences with this pass's numbers. */
-function endHTML() {
-  const size = (name, part = "incoming") => `<b>${fmt(norm(array(part === "incoming" ? nodes[name].incoming.array : part.array)))}</b>`;
-  const [dmu, dlogvar] = nodes.sample.outgoing, [klMu, klLogvar] = nodes.kl.outgoing, all = D.estimators[0].norms;
-  const told = [
-    `The gradient entered at the likelihood: ${sym(`d${nodes[graph.out].called}`)}, the difference between what was painted and the image, ${size(graph.out)}.`,
-    `It crossed the decoder and filled theta on its way (<b>${fmt(all.theta)}</b>), and came out as ${sym("dz")}, ${size("sample")}.`,
-    `At the sampling node it split: ${sym("dmu")} ${size("", dmu)} and ${sym("dlogvar")} ${size("", dlogvar)}; eps got none.`,
-    `The KL joined with ${size("", klMu)} and ${size("", klLogvar)}: together ${size("to_mu")} and ${size("to_logvar")}. The decoder never heard of it.`,
-    `Both heads sent it on to h, and it filled phi (<b>${fmt(all.phi)}</b>) down to the first matrix.`,
-  ];
-  return `<h4>The walk in five sentences</h4><ol class="told">${told.map(words => `<li>${words}</li>`).join("")}</ol>
-    <p class="scale">Bold: norms, in nats of loss per unit of the number that the gradient belongs to.</p>`;
-}
-
-/** Where two gradients meet: through z + from the KL = their sum. */
-function sumsHTML(node) {
-  return (node.sums || []).map(({ symbol, parts: [z, kl, total] }) => `<h4>${sym(symbol)}: two gradients meet</h4>` +
-    flow(column("", [pic(z)]), sign("+"), column("", [pic(kl)]), sign("="), column("", [pic(total)]))).join("");
-}
-
-function fillsHTML(node) {
-  if (!node.fills.length) return "";
-  const from = { decoder: "from the reconstruction", kl: "from the KL" };
-  const columns = node.fills.map(f => {
-    const parts = Object.entries(f.parts).map(([wire, size]) => `${from[wire]} ${fmt(size)}`).join(", ");
-    return column("", [pic(f, false, `whole gradient ${f.shape.join("×")}, norm ${fmt(f.norm)}: ${parts}`)]);
+function fillsOf(node) {
+  const from = { decoder: "from the reconstruction", kl: "from the KL", score: "from log q", latent: "from log p(z) - log q" };
+  return node.fills.map(f => {
+    const whole = now().back ? norm(now().back.params[`${node.name}.${f.of}`]) : f.norm;
+    const parts = now().back ? partsOf(now().vae, now(), `${node.name}.${f.of}`) : f.parts;
+    const said = Object.entries(parts).map(([wire, size]) => `${from[wire]} ${fmt(size)}`).join(", ");
+    return pic(f, { size: `whole gradient ${f.shape.join("×")}, norm ${fmt(whole)}: ${said}` });
   });
-  return `<h4>What it leaves behind: the gradients of its parameters</h4>${flow(...columns)}`;
+}
+
+/** Where two gradients meet: through z + from the KL = their sum, all on one scale. */
+function sumsHTML(node) {
+  return node.sums.map(({ symbol, parts }) => {
+    const reach = reachOf(...parts.map(numbers)), all = parts.filter(f => f.symbol === symbol || norm(numbers(f)) > 0 || f.symbol.endsWith("_kl"));
+    const pictures = all.flatMap((f, i) => [...(i ? [sign(f.symbol === symbol ? "=" : "+")] : []), column("", [pic(f, { reach })])]);
+    return `<div class="sum" data-sum="${symbol}"><h3>${sym(symbol)}: the gradients meet, on one scale</h3>${flow(...pictures)}</div>`;
+  }).join("");
+}
+
+/** The whole walk in a few sentences, with this pass's numbers. */
+function toldHTML() {
+  const bold = a => `<b>${sized(a)}</b>`, heads = HEADS.map(head => [head, nodes[head].called]), g = now().gradients;
+  const both = (role, i) => heads.map(([, called], j) => `${sym(nodes[role].outgoing[j].symbol)} ${bold(numbers(nodes[role].outgoing[j]))}`).join(", ");
+  const entered = `The gradient enters at the likelihood: ${sym(`d${nodes[D.graph.out].called}`)} ${bold(g[D.graph.out])}, what was painted less the image.`;
+  const theta = `It crosses the decoder and fills theta on its way${g.sample ? `, and comes out as ${sym("dz")} ${bold(g.sample)}` : ""}.`;
+  const split = used("path") && nodes.sample.outgoing.length ? `At the sampling node it splits: ${both("sample")}; ${D.graph.noise} gets none.`
+    : `At the sampling node it stops: the path is cut${used("score") ? ", and the encoder hears only how likely each draw was, log q" : ""}.`;
+  const kl = used("kl") ? `The KL joins, at the heads: ${both("kl")}. The sums are ` : "What the heads receive is ";
+  const sums = heads.map(([head, called]) => `${sym(`d${called}`)} ${bold(g[head])}`).join(", ");
+  return [entered, theta, split, `${kl}${sums}. The decoder never hears of the KL.`,
+    "It fills phi, the encoder, down to the first matrix, and stops before x: data get no gradient."];
+}
+
+function endHTML() {
+  return `<h3>The walk in five sentences</h3><ol class="told">${toldHTML().map(words => `<li>${words}</li>`).join("")}</ol>
+    <p class="scale">Bold: norms, in nats of loss per unit of the number that the gradient belongs to. Arrays add up; their norms need not.</p>`;
 }
 
 function lossHTML(forward) {
-  const a = D.about, recon = Math.abs(a.recon), beta = a.beta * a.kl, share = 100 * recon / (recon + beta);
+  const a = now(), recon = Math.abs(a.recon), beta = a.beta * a.kl, share = 100 * recon / (recon + Math.abs(beta));
   const big = (symbol, value, unit) => `<p class="big">${sym(symbol)} = ${value}</p><p class="scale">${unit}</p>`;
   if (!forward)
-    return flow(column("To the likelihood", [big("dlog_px", "−1", "nats of loss per nat of log p(x|z)")]),
-      column("To the KL", [big("dkl", fmt(a.beta), "nats of loss per nat of KL: beta")]));
+    return flow(column("To the likelihood", [big("dlog_px", numbersSaid("likelihood", "−1"), "nats of loss per nat of log p(x|z)")]),
+      column("To the KL", [big("dkl", numbersSaid("kl", fmt(a.beta)), "nats of loss per nat of KL: beta")]));
   return `<p class="big">${fmt(a.loss, 7)} nats</p><div class="stack tall" role="img" aria-label="reconstruction ${fmt(a.recon)} nats, ` +
     `beta times KL ${fmt(beta)} nats"><i style="width:${share}%;background:var(--f)"></i>` +
     `<i style="width:${100 - share}%;background:var(--negative)"></i></div><p class="scale"><span class="f">recon = −log p(x|z): ` +
     `${fmt(a.recon, 6)}</span> &nbsp; beta · KL: ${fmt(beta, 6)} &nbsp; (nats, for this one image)</p>`;
 }
 
-function render() {
+const numbersSaid = (name, without) => now().gradients[name] ? Array.from(now().gradients[name], v => fmt(v)).join(", ") : without;
+
+function stepHTML(at) {
   const { name, forward } = steps[at], node = nodes[name], direction = forward ? "forward" : "backward", symbols = symbolsOf(node);
-  const chips = name === "x" ? [] : [...symbols].filter(symbol => !forward || !isGradient(symbol));
-  const formula = name === "x" ? "" : node.formula[direction].split(/;\s+/).map(part => `<span>${marked(part, symbols)}</span>`).join("<br>");
+  const rule = node.formula[direction] || "";
+  const formula = rule.split(/;\s+/).map(part => `<span>${marked(part, symbols)}</span>`).join("<br>");
+  const chips = name === "x" ? [] : [...symbols].filter(symbol => (!forward || !isGradient(symbol)));
   const chip = symbol => `<button type="button" class="${isGradient(symbol) ? "b" : "f"}" data-chip="${esc(symbol)}" aria-pressed="false">` +
     `${esc(symbol)}</button>`;
-  $("card").className = `card ${direction}`;
-  $("controls").className = `controls ${direction}`;
-  $("card").innerHTML =
-    `<span class="badge">${forward ? "Forward ↓" : "Backward ↑"} &nbsp; <span class="muted">step ${at + 1} of ${steps.length}</span></span>` +
-    `<h3>${esc(node.title)}</h3><p>${words(node.words[direction])}</p>` +
-    (formula && `<code class="formula">${formula}</code>`) +
-    (chips.length > 1 ? `<div class="chips"><span>light up</span>${chips.map(chip).join("")}</div>` : "") +
-    (name === "loss" ? lossHTML(forward) : forward ? forwardHTML(node) : backwardHTML(node)) + codeHTML(node, direction, symbols);
-  $("where").innerHTML = `<b class="${forward ? "f" : "b"}">${direction}</b>, ${at + 1} of ${steps.length}: ${esc(TITLES[name] || name)}`;
-  $("time").value = at;
-  $("time").setAttribute("aria-valuetext", `${direction}, ${node.title}`);
-  $("back").disabled = at === 0;
-  $("next").disabled = at === steps.length - 1;
-  lit = null;
-  paintGraph(steps.slice(0, at + 1), name);
+  return `<p class="badge">${forward ? "Forward →" : "Backward ←"} &nbsp; <span class="muted">step ${at + 1} of ${steps.length}</span></p>` +
+    `<h2>${esc(node.title)}</h2><div class="top"><p>${words(node.words[direction])}</p>` +
+    `${rule && `<code class="formula">${formula}</code>`}</div>` +
+    (name === "loss" ? lossHTML(forward) : forward ? forwardHTML(node) : backwardHTML(node)) +
+    (chips.length > 1 ? `<div class="chips"><span>light up</span>${chips.map(chip).join("")}</div>` : "") + codeHTML(node, direction, symbols);
 }
 
 /** Light one symbol wherever the card has it: formula, code, caption and picture. */
@@ -140,63 +146,4 @@ function light(symbol) {
   lit = symbol;
   for (const e of $("card").querySelectorAll("[data-s]")) e.classList.toggle("lit", e.dataset.s === symbol);
   for (const chip of $("card").querySelectorAll("[data-chip]")) chip.setAttribute("aria-pressed", chip.dataset.chip === symbol);
-}
-
-// --- stepping ---
-
-function go(to) {
-  const next = Math.max(0, Math.min(steps.length - 1, to));
-  if (next === at) return;
-  at = next;
-  render();
-  const top = $("card").getBoundingClientRect().top, below = innerWidth <= 960 && top > innerHeight * 0.6;
-  if (top < -40 || below) $("card").scrollIntoView({ block: "start" });
-}
-
-function goNode(name) {
-  const wanted = steps.findIndex(step => step.name === name && step.forward === steps[at].forward);
-  stop();
-  if (wanted >= 0) go(wanted);
-}
-
-function stop() {
-  clearInterval(timer);
-  timer = null;
-  $("play").textContent = "Play";
-}
-
-function play() {
-  if (timer) return stop();
-  if (at === steps.length - 1) go(0);
-  $("play").textContent = "Pause";
-  timer = setInterval(() => at === steps.length - 1 ? stop() : go(at + 1), 2400);
-}
-
-function onKey(event) {
-  if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, pre, .scroll")) return;     // they have keys of their own
-  const { key } = event, target = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: steps.length - 1 }[key];
-  const onNode = event.target.closest("[data-node]") && (key === "Enter" || key === " ");
-  if (target === undefined && !onNode) return;
-  event.preventDefault();
-  stop();
-  go(onNode ? at + 1 : target);
-}
-
-function startWalk() {
-  drawGraph();
-  $("time").max = steps.length - 1;
-  const on = (id, event, act) => $(id).addEventListener(event, act);
-  on("time", "input", () => { stop(); go(+$("time").value); });
-  on("rewind", "click", () => { stop(); go(0); });
-  on("back", "click", () => { stop(); go(at - 1); });
-  on("next", "click", () => { stop(); go(at + 1); });
-  on("play", "click", play);
-  on("card", "click", event => {
-    const chip = event.target.closest("[data-chip]");
-    if (chip) light(lit === chip.dataset.chip ? null : chip.dataset.chip);
-  });
-  for (const [event, over] of [["mouseover", true], ["mouseout", false]])
-    on("card", event, e => { const symbol = e.target.closest(".sym"); if (symbol) light(over ? symbol.dataset.s : null); });
-  document.addEventListener("keydown", onKey);
-  render();
 }

@@ -70,9 +70,9 @@ function inWords(symbol, a) {
   return `${symbol}: ${count} from ${fmt(Math.min(...a), 3)} to ${fmt(Math.max(...a), 3)}${list}`;
 }
 
-/** Squares: grey ones for an image, signed ones for everything else. */
-function squares(a, columns, unit, grey, left = 0, top = 0) {
-  const low = Math.min(0, ...a), high = Math.max(1, ...a), size = Math.max(...a.map(Math.abs)) || 1;
+/** Squares: grey ones for an image, signed ones for everything else.  `reach` makes one fully coloured. */
+function squares(a, columns, unit, grey, left = 0, top = 0, reach = 0) {
+  const low = Math.min(0, ...a), high = Math.max(1, ...a), size = reach || Math.max(...a.map(Math.abs)) || 1;
   return Array.from(a, (v, i) => {
     const strength = grey ? (v - low) / (high - low) : Math.abs(v) / size;
     if (strength < 0.012) return "";
@@ -81,75 +81,76 @@ function squares(a, columns, unit, grey, left = 0, top = 0) {
   }).join("");
 }
 
-function cells(symbol, a, columns, grey, kind) {
+function cells(symbol, a, columns, { grey = false, kind = "grid", reach = 0 } = {}) {
   const unit = 10, width = columns * unit, height = Math.ceil(a.length / columns) * unit;
-  const body = squares(a, columns, unit, grey, 1, 1) + rect(1, 1, width, height, { class: "frame" });
-  const size = Math.max(...a.map(Math.abs));
-  const legend = grey ? "blank: 0, full: 1" : `coloured: positive, grey: negative, full at ${fmt(size, 3)}`;
-  return svg(width + 2, height + 2, inWords(symbol, a), body, { class: kind, "shape-rendering": "crispEdges" }) +
-    `<p class="scale">${legend}</p>`;
+  const body = squares(a, columns, unit, grey, 1, 1, reach) + rect(1, 1, width, height, { class: "frame" });
+  const size = reach || Math.max(...a.map(Math.abs));
+  const legend = grey ? "" : `<p class="scale">coloured: positive, grey: negative, full at ${fmt(size, 3)}</p>`;
+  return svg(width + 2, height + 2, inWords(symbol, a), body,
+    { class: kind, "shape-rendering": "crispEdges", "data-columns": columns }) + legend;
 }
 
-function bars(symbol, a) {
-  const W = 300, H = 96, left = 44, high = Math.max(0, ...a), low = Math.min(0, ...a);
+/** Bars about 0; `reach` gives the ends of the scale, so that several pictures may share one. */
+function bars(symbol, a, { reach = null } = {}) {
+  const W = 300, H = 88, left = 52, [low, high] = reach || [Math.min(0, ...a), Math.max(0, ...a)];
   const Y = v => 8 + (high - v) / (high - low || 1) * (H - 16);
-  const step = (W - left) / a.length, width = Math.min(26, step * 0.72);
+  const step = (W - left) / a.length, width = Math.min(26, step * 0.72), every = a.length <= 16 ? 1 : 5;
   const body = Array.from(a, (v, i) => {
     const x = left + (i + 0.5) * step, top = Math.min(Y(v), Y(0)), height = Math.max(1, Math.abs(Y(v) - Y(0)));
-    return rect(x - width / 2, top, width, height, { class: v < 0 ? "n" : "p" }) +
-      (a.length <= 16 ? text(x, H + 12, i, MIDDLE) : "");
+    return rect(x - width / 2, top, width, height, { class: v < 0 ? "n" : "p" }) + (i % every ? "" : text(x, H + 12, i, MIDDLE));
   }).join("");
-  return svg(W, H + 16, inWords(symbol, a), line(left, Y(0), W, Y(0)) + ticks(left, Y, low, high) + body);
+  return svg(W, H + 16, inWords(symbol, a), line(left, Y(0), W, Y(0)) + ticks(left, Y, low, high) + body,
+    { class: "bars", "data-left": left, "data-count": a.length });
 }
 
-function picture(symbol, a, grey = false) {
+function picture(symbol, a, given = {}) {
   const [H, W] = D.imageShape;
   if (a.length === 1) return `<p class="big">${fmt(a[0], 7)}</p>`;
-  if (a.length === H * W && H > 1) return cells(symbol, a, W, grey, "image");
-  if (a.length <= 40) return bars(symbol, a);
-  return cells(symbol, a, Math.ceil(Math.sqrt(2 * a.length)), grey, "grid");
+  if (a.length === H * W && H > 1) return cells(symbol, a, W, { ...given, kind: "image" });
+  if (a.length <= 40) return bars(symbol, a, given);
+  return cells(symbol, a, Math.ceil(Math.sqrt(2 * a.length)), given);
 }
 
-/** The image itself, small, inside another picture. */
-function thumb(a, x, y, size) {
-  const [H, W] = D.imageShape, unit = size / Math.max(H, W);
-  return `<g shape-rendering="crispEdges">${squares(a, W, unit, true, x, y)}</g>`;
-}
+/** The ends of one scale for several arrays. */
+const reachOf = (...arrays) => [Math.min(0, ...arrays.flatMap(a => [...a])), Math.max(0, ...arrays.flatMap(a => [...a]))];
 
 // --- symbols and figures ---
 
-const GRADIENT = /^d(log_px|logits|logvar|mu|kl|z|x|y|W|b|out|mean|raw_logvar)$/;
-const isGradient = symbol => GRADIENT.test(symbol);
+const isGradient = symbol => /^d(?!ec\.)/.test(symbol) || symbol.startsWith("along_");
 const sym = (symbol, shown = symbol) =>
   `<span class="sym ${isGradient(symbol) ? "b" : "f"}" data-s="${esc(symbol)}">${esc(shown)}</span>`;
 
-/** What a gradient is by hand and by differences: one entry in sight, the others behind a click. */
+/** What a gradient is by hand and by differences, behind a click: the entries that were checked. */
 function checksList(symbol, checks) {
-  if (!checks || !checks.length) return "";
+  if (!checks || !checks.length || !now().isRecorded) return "";
   const pair = (value, label) => `<b>${value}</b><span>${label}</span>`;
-  const [first, ...more] = checks.map(c => {
+  const items = checks.map(c => {
     const bar = c.numeric === null ? "" : `±${minus(c.bar.toExponential(0))}`;
     const rows = c.numeric === null ? pair(full(c.analytic), "by hand; a ReLU stands at 0: no slope to compare")
       : pair(full(c.analytic), "by hand") + pair(full(c.numeric), "by differences") +
         pair(bar, `error bar ${c.verdict === "PASS" ? "✓" : esc(c.verdict)}`);
     return `<li><span class="entry">${esc(symbol)}[${c.index.join(",")}]</span><span class="pair">${rows}</span></li>`;
   });
-  const list = items => `<ul class="checks">${items.join("")}</ul>`;
-  return list([first]) + (more.length ? `<details><summary>${more.length} more</summary>${list(more)}</details>` : "");
+  const good = checks.every(c => ["PASS", "KINK"].includes(c.verdict));
+  return `<details class="checked"><summary>${checks.length} checked ${good ? "✓" : "✗"}</summary>` +
+    `<ul class="checks">${items.join("")}</ul></details>`;
 }
 
-function pic(f, grey = false, size = null) {
-  const a = array(f.array), known = isGradient(f.symbol) || /^[a-z_]+$/i.test(f.symbol);
-  const meta = size || (a.length > 1 ? `${shape(f.array)}, norm ${fmt(norm(a))}` : "one number");
-  return `<figure class="pic ${isGradient(f.symbol) ? "tint-b" : "tint-f"}" data-s="${esc(f.symbol)}">` +
+/** One array with its name, its meaning, its picture and its checks.  `given`: grey, reach, size. */
+function pic(f, given = {}) {
+  const a = numbers(f), known = isGradient(f.symbol) || /^[a-z_.0-9]+$/i.test(f.symbol);
+  const size = a.length === array(f.array).length ? shape(f.array) : a.length;
+  const meta = given.size || (a.length > 1 ? `${size}, norm ${fmt(norm(a))}` : "one number");
+  return `<figure class="pic ${isGradient(f.symbol) ? "tint-b" : "tint-f"}" data-s="${esc(f.symbol)}" data-key="${esc(f.key || "")}">` +
     `<figcaption>${known ? sym(f.symbol) : `<code>${esc(f.symbol)}</code>`} ${esc(f.meaning)}<span class="meta">${meta}</span></figcaption>` +
-    `${picture(f.symbol, a, grey)}${checksList(f.symbol, f.checks)}</figure>`;
+    `${picture(f.symbol, a, given)}${checksList(f.symbol, f.checks)}</figure>`;
 }
 
 /** A table that scrolls sideways where there is no room.  Columns whose title starts with # hold numbers. */
 function table(label, titles, rows, given = {}) {
   const number = titles.map(title => title.startsWith("#"));
-  const head = titles.map((title, i) => number[i] ? `<th class="num">${title.slice(1)}</th>` : `<th>${title}</th>`).join("");
+  const head = titles.map((title, i) => title === "" ? "<td></td>"
+    : number[i] ? `<th scope="col" class="num">${title.slice(1)}</th>` : `<th scope="col">${title}</th>`).join("");
   const body = rows.map(({ kind = "", cells }) => `<tr class="${kind}">` +
     cells.map((cell, i) => `<td${number[i] ? ' class="num"' : ""}>${cell}</td>`).join("") + "</tr>").join("");
   return `<div class="scroll" tabindex="0" role="region" aria-label="${esc(label)}"><table${attributes(given)}>` +

@@ -20,29 +20,16 @@ from minivae.optim import Adam
 from minivae.training.evaluation import EVALUATION_SEED, NonFiniteError
 
 DRAWS = 300              # passes with other noise, for the means and spreads
-LATENTS = 12             # so many latents keep their draws, those with the largest KL
+LATENTS = 12             # so many latents are drawn where there are many
 
 
-def sampling(t: Trace, subject: Subject, arrays: Arrays) -> dict | None:
-    """The sampling node by latent, and the same gradient by two estimators over many draws.
-
-    None for a discrete latent: there is no mu that eps could move z away from.
-    """
+def latents_shown(t: Trace) -> list[int]:
+    """The latents with the largest KL, in their own order; the first ones of a discrete latent."""
     if type(t.vae.latent) is not GaussianLatent:
-        return None
-    vae = float64_twin(t.vae)
+        return list(range(min(LATENTS, t.vae.z_dim)))
     mu, logvar = (t.passes["sample"].inputs[symbol] for symbol in ("mu", "logvar"))
-    kl_each = vae.latent.kl_each(mu, logvar)[0]
-    kept = np.sort(np.argsort(-kl_each, kind="stable")[:LATENTS])
-    eps = noise_of_draws(t, subject, estimators.elbo)
-    path = gradients_of_draws(vae, t.x, estimators.elbo, eps)
-    score = gradients_of_draws(vae, t.x, estimators.score_analytic_kl, eps)
-    shown = {"mu": mu[0], "logvar": logvar[0], "kl": kl_each,
-             "draws_eps": eps[0][:, kept], "draws_dz": path["dz"][:, kept],
-             "path_mu": path["mu"][:, kept], "path_logvar": path["logvar"][:, kept],
-             "score_mu": score["mu"][:, kept], "score_logvar": score["logvar"][:, kept]}
-    keys = {name: arrays.store(f"sampling/{name}", array) for name, array in shown.items()}
-    return {"kept": kept.tolist(), "draws": DRAWS, **keys}
+    kl_each = t.vae.latent.kl_each(mu, logvar)[0]
+    return sorted(np.argsort(-kl_each, kind="stable")[:LATENTS].tolist())
 
 
 def every_estimator(t: Trace, subject: Subject, arrays: Arrays) -> list[dict]:

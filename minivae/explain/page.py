@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import json
 import sys
+from html import escape
 from pathlib import Path
 
+import numpy as np
+
+import minivae
 from minivae import estimators
 from minivae.explain import story
 from minivae.explain.cards import cards
-from minivae.explain.draws import every_estimator, one_step, sampling
+from minivae.explain.draws import every_estimator, latents_shown, one_step
 from minivae.explain.figures import Arrays, norm
+from minivae.explain.graph import pictures
 from minivae.explain.live import live
 from minivae.explain.record import PHI
 from minivae.explain.subject import Subject, find_subject, samples_of
 from minivae.explain.trace import Trace, trace
+from minivae.explain.walk import as_text
 from minivae.latents import GaussianLatent
 from minivae.layers import Sequential
 from minivae.pixels import ONCE
@@ -30,7 +36,7 @@ HERE = Path(__file__).parent
 STYLE = "page.css"
 # the model, which a worker runs too
 ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
-SCRIPTS = "draw.js graph.js card.js sampling.js wires.js page.js"      # in this order
+SCRIPTS = "draw.js pass.js front.js card.js answers.js tip.js live.js spread.js training.js page.js"
 PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
 
@@ -59,8 +65,14 @@ def explain(folder: str | None, image: int, out: str) -> bool:
 
 
 def render(data: dict) -> str:
-    """The page: the template with the style, the program and the data put in."""
+    """The page: the template with the style, the program, the graph and the data put in."""
     page = (HERE / "page.html").read_text(encoding="utf-8")
+    data = dict(data)
+    parts = {"wide": "", "middle": "", "narrow": "", "strip": "", "walk": ""}
+    parts |= data.pop("picture", {}) | {"walk": escape(data.pop("walk", ""))}
+    parts["version"] = escape(minivae.__version__)
+    for name, part in parts.items():
+        page = page.replace(f"<!-- {name} -->", part, 1)
     for names in (STYLE, ENGINE, SCRIPTS):
         texts = [(HERE / name).read_text(encoding="utf-8") for name in names.split()]
         page = page.replace(f"/* {names} */", "\n".join(texts), 1)
@@ -86,7 +98,7 @@ def contents(subject: Subject) -> dict:
     graph = {"latent": vae.latent.name, "heads": vae.heads, "path": vae.latent.has_path,
              "noise": list(t.passes["sample"].inputs)[-1], "score": score}
     given = " and ".join(t.passes[head].called for head in vae.heads)
-    return {
+    data = {
         "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl,
                                    "estimator": t.estimator, "samples": len(t.eps)},
         "imageShape": subject.image_shape,
@@ -95,13 +107,30 @@ def contents(subject: Subject) -> dict:
         "forward": ["x", *forward, "loss"],
         "backward": ["loss", *backward, "x"],
         "params": parameters(t),
-        "sampling": sampling(t, subject, arrays),
+        "shownLatents": latents_shown(t),
         "estimators": every_estimator(t, subject, arrays),
         "wires": {wire: words.replace("mu and logvar", given) for wire, words in
                   story.WIRES.items()},
         "step": one_step(t, subject, arrays),
         "live": live(t, subject, arrays),
         "arrays": arrays.stored}
+    return data | {"picture": graph_of(t, data, subject), "walk": as_text(t, subject)}
+
+
+def graph_of(t: Trace, data: dict, subject: Subject) -> dict[str, str]:
+    """The graph as SVG in every width, with the gradient of every node of the pass."""
+    values = {name: (f"d{node.called}", digits(node.incoming)) for name, node in t.passes.items()
+              if node.incoming is not None}
+    values["log_q"] = "", ""
+    out = t.passes["likelihood"].inputs[t.passes[t.vae.likelihood.out_name].called]
+    painted = t.vae.likelihood.mean(out)[0].reshape(subject.image_shape)
+    return pictures(data, values, t.x[0].reshape(subject.image_shape), painted)
+
+
+def digits(gradient: np.ndarray) -> str:
+    """A number with its sign; of an array the norm."""
+    value = gradient.item() if gradient.size == 1 else norm(gradient)
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def about(subject: Subject) -> dict:

@@ -14,7 +14,7 @@ from minivae.estimators import ESTIMATORS, multi_sample_bound
 from minivae.explain import story
 from minivae.explain.record import PHI
 from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
-from minivae.explain.subject import find_subject, samples_of
+from minivae.explain.subject import Subject, find_subject, samples_of
 from minivae.explain.trace import CheckedEntry, NodePass, Parameter, Trace, trace
 from minivae.explain.wires_in_words import held_to, signal, what_is_held, wires_in_words
 
@@ -42,15 +42,26 @@ def walk(folder: str | None, image: int, estimator: str | None) -> None:
     eps = subject.noise(samples_of(subject.vae, chosen), chosen.antithetic)
     t = trace(subject.vae, subject.x, eps, chosen, entries=1)
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    blank = (PLAIN, "")
+    for colour, line in _whole(t, subject):
+        name = f"{colour}{line[:NAME]}{RESET}" if coloured and colour else line[:NAME]
+        print(f"{name}{line[NAME:]}")
+
+
+def as_text(t: Trace, subject: Subject) -> str:
+    """What `walk` prints of a pass, in one text without colours."""
+    return "\n".join(line for _, line in _whole(t, subject))
+
+
+def _whole(t: Trace, subject: Subject) -> Lines:
+    """All the blocks of the walk, with a blank line between them."""
     blocks = (_head(t, subject), _wires(t), _forward(t), _backward(t), _sums(t), _checks(t))
     for i, block in enumerate(blocks):
-        for colour, line in [*([blank] if i else []), *block]:
-            name = f"{colour}{line[:NAME]}{RESET}" if coloured and colour else line[:NAME]
-            print(f"{name}{line[NAME:]}")
+        if i:
+            yield PLAIN, ""
+        yield from block
 
 
-def _head(t: Trace, subject) -> Lines:
+def _head(t: Trace, subject: Subject) -> Lines:
     """Which pass it is, and its loss as the sum of its terms."""
     noise = list(t.passes["sample"].inputs)[-1]
     draws = "1 draw" if len(t.eps) == 1 else f"{len(t.eps)} draws"
