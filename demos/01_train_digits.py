@@ -2,7 +2,7 @@
 # # Train a VAE on real digits
 #
 # 1,797 handwritten digits of 8x8 pixels come with scikit-learn, so nothing is downloaded.
-# Run it as a script, or cell by cell in an editor that knows `# %%`.
+# Run it as a script, or cell by cell in a notebook or an editor that knows `# %%`.
 
 # %%
 from pathlib import Path

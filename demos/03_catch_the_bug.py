@@ -14,9 +14,8 @@ from minivae import check_layer
 from minivae.layers import sigmoid
 from minivae.layers import Layer
 
-# after the script's name: a folder for the pictures
+# after the script's name: a folder for the picture
 (out,) = pictures.arguments(Path("runs/demo-03"))
-out.mkdir(parents=True, exist_ok=True)
 
 
 class Swish(Layer):
@@ -35,14 +34,12 @@ class Swish(Layer):
 x = np.random.default_rng(0).standard_normal((4, 3))
 report = check_layer(Swish(), x)
 print(report)
-report.plot(out / "wrong.png")
 assert not report.ok
 
 # %% [markdown]
 # The first row says FAIL: at the worst entry the analytic and the numeric value differ by far more
 # than the error bar.  Every other check passes (linear in dy, adds over the batch, ..).  So the
-# plumbing is right and the formula is wrong.  The picture says the same: what remains falls as h,
-# where a right gradient falls as h^3.
+# plumbing is right and the formula is wrong.
 
 # %% Look at what is missing
 row = report.rows[0]
@@ -71,8 +68,19 @@ class MendedSwish(Swish):
 mended = check_layer(MendedSwish(), x)
 print()
 print(mended)
-mended.plot(out / "right.png")
 mended.raise_if_wrong()
+
+# %% [markdown]
+# The picture says the same.  Go a step h along some u, forward and back, and take off what the
+# gradient g foretells, 2h<g,u>.  What remains falls as h^3 if g is right, and as h if it is wrong.
+# At a tiny h the rounding of f is all that is left: the rounding floor.
+
+# %%
+with pictures.panels(out / "catch_the_bug.png", 1, 2, size=(11, 4.8), sharey=True) as axes:
+    report.draw(axes[0])
+    mended.draw(axes[1])
+    axes[0].set_ylim(1e-18, 1e2)                           # of both
+    axes[1].set_ylabel("")
 
 # %% [markdown]
 # A second kind of mistake: the formula is right, and a division is added that does not belong.
@@ -96,5 +104,3 @@ print(check_layer(Averaging(), x))
 print(f"\nThe wrong layer was off by {abs(missing):.4f} at {at},")
 print(f"which is {abs(missing) / row.bar:.0e} error bars.")
 print(f"The mended one is within its bar of {mended.rows[0].bar:.0e}.")
-pictures.wrote(out / "wrong.png")
-pictures.wrote(out / "right.png")

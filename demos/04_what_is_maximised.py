@@ -287,7 +287,7 @@ print(f"   while log p fell to {values(*descent[-1])[0]:.4f}.")
 # ## The picture
 
 # %%
-with pictures.four_panels(out / "what_is_maximised.png", height=9) as panels:
+with pictures.panels(out / "what_is_maximised.png", 2, 2, size=(11, 9)) as panels:
     pictures.draw_bounds(panels[0], values, shown=[0.4 * em[1, 0], em[1, 0], best_w])
     pictures.draw_walks(panels[1], values, em, ascent, descent, best_w)
     pictures.draw_gap(panels[2], values, ascent, descent, best_log_p, LR)

@@ -236,7 +236,7 @@ for name in UNBIASED:
     print(f"   {spread[name]:4.1f} with {name}")
 for name in ("Concrete, T = 0.5", "straight-through"):
     print(f"   {spread[name]:4.1f} with {name}, and is off by {bias[name]:.2f}")
-with pictures.four_panels(out / "discrete_latents.png") as panels:
+with pictures.panels(out / "discrete_latents.png", 2, 2) as panels:
     pictures.draw_bias_and_spread(panels[0], bias, spread, UNBIASED)
     pictures.draw_training(panels[1], curves, last)
     estimates = {name: (g[:, j], weights) for name, (g, weights) in outcomes.items()}

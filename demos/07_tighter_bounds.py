@@ -226,7 +226,7 @@ print(f"K times what is missing came to {gap[-1]:.4f}; the exact limit is {limit
 print(f"Signal to noise of the encoder's gradient, from K = 1 to K = {KS[-1]}:")
 for name, y in list(snr.items())[:2]:
     print(f"   {name}   from {y[0]:6.3f} to {y[-1]:6.3f}, as K^{powers[name]:+.2f}")
-with pictures.four_panels(out / "tighter_bounds.png", height=8) as panels:
+with pictures.panels(out / "tighter_bounds.png", 2, 2, size=(11, 8)) as panels:
     pictures.draw_bound(panels[0], KS, L, log_p, elbo)
     pictures.draw_scaled_gap(panels[1], KS, gap, gap_error, limit)
     pictures.draw_signal_to_noise(panels[2], KS, snr, powers)

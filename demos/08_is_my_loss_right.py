@@ -169,7 +169,7 @@ print("\nSum over pixels and latents, mean over the batch.  With a mean over pix
       f"beta is {betas['keras #3373']:.0f}, and the KL of all latents falls from "
       f"{kl_of[1].sum():.2f} to\n{kl_of[D].sum():.4f} nats.")
 print(f"Grey digits cost at least {entropy.mean():.2f} nats an image, whatever the model.")
-with pictures.four_panels(out / "is_my_loss_right.png") as panels:
+with pictures.panels(out / "is_my_loss_right.png", 2, 2) as panels:
     pictures.draw_betas(panels[0], betas)
     pictures.draw_kl_of_latents(panels[1], kl_of)
     pictures.draw_rows_of_images(panels[2], {"images": x[:8], "beta = 1": vae.reconstruct(x[:8]),

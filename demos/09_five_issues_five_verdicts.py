@@ -233,7 +233,7 @@ else:
 # %%
 def kepler(M, e=0.5):
     E, last = M, np.inf
-    while abs(E - last) > 1e-9:
+    while abs(E - last) > 1e-9 + 1e-15 * abs(E):           # a large E has no digit of 1e-9
         E, last = M + e * np.sin(E), E
     return E
 
@@ -245,7 +245,7 @@ off = abs(strict.analytic / strict.numeric - 1)
 # ## The answer
 
 # %%
-with pictures.one_panel(out / "verdicts.png") as axes:
+with pictures.panels(out / "verdicts.png", size=(8, 4.5)) as (axes,):
     pictures.draw_verdicts(axes, [(f"{issue}\n{gradient}", report.worst.verdict,
                                    in_bars(report.worst)) for issue, gradient, report in asked])
 

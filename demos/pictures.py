@@ -1,15 +1,17 @@
 """What the demos draw, and how they take their arguments.  Not a demo itself.
 
-The demos run as scripts, or cell by cell in an editor.  Each imports this file from its own folder.
-A function that draws one panel takes matplotlib's axes first, then the numbers that the demo found.
+The demos run as scripts, or cell by cell in an editor or a notebook.  Each imports this file from
+its own folder.  A function that draws one panel takes matplotlib's axes first, then the numbers
+that the demo found.  Figure is used and not pyplot, so nobody's backend is switched.
 """
 
 import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib
 import numpy as np
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from scipy.stats import norm
 
 BLUE, ORANGE, GREY, DARK = "#2b6cb0", "#c05621", "#718096", "#2d3748"
@@ -17,51 +19,67 @@ STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
          "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY,
          "axes.labelcolor": DARK, "legend.frameon": False,
          "savefig.dpi": 150, "savefig.bbox": "tight"}
-IN_KERNEL = "ipykernel" in sys.modules         # an editor or a notebook runs the cells
 
 
 def arguments(*defaults) -> list:
     """The words after the script's name, each of its default's type; a default where none is given.
 
-    In an editor sys.argv belongs to the kernel, so there the defaults hold.
+    The kernel of a notebook or an editor was started with words of its own.  One is the name of its
+    connection file, a .json.  None of them is ours, so there the defaults hold.
     """
-    given = [] if IN_KERNEL else sys.argv[1:]
+    given = sys.argv[1:]
+    if any(word.endswith(".json") for word in given):
+        given = []
     words = [*given, *defaults[len(given):]]
     return [type(default)(word) for default, word in zip(defaults, words)]
 
 
-def wrote(path: Path) -> None:
-    """Name a picture that was written; in an editor show it, too."""
+@contextmanager
+def panels(path: Path, rows: int = 1, columns: int = 1, size: tuple = (11, 8.6), **shared):
+    """A list of rows * columns empty axes, row by row; what was drawn on them is written to path.
+
+    shared : sharex=True, sharey=True, as Figure.subplots takes them.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        yield list(figure.subplots(rows, columns, squeeze=False, **shared).ravel())
+        save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure and name its file; in a notebook or an editor show it, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
     print(f"wrote {path}")
-    if IN_KERNEL:
+    if "ipykernel" in sys.modules:
         from IPython.display import Image, display
 
         display(Image(filename=str(path)))
 
 
-@contextmanager
-def four_panels(path: Path, height: float = 8.6):
-    """Four empty axes, row by row; what was drawn on them is written to path."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(11, height), layout="constrained")
-        yield axes.ravel()
-        _save(figure, path)
+def name_points(axes, points: dict, x: float, side: str = "right", gap: float = 0.058) -> None:
+    """Write each point's name beside it, higher or lower where names would meet, and a line to it.
 
-
-@contextmanager
-def one_panel(path: Path, size: tuple = (8, 4.5)):
-    """One pair of empty axes; what was drawn on it is written to path."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
-        yield axes
-        _save(figure, path)
-
-
-def _save(figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    plt.close(figure)
-    wrote(path)
+    points[name] : (x, y, colour) of the point, in the units of the axes, whose limits are set.
+    x, gap       : where the names begin (left of the points: end), and their least distance, in
+                   shares of the axes.
+    """
+    share = axes.transData + axes.transAxes.inverted()
+    wanted = {name: share.transform(point[:2])[1] for name, point in points.items()}
+    names = sorted(points, key=wanted.get)
+    heights = np.array([wanted[name] for name in names])
+    steps = gap * np.arange(len(names))
+    # of all heights in this order and this far apart the nearest to the wanted ones, in one pass
+    # from below and one from above
+    up = np.maximum.accumulate(heights - steps)
+    down = np.minimum.accumulate((heights - steps)[::-1])[::-1]
+    for name, height in zip(names, (up + down) / 2 + steps):
+        *point, color = points[name]
+        ha, edge = ("left", 0) if side == "right" else ("right", 1)
+        axes.annotate(name, point, xytext=(x, height), textcoords=axes.transAxes, va="center",
+                      ha=ha, fontsize=9, color=DARK,
+                      arrowprops={"arrowstyle": "-", "color": color, "lw": 0.9, "shrinkB": 4,
+                                  "relpos": (edge, 0.5)})
 
 
 # --- 01: images -----------------------------------------------------------------------------------
@@ -73,12 +91,10 @@ def sheet(path: Path, images: np.ndarray, image_shape: tuple, columns: int, titl
     tiles = np.full((rows, columns, H + 1, W + 1), 0.25)
     tiles[:, :, :H, :W] = images.reshape(rows, columns, H, W)
     picture = tiles.swapaxes(1, 2).reshape(rows * (H + 1), columns * (W + 1))[:-1, :-1]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 7 * len(picture) / picture.shape[1]))
+    with panels(path, size=(7, 7 * len(picture) / picture.shape[1])) as (axes,):
         axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(title)
-        _save(figure, path)
 
 
 # --- 04: what is maximised ------------------------------------------------------------------------
@@ -156,7 +172,7 @@ def draw_ellipses(axes, known, reverse, forward) -> None:
     axes.legend(loc="upper left", fontsize=8.5)
 
 
-# --- 05: what is held constant --------------------------------------------------------------------
+# --- 05, 05b, 05c: what is held constant ----------------------------------------------------------
 
 
 def draw_answers(axes, slopes: dict, exact: dict, L: int) -> None:
@@ -166,19 +182,20 @@ def draw_answers(axes, slopes: dict, exact: dict, L: int) -> None:
     for name, color, label in (("path", BLUE, "path: z moves"),
                                ("score", ORANGE, "score: the density moves"),
                                ("both", GREY, "both")):
-        axes.hist(slopes[name], bins, density=True, histtype="stepfilled", color=color, alpha=0.2)
-        axes.hist(slopes[name], bins, density=True, histtype="step", color=color, lw=1.3,
-                  label=label)
+        axes.hist(slopes[name], bins, histtype="stepfilled", color=color, alpha=0.2)
+        axes.hist(slopes[name], bins, histtype="step", color=color, lw=1.5, label=label)
     top = axes.get_ylim()[1]
     for name, words in (("neither", "neither\n0"), ("path", "path, score\nthe gradient"),
                         ("both", "both\ntwice")):
         axes.vlines(exact[name], 0, top, color=DARK, lw=1, ls=":")
         axes.text(exact[name], 1.02 * top, words, ha="center", va="bottom", fontsize=9, color=DARK)
     axes.set(title="Path and score have one mean; both together count it twice",
-             ylim=(0, 1.2 * top), xlim=(bins[0], bins[-1]), ylabel="density of the draws",
-             xlabel=f"one draw of the encoder's gradient, KL taken off (L = {L})")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.84), title="dotted: the exact means",
-                title_fontsize=9, alignment="left")
+             ylim=(0, 1.2 * top), xlim=(bins[0], bins[-1]),
+             ylabel=f"draws, of {len(slopes['path'])}",
+             xlabel="slope of the loss along the exact gradient, KL taken off, "
+                    f"nats per unit of phi (L = {L})")
+    axes.legend(loc="center right", title="dotted: the exact means", title_fontsize=9,
+                alignment="left")
 
 
 def draw_variance_against_L(axes, LS: np.ndarray, variances: dict) -> None:
@@ -243,48 +260,52 @@ def draw_step(axes, mu: float, sigma: float, truth: float, score: float, path: f
 
 # --- 06: discrete latents -------------------------------------------------------------------------
 
-# Okabe & Ito's colours, which differ for colour-blind readers as well, and a dash for each.
-LINES = {"REINFORCE": (GREY, "-"), "running mean": ("#e69f00", "-"), "NVIL": ("#d55e00", "--"),
-         "leave-one-out": ("#56b4e9", "-"), "DisARM": ("#0072b2", "--"),
-         "Concrete, T = 0.5": ("#009e73", "-."), "straight-through": ("#aa4499", ":")}
+# Seven colours that differ without the green cones, too: 20 or more in CIELAB, each from each.
+# Solid: right on average.  Dashed: biased.
+LINES = {"REINFORCE": ("#1a202c", "-"), "running mean": ("#cc8f00", "-"), "NVIL": ("#a8430f", "-"),
+         "leave-one-out": ("#3b97dd", "-"), "DisARM": ("#1e49a0", "-"),
+         "Concrete, T = 0.5": ("#0b9a78", "--"), "straight-through": ("#7d1d4c", "--")}
 
 
 def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> None:
-    """A row for each estimator: its spread as a dot, its bias as a ring, both with their number."""
-    rows = np.arange(len(spread))[::-1]
-    axes.set(xscale="log", xlim=(0.04, 80))
-    for row, name in zip(rows, spread):
-        axes.plot([0.04, 80], [row, row], color=GREY, lw=0.4)
-        axes.plot(spread[name], row, "o", color=BLUE, ms=7)
-        axes.text(spread[name], row + 0.2, f"{spread[name]:.2f}", ha="center", va="bottom",
-                  fontsize=8.5, color=BLUE)
+    """A dot for each estimator: how far its mean is off to the right, how it spreads upwards."""
+    axes.set(yscale="log", xlim=(-0.45, 1.1), ylim=(0.5, 60), xticks=np.arange(6) / 5,
+             title="Right on average and noisy, or calmer and off",
+             xlabel="bias, in sizes of the true gradient",
+             ylabel="spread of one estimate, in the same sizes")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.axvline(0, color=GREY, lw=0.8, ls=":")
+    soft = [name for name in spread if name.startswith("Concrete")]
+    at_zero = {}
+    for name in spread:
+        color = LINES.get(name, LINES["Concrete, T = 0.5"])[0]
+        axes.plot(0 if name in unbiased else bias[name], spread[name], "o", color=color, ms=7)
         if name in unbiased:
-            axes.text(0.044, row + 0.08, "bias 0", va="bottom", fontsize=8.5, color=ORANGE)
+            at_zero[name] = 0, spread[name], color
         else:
-            axes.plot(bias[name], row, "o", color=ORANGE, mfc="white", ms=7)
-            axes.text(bias[name], row + 0.2, f"{bias[name]:.2f}", ha="center", va="bottom",
-                      fontsize=8.5, color=ORANGE)
-    axes.plot([], [], "o", color=BLUE, ms=7, label="spread of one estimate")
-    axes.plot([], [], "o", color=ORANGE, mfc="white", ms=7, label="bias")
-    axes.set_yticks(rows, list(spread))
-    axes.set_ylim(-1.3, len(rows) - 0.2)
-    axes.set(title="Five are right on average, the others are off",
-             xlabel="in sizes of the true gradient")
-    axes.legend(loc="lower right", fontsize=9, ncols=2)
+            words = name.split(", ")[-1] if name in soft[1:] else name
+            axes.annotate(words, (bias[name], spread[name]), xytext=(8, 0), va="center",
+                          textcoords="offset points", fontsize=9, color=DARK)
+    name_points(axes, at_zero, x=0.25, side="left")
+    axes.plot([bias[name] for name in soft], [spread[name] for name in soft], lw=0.9, zorder=0,
+              color=LINES["Concrete, T = 0.5"][0])
 
 
 def draw_training(axes, curves: dict, last: dict) -> None:
-    """Test ELBO against the epoch, a line for each estimator, the best first in the legend."""
-    for name in sorted(last, key=last.get, reverse=True):
-        color, style = LINES[name]
-        axes.plot(np.arange(1, len(curves[name]) + 1), curves[name], style, color=color, lw=1.8,
-                  label=f"{name}: {last[name]:.2f}")
+    """Test ELBO against the epoch, a line for each estimator, its name at its end."""
+    epochs = len(curves["NVIL"])
     top = max(last.values())
     lowest = max(min(c.min() for c in curves.values()), top - 5.5)
-    axes.set(title="Training on digits, 16 coins", xlabel="epoch",
-             ylabel="test ELBO, nats per image", ylim=(lowest - 0.45 * (top - lowest), None))
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="lower right", fontsize=9, ncols=2, title="at the end", title_fontsize=9)
+    axes.set(title="Training on digits, 16 coins (dashed: the biased ones)", xlabel="epoch",
+             ylabel="test ELBO, nats per image", xlim=(0, 1.72 * epochs),
+             ylim=(lowest - 0.2, max(c.max() for c in curves.values()) + 0.6))
+    ends = {}
+    for name, curve in curves.items():
+        color, style = LINES[name]
+        axes.plot(np.arange(1, epochs + 1), curve, style, color=color, lw=1.6)
+        ends[f"{name}: {last[name]:.2f}"] = epochs, curve[-1], color
+    name_points(axes, ends, x=1.08 / 1.72)
+    axes.set_xticks([tick for tick in axes.get_xticks() if tick <= epochs and tick % 1 == 0])
 
 
 def draw_outcomes(axes, estimates: dict, exact: float, j: int) -> None:
@@ -402,7 +423,7 @@ def draw_betas(axes, betas: dict) -> None:
     rows = np.arange(len(betas))[::-1]
     low, high = min(betas.values()) / 30, max(betas.values()) * 30
     axes.axvline(1, color=DARK, lw=1, ls=":")
-    axes.text(1, len(betas) - 0.4, "the ELBO", ha="center", color=DARK, fontsize=9)
+    axes.text(1.4, len(betas) - 0.4, "the ELBO", color=DARK, fontsize=9)
     for row, beta in zip(rows, betas.values()):
         one = np.isclose(beta, 1)
         axes.plot(beta, row, "o" if one else "D", color=RIGHT if one else WRONG, ms=7)
@@ -445,6 +466,8 @@ def draw_floor(axes, entropy: np.ndarray, recon: np.ndarray) -> None:
     axes.plot(entropy, recon, "o", color=RIGHT, ms=4, alpha=0.7)
     axes.set(title="Grey pixels: the cross-entropy has a floor", xlim=(0, top), ylim=(0, top),
              xlabel="entropy of the image's pixels, nats", ylabel="cross-entropy, nats")
+
+
 # --- 09: five issues, five verdicts ---------------------------------------------------------------
 
 

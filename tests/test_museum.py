@@ -14,6 +14,10 @@ from minivae.gradcheck.museum import BY_NAME, FAULTS, catch, edited_source, plan
 # planted faults overflow as they please
 pytestmark = [pytest.mark.gradients, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
+# what `minivae gradcheck --plant all --json` printed last, and the manual shows
+RECORD = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "museum.json").read_text())
+CAUGHT_BY = {row["fault"]: row["check"] for row in RECORD}
+
 # finite differences see nothing of these: a check of the forward pass must
 INVISIBLE = {"bernoulli-mean-both-ways", "bernoulli-wrong-image", "gaussian-no-constant",
              "sample-variance-as-std-both-ways", "sample-shared-noise-both-ways", "kl-mean-both-ways",
@@ -112,6 +116,7 @@ def test_the_checks_catch(fault):
     caught = caught_by_name(fault.name)
     assert caught.check, f"MISSED: {fault.name}, planted in {fault.where}"
     assert caught.message and fault.symptom
+    assert caught.check == CAUGHT_BY[fault.name], "renew benchmarks/results/museum.json"
     if fault.name in INVISIBLE:
         assert caught.check.startswith(("forward.", "VAE.by hand", "VAE.objective")), caught
 

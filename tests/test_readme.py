@@ -140,7 +140,7 @@ def test_the_two_gradients_agree():
 
 def test_the_hand_worked_table_is_the_one_that_is_tested():
     tested = (ROOT / "tests" / "test_by_hand.py").read_text()
-    for number in ("1.0064088", "1.3068528", "2.3132617", "-0.2689414", "-0.1344707", "-0.5378828", "1.8844707",
+    for number in ("1.0064089", "1.3068528", "2.3132617", "-0.2689414", "-0.1344707", "-0.5378828", "1.8844707",
                    "0.3844707", "-1.5378828"):
         assert number in TESTS and number in tested, number
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 
 from minivae.saving.archive import write_whole
 
-BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#718096"
+BLUE, ORANGE, GREY, DARK = "#2b6cb0", "#c05621", "#718096", "#2d3748"
 STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
          "axes.titlesize": 11, "axes.titlelocation": "left", "figure.dpi": 110,
          "savefig.bbox": "tight", "legend.frameon": False, "axes.edgecolor": GREY,
-         "axes.labelcolor": "#2d3748"}
+         "axes.labelcolor": DARK}
 
 
 def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int,
@@ -34,17 +34,18 @@ def tile(images: np.ndarray, image_shape: tuple[int, int], columns: int,
     return sheet
 
 
-def curves(history: list[dict], path: Path) -> None:
+def curves(history: list[dict], path: Path, chance: float | None = None) -> None:
     """Draw the losses, their parts recon and kl, and beta and lr where they change, by epoch.
 
     history : the rows that `fit` returns.
+    chance  : what a model pays that gives every pixel the probability 1/2, nats per image.
     """
     column = {name: [row[name] for row in history] for name in history[0]}
     scheduled = len(set(column["beta"])) > 1 or len(set(column["lr"])) > 1
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9 + 4.5 * scheduled, 3.4), layout="constrained")
+        figure = Figure(figsize=(10 + 4.5 * scheduled, 3.8), layout="constrained")
         all_axes = figure.subplots(1, 2 + scheduled)
-        _draw_losses(all_axes[0], column)
+        _draw_losses(all_axes[0], column, chance)
         _draw_parts(all_axes[1], column)
         if scheduled:
             _draw_schedule(all_axes[2], column)
@@ -55,22 +56,46 @@ def curves(history: list[dict], path: Path) -> None:
         _save(figure, path)
 
 
-def _draw_losses(axes, column: dict[str, list]) -> None:
-    """The training loss, and -ELBO of the test images and of those held out, if any are."""
-    epoch = column["epoch"]
-    axes.plot(epoch, column["loss"], color=BLUE, label="training loss")
-    axes.plot(epoch, np.negative(column["test_elbo"]), color=ORANGE, label="-test ELBO")
+def _draw_losses(axes, column: dict[str, list], chance: float | None) -> None:
+    """The training loss, and -ELBO of the test images and of those held out, if any are.
+
+    The first twentieth of the epochs would take most of the height, so what is above the rest is
+    only written: the scale is that of the other epochs.
+    """
+    epoch, loss = np.array(column["epoch"]), np.array(column["loss"])
+    lines = {"training loss, mean over the epoch": (loss, BLUE),
+             "-test ELBO, after the epoch": (np.negative(column["test_elbo"]), ORANGE)}
     if "held_elbo" in column:
-        axes.plot(epoch, np.negative(column["held_elbo"]), color=GREY,
-                  label="-ELBO, held out to stop by")
-    axes.set(title="loss", ylabel="nats per image")
+        lines["-ELBO held out to stop by, after it"] = np.negative(column["held_elbo"]), GREY
+    for label, (values, color) in lines.items():
+        axes.plot(epoch, values, color=color, label=label)
+    early = -(-len(epoch) // 20) if len(epoch) > 2 else 0
+    late = np.concatenate([values[early:] for values, _ in lines.values()])
+    late = late[np.isfinite(late)]
+    bottom, top = (late.min(), late.max()) if len(late) else (0.0, 1.0)
+    margin = 0.05 * max(top - bottom, 0.01 * abs(top))
+    above = []
+    if early and loss[0] > top + 5 * margin:
+        axes.set_ylim(bottom - margin, top + 5 * margin)
+        above.append(f"epoch {epoch[0]} ({loss[0]:.2f})")
+    if chance is not None and chance <= axes.get_ylim()[1]:
+        axes.axhline(chance, color=DARK, linewidth=1, linestyle=":", label=f"chance, {chance:.2f}")
+    elif chance is not None:
+        above.append(f"chance ({chance:.2f})")
+    title = "the loss after one epoch" if len(loss) == 1 else \
+        f"the loss {'falls' if loss[-1] < loss[0] else 'does not fall'}: " \
+        f"{loss[0]:.2f} to {loss[-1]:.2f}"
+    if above:
+        title += f"\nabove the picture: {' and '.join(above)}"
+    axes.set(title=title, ylabel="nats per image")
 
 
 def _draw_parts(axes, column: dict[str, list]) -> None:
     """recon and kl."""
     axes.plot(column["epoch"], column["recon"], color=BLUE, label="recon = -log p(x|z)")
     axes.plot(column["epoch"], column["kl"], color=ORANGE, label="kl = KL(q || p)")
-    axes.set(title="its two parts", ylim=(0, None))
+    axes.set(title="its two parts, while it trained: loss = recon + beta kl",
+             ylabel="nats per image", ylim=(min(0.0, *column["recon"], *column["kl"]), None))
 
 
 def _draw_schedule(axes, column: dict[str, list]) -> None:

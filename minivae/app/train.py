@@ -281,7 +281,8 @@ class Run:
         labels = None if self.data.y_test is None else self.data.y_test[: len(rows)]
         mean, kl = vae.q_mean_and_kl(x)
         kl_per_dim = kl.mean(axis=0, dtype=np.float64)
-        plots.curves(self.history, out / "curves.png")
+        chance = vae.x_dim * np.log(2) if vae.likelihood.binary else None
+        plots.curves(self.history, out / "curves.png", chance)
         plots.reconstructions(x[:40], vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
         plots.samples(vae.sample(100, rng=0), shape, out / "samples.png", vae.latent.prior)
         plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from os import PathLike
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PASS, FAIL, KINK, INCONCLUSIVE = "PASS", "FAIL", "KINK", "INCONCLUSIVE"
 
@@ -128,31 +131,44 @@ class Report:
             raise GradientError("\n" + str(self))
 
     def plot(self, path: str | PathLike) -> None:
+        """Write a picture of the Taylor remainder, see `draw`.
+
+        Raises ValueError for a report without gradients.
+        """
+        from matplotlib.figure import Figure               # draws without switching any backend
+
+        figure = Figure(figsize=(5.5, 4), dpi=150, layout="constrained")
+        self.draw(figure.add_subplot())
+        figure.savefig(path)
+
+    def draw(self, axes: Axes) -> None:
         """Draw the central Taylor remainder |f(x+hu) - f(x-hu) - 2h<g,u>| against h.
 
-        It falls as h^3 for a right gradient and as h for a wrong one.
+        It falls as h^3 for a right gradient and as h for a wrong one, down to the rounding floor:
+        the rounding of f, about 1e-16 of it.  Two grey lines beside the dots have these slopes.
         Raises ValueError for a report without gradients.
         """
         if self._remainder is None:
             raise ValueError(f"{self.title}: there is no gradient here to draw")
-        from matplotlib.figure import Figure               # draws without switching any backend
-
         remainder = self._remainder(STEPS)
         seen = remainder > 0
         top = remainder[seen].max() if seen.any() else 1.0
-        floor = remainder[seen].min() / 10 if seen.any() else 1e-18
-        figure = Figure(figsize=(5.5, 4), dpi=150, layout="constrained")
-        axes = figure.add_subplot()
-        axes.loglog(STEPS[seen], remainder[seen], "o-", markersize=4, label="measured",
-                    color="#0072b2" if self.ok else "#d55e00")
-        axes.loglog(STEPS, top * (STEPS / STEPS[0]) ** 3, "--", color="grey", linewidth=1,
-                    label="falls as $h^3$: the gradient is right")
-        axes.loglog(STEPS, top * (STEPS / STEPS[0]), ":", color="grey", linewidth=1,
-                    label="falls as $h$: it is wrong")
-        axes.set(title=self.title, xlabel="step h", ylabel="|f(x+hu) - f(x-hu) - 2h<g,u>|",
-                 ylim=(floor, None))
-        axes.legend()
-        figure.savefig(path)
+        lowest = remainder[seen].min() if seen.any() else 1e-17
+        color = "#0072b2" if self.ok else "#d55e00"
+        axes.loglog(STEPS[seen], remainder[seen], "o-", markersize=4, color=color, label="measured")
+        ratio = STEPS / STEPS[0]
+        axes.loglog(STEPS, 20 * top * ratio, ":", color="grey", linewidth=1.2,
+                    label="falls as $h$: the gradient is wrong")
+        axes.loglog(STEPS, top * ratio**3 / 20, "--", color="grey", linewidth=1.2,
+                    label="falls as $h^3$: it is right")
+        # where h^3 has fallen a thousand times below what is measured, only rounding is left
+        floor = seen & (remainder > 1000 * top * ratio**3) & (remainder < 1e-12 * max(top, 1.0))
+        if floor.any():
+            axes.text(STEPS[floor].min(), 3 * remainder[floor].max(), "rounding floor", color=color,
+                      va="bottom")
+        axes.set(title=f"{self.title}: {self.worst.verdict}", xlabel="step h",
+                 ylabel="|f(x+hu) - f(x-hu) - 2h<g,u>|", ylim=(lowest / 10, 2000 * top))
+        axes.legend(loc="upper left", frameon=False)
 
 
 def _lines_of(row: Row) -> list[str]:
