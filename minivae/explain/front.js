@@ -47,7 +47,8 @@ function paintFront(t) {
   for (const g of inGraphs(".node")) {
     const name = g.dataset.name, reached = at[name] !== undefined && t >= at[name] - 1e-9 && !["x", D.graph.noise].includes(name);
     g.classList.toggle("back", reached);
-    g.classList.remove("now", "done");
+    g.classList.toggle("done", !reached);
+    g.classList.remove("now");
     writeValue(g, reached);
   }
   for (const g of inGraphs(".dead")) g.classList.toggle("quiet", t < Math.min(1, at.sample ?? 1));
