@@ -247,8 +247,8 @@ class Drawing:
             up, down, below = 48, 62, -53
         left, right, top = min(xs) - pad, max(xs) + pad, self.trunk - up
         words = text(left + 4, self.trunk + below, label, "frame-word start")
-        lock = padlock(kind, right - 8, top)
-        return (f'<g class="frame-of {kind}"><rect x="{n(left)}" y="{n(top)}" '
+        lock = padlock(kind, right - 8, top + up + down if self.dots else top)
+        return (f'<g class="frame-of {kind} filled"><rect x="{n(left)}" y="{n(top)}" '
                 f'width="{n(right - left)}" height="{n(up + down)}" rx="10"/>{words}{lock}</g>')
 
     def target(self) -> str:
@@ -270,7 +270,7 @@ class Drawing:
                 f"M{n(at - 2.5)} {n(self.trunk - small)}v{2 * small}m5 0v{-2 * small}")
         words = "" if self.dots else (text(x + 25, self.top + 12, "no gradient", "aside start")
                                       + text(self.place["x"][0], self.trunk + 46, "no dx", "aside"))
-        lock = padlock("eps", x + self.radius() + 6, y - self.radius() + 2)
+        lock = padlock("eps", x - 16 if self.dots else x + 25, y - 3 if self.dots else y - 17)
         lock += padlock("x", self.place["x"][0] + self.side / 2, self.trunk - self.side / 2)
         return f'<g class="dead">{path(dead, "bars")}{words}</g>{lock}'
 

@@ -18,7 +18,13 @@ function openTraining() {
   const say = running => { isTraining = running; $("train-start").textContent = running ? "Stop" : "Start"; };
   $("train-start").addEventListener("click", () => { say(!isTraining); begin()[isTraining ? "start" : "stop"](); });
   $("train-step").addEventListener("click", () => { say(false); begin().step(); });
-  $("train-reset").addEventListener("click", () => { say(false); curve = []; begin().reset(); });
+  $("train-reset").addEventListener("click", () => {
+    say(false);
+    curve = [];
+    training?.close();                                     // the next one learns with the beta of now
+    training = null;
+    begin().reset();
+  });
   drawTraining(null);
 }
 
@@ -45,7 +51,7 @@ function drawTraining(m) {
 }
 
 function lossCurve() {
-  const W = 340, H = 220, left = 48, values = curve.map(m => m.loss), low = Math.min(...values, 20), high = Math.max(...values, low + 1);
+  const W = 340, H = 220, left = 48, values = curve.map(m => m.loss), low = Math.min(...values), high = Math.max(...values, low + 1);
   const X = i => left + i / Math.max(1, values.length - 1) * (W - left - 6), Y = v => 10 + (high - v) / (high - low) * (H - 30);
   const marks = values.length ? [low, (low + high) / 2, high] : [];
   return `<figure class="pic"><figcaption>loss, nats per image</figcaption>` +
