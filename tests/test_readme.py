@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minivae import linear_gaussian as lg
 from minivae.estimators import ESTIMATORS
@@ -52,7 +53,21 @@ def test_the_front_page_is_short():
 
 def test_the_first_result_stands_on_the_first_screen():
     lines = README.splitlines()
-    assert lines.index("```text") < 40 and README.index("demos/pictures/explain.png") < README.index("## Two commands")
+    assert lines.index("```text") < 40 and README.index("demos/pictures/explain.gif") < README.index("## Two commands")
+
+
+def test_the_first_picture_moves_weighs_little_and_has_a_still_for_those_who_want_none():
+    found = re.findall(r"demos/pictures/explain\.\w+", README)
+    assert found == ["demos/pictures/explain.png", "demos/pictures/explain.gif"]
+    assert "prefers-reduced-motion: reduce" in README
+    assert (ROOT / found[1]).stat().st_size < 2e6
+    with Image.open(ROOT / found[1]) as loop, Image.open(ROOT / found[0]) as still:
+        assert loop.n_frames > 40 and loop.size == still.size and loop.info["loop"] == 0
+        seconds = []
+        for frame in range(loop.n_frames):
+            loop.seek(frame)
+            seconds.append(loop.info["duration"] / 1000)
+        assert 8 <= sum(seconds) <= 13
 
 
 @every_page
@@ -93,7 +108,7 @@ def test_every_link_leads_somewhere(folder):
 
 
 def test_every_file_that_a_page_names_exists():
-    for name in set(re.findall(r"(?:minivae|demos|tests|benchmarks)/[\w/]+\.(?:py|png|md)", ALL)):
+    for name in set(re.findall(r"(?:minivae|demos|tests|benchmarks)/[\w/]+\.(?:py|png|gif|md)", ALL)):
         assert (ROOT / name).is_file(), name
     for name in re.search(r"Beside the pages lie (.+?)\n\n", README, re.S).group(1).split():
         assert not name.endswith(".py") or (ROOT / "minivae" / name).is_file(), name

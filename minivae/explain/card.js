@@ -55,7 +55,8 @@ function codeHTML(node, direction, symbols) {
 const ARROW = '<span class="arrow turns" aria-hidden="true">→</span>';
 const sign = mark => `<span class="arrow" aria-hidden="true">${mark}</span>`;
 const flow = (...parts) => `<div class="flow">${parts.join("")}</div>`;
-const column = (title, pictures) => `<div class="column">${title && `<h3>${title}</h3>`}${pictures.join("")}</div>`;
+const column = (title, pictures) => `<div class="column" style="--n:${pictures.length}">${title && `<h3>${title}</h3>`}` +
+  `<div class="pictures">${pictures.join("")}</div></div>`;
 const isImage = f => f.symbol === "x";
 
 function forwardHTML(node) {
@@ -134,11 +135,12 @@ function stepHTML(at) {
   const chips = name === "x" ? [] : [...symbols].filter(symbol => (!forward || !isGradient(symbol)));
   const chip = symbol => `<button type="button" class="${isGradient(symbol) ? "b" : "f"}" data-chip="${esc(symbol)}" aria-pressed="false">` +
     `${esc(symbol)}</button>`;
-  return `<p class="badge">${forward ? "Forward →" : "Backward ←"} &nbsp; <span class="muted">step ${at + 1} of ${steps.length}</span></p>` +
-    `<h2>${esc(node.title)}</h2><div class="top"><p>${words(node.words[direction])}</p>` +
-    `${rule && `<code class="formula">${formula}</code>`}</div>` +
+  const lamps = `<div class="chips"><span>light up</span>${chips.map(chip).join("")}</div>`;
+  return `<div class="head-line"><h2>${esc(node.title)}</h2><p class="badge">${forward ? "Forward →" : "Backward ←"} &nbsp; ` +
+    `<span class="muted">step ${at + 1} of ${steps.length}</span></p></div><div class="top"><p>${words(node.words[direction])}</p>` +
+    `${rule && `<div><code class="formula">${formula}</code>${chips.length > 1 ? lamps : ""}</div>`}</div>` +
     (name === "loss" ? lossHTML(forward) : forward ? forwardHTML(node) : backwardHTML(node)) +
-    (chips.length > 1 ? `<div class="chips"><span>light up</span>${chips.map(chip).join("")}</div>` : "") + codeHTML(node, direction, symbols);
+    codeHTML(node, direction, symbols);
 }
 
 /** Light one symbol wherever the card has it: formula, code, caption and picture. */

@@ -92,7 +92,7 @@ function cells(symbol, a, columns, { grey = false, kind = "grid", reach = 0 } = 
 
 /** Bars about 0; `reach` gives the ends of the scale, so that several pictures may share one. */
 function bars(symbol, a, { reach = null } = {}) {
-  const W = 300, H = 88, left = 52, [low, high] = reach || [Math.min(0, ...a), Math.max(0, ...a)];
+  const W = 300, H = 82, left = 52, [low, high] = reach || [Math.min(0, ...a), Math.max(0, ...a)];
   const Y = v => 8 + (high - v) / (high - low || 1) * (H - 16);
   const step = (W - left) / a.length, width = Math.min(26, step * 0.72), every = a.length <= 16 ? 1 : 5;
   const body = Array.from(a, (v, i) => {
@@ -122,7 +122,8 @@ const sym = (symbol, shown = symbol) =>
 
 /** What a gradient is by hand and by differences, behind a click: the entries that were checked. */
 function checksList(symbol, checks) {
-  if (!checks || !checks.length || !now().isRecorded) return "";
+  if (!checks || !checks.length) return "";
+  if (!now().isRecorded) return '<p class="checked">checked in the recorded pass</p>';
   const pair = (value, label) => `<b>${value}</b><span>${label}</span>`;
   const items = checks.map(c => {
     const bar = c.numeric === null ? "" : `±${minus(c.bar.toExponential(0))}`;

@@ -11,7 +11,7 @@ const isUsed = edge => edge.wire === "log_q" ? hasLogQ() : !["score", "latent"].
 
 /** For every edge the time at which the front enters it and leaves it, from 0 to 1. */
 function timetable() {
-  const { wires } = now(), open = e => e.wire !== "noise" && (e.from !== "sample" || D.graph.path) && (e.wire !== "path" || used("path")) &&
+  const { wires } = now(), open = e => e.wire !== "noise" && (e.from !== "sample" || D.graph.path) && isUsed(e) && (e.wire !== "path" || used("path")) &&
     (e.wire !== "score" || used("score")) && (e.wire !== "latent" || used("latent")) && (e.wire !== "kl" || used("kl"));
   const into = name => EDGES.filter(e => e.to === name && open(e) && !(e.from === "x"));
   const depth = { loss: 0 }, order = ["loss"];
@@ -47,7 +47,8 @@ function paintFront(t) {
   for (const g of inGraphs(".node")) {
     const name = g.dataset.name, reached = at[name] !== undefined && t >= at[name] - 1e-9 && !["x", D.graph.noise].includes(name);
     g.classList.toggle("back", reached);
-    g.classList.remove("now", "done");
+    g.classList.toggle("done", !reached);
+    g.classList.remove("now");
     writeValue(g, reached);
   }
   for (const g of inGraphs(".dead")) g.classList.toggle("quiet", t < Math.min(1, at.sample ?? 1));

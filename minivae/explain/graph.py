@@ -20,7 +20,9 @@ GREYS = 8                # levels of grey in which an image is drawn
 
 def pictures(data: dict, values: dict[str, tuple[str, str]], image: np.ndarray,
              painted: np.ndarray) -> dict[str, str]:
-    """The graph in every width: {"wide": svg, "middle": svg, "narrow": svg, "strip": svg}.
+    """The graph in every width: svg by name.
+
+    wide, middle and narrow are the graph itself; strip and slim stand in for it while one scrolls.
 
     data : the page's data, of which "forward" and "graph" are used.
     values : for each node the name of its gradient, and that gradient in a few digits.
@@ -29,7 +31,7 @@ def pictures(data: dict, values: dict[str, tuple[str, str]], image: np.ndarray,
     found = {size: Drawing(data, values, image, painted, width).svg()
              for size, width in WIDTHS.items()}
     strip = Drawing(data, values, image, painted, WIDTHS["middle"], dots=True)
-    return found | {"strip": strip.svg()}
+    return found | {"strip": strip.svg(), "slim": found["narrow"]}
 
 
 class Drawing:
@@ -202,7 +204,7 @@ class Drawing:
         if not self.dots and name not in ("x", self.noise, "loss"):
             up = name == self.heads[0] and len(self.heads) == 2
             at = y - self.h / 2 - 20 if up else y + self.h / 2 + 15
-            beside = {"kl": -half - 8, "sample": 8}.get(name, 0)
+            beside = {"kl": -half - 8, "sample": 8 if self.pitch > 90 else 4}.get(name, 0)
             if name == "kl":
                 at = y - 3
             elif name in self.heads and not up:

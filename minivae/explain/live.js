@@ -41,7 +41,7 @@ const imageAt = i => i === D.about.image ? recordedPass.x : Float64Array.from(im
 
 function chooseEstimator(name) {
   settings.estimator = name;
-  settings.K = name === BASE ? recordedSettings.K : Math.max(samplesOf(name), samplesOf(name) === 1 ? 1 : settings.K);
+  settings.K = name === BASE ? recordedSettings.K : samplesOf(name);
   settings.eps = null;
   recompute();
   if (!model) { shown = { ...recordedPass, wires: D.estimators.find(e => e.name === name).wires }; render(); }

@@ -68,7 +68,7 @@ def render(data: dict) -> str:
     """The page: the template with the style, the program, the graph and the data put in."""
     page = (HERE / "page.html").read_text(encoding="utf-8")
     data = dict(data)
-    parts = {"wide": "", "middle": "", "narrow": "", "strip": "", "walk": ""}
+    parts = {"wide": "", "middle": "", "narrow": "", "strip": "", "slim": "", "walk": ""}
     parts |= data.pop("picture", {}) | {"walk": escape(data.pop("walk", ""))}
     parts["version"] = escape(minivae.__version__)
     for name, part in parts.items():

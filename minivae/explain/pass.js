@@ -39,7 +39,8 @@ const LOCAL = {
   Tanh: (x, y) => [y.map(v => 1 - v * v)],
   Sigmoid: (x, y) => [y.map(v => v * (1 - v))],
   Softplus: x => [x.map(sigma)],
-  kl: (mu, kl, logvar) => [mu, logvar.map(v => Math.expm1(v) / 2)],
+  kl: (mu, kl, logvar) => logvar ? [mu, logvar.map(v => Math.expm1(v) / 2)] : [mu.map(a => a * sigma(a) * sigma(-a))],
+  log_q: (z, log_qz, a) => [z.map((v, i) => v - sigma(a[i % a.length]))],
   sample: (mu, z, logvar, eps) => [eps.map((e, i) => e * Math.exp(logvar[i % logvar.length] / 2) / 2)],
   BernoulliLikelihood: (logits, log_px, x) => [logits.map((l, i) => x[i % x.length] - sigma(l))],
 };

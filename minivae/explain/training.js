@@ -1,7 +1,7 @@
 // Train a new model in a worker: its loss, what it paints, and where it puts the images.
 
 const LAST = 400;            // so many epochs of the curve are kept
-let training = null, curve = [];
+let training = null, curve = [], isTraining = false, newest = null;
 
 function openTraining() {
   const train = model && imagesOf(D, "train");
@@ -15,18 +15,25 @@ function openTraining() {
     <div class="training"><div id="train-curve"></div><div id="train-samples"></div><div id="train-plane"></div></div>`;
   const begin = () => training ??= startTraining({ spec: specOf(D), train, binarize: LIVE.images.binarize, test: images,
     batch: 50, lr: D.about.lr, beta: settings.beta, estimator: BASE, K: recordedSettings.K, seed: 0, fresh: true }, hear);
-  let running = false;
-  const say = () => { $("train-start").textContent = running ? "Stop" : "Start"; };
-  $("train-start").addEventListener("click", () => { running = !running; begin()[running ? "start" : "stop"](); say(); });
-  $("train-step").addEventListener("click", () => { running = false; begin().step(); say(); });
-  $("train-reset").addEventListener("click", () => { running = false; curve = []; begin().reset(); say(); });
+  const say = running => { isTraining = running; $("train-start").textContent = running ? "Stop" : "Start"; };
+  $("train-start").addEventListener("click", () => { say(!isTraining); begin()[isTraining ? "start" : "stop"](); });
+  $("train-step").addEventListener("click", () => { say(false); begin().step(); });
+  $("train-reset").addEventListener("click", () => { say(false); curve = []; begin().reset(); });
   drawTraining(null);
 }
 
 function hear(message) {
-  if (message.loss !== null && message.loss !== undefined) curve.push(message);
-  curve = curve.slice(-LAST);
-  drawTraining(message);
+  if (message.error) {
+    isTraining = false;
+    $("train-start").textContent = "Start";
+    $("train-where").textContent = `Training stopped: ${message.error}`;
+    return;
+  }
+  if (message.loss !== null) curve.push({ epoch: message.epoch, loss: message.loss });
+  if (curve.length > LAST) curve.shift();
+  // epochs of few images come faster than a screen can show them: only the last is drawn
+  if (!newest) requestAnimationFrame(() => { drawTraining(newest); newest = null; });
+  newest = message;
 }
 
 function drawTraining(m) {
