@@ -274,7 +274,7 @@ def draw_bias_and_spread(axes, bias: dict, spread: dict, unbiased: tuple) -> Non
              xlabel="bias, in sizes of the true gradient",
              ylabel="spread of one estimate, in the same sizes")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.axvline(0, color=GREY, lw=0.8, ls=":")
+    axes.axvline(0, color="#a0aec0", lw=0.8, ls=":")
     soft = [name for name in spread if name.startswith("Concrete")]
     at_zero = {}
     for name in spread:

@@ -24,16 +24,21 @@ FEW_ROWS = 48           # up to here OpenBLAS is twice as fast at W @ dy.T as at
 # --- products: x (B, n), W (n, m), dy (B, m), C-contiguous, of one dtype --------------------------
 
 
-def times_plus(x: np.ndarray, W: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """out = x @ W + b : (B, m).  A large product's part adds the bias while its rows are hot."""
-    if not _in_pool(x, W, b, out):
-        _matmul(x, W, out=out)
-    elif out.size < SMALL:
+def times(x: np.ndarray, W: np.ndarray, out: np.ndarray) -> None:
+    """out = x @ W : (B, m)"""
+    if _in_pool(x, W, out):
         pool.multiply(_product, False, False, x, W, out)
     else:
+        _matmul(x, W, out=out)
+
+
+def times_plus(x: np.ndarray, W: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = x @ W + b : (B, m).  Each part of a large product adds b while its rows are hot."""
+    if out.size >= SMALL and _in_pool(x, W, b, out):
         pool.multiply(_product, False, False, x, W, out, b)
-        return
-    kernels.add_bias(b, out)
+    else:
+        times(x, W, out)
+        kernels.add_bias(b, out)
 
 
 def transpose_times(x: np.ndarray, dy: np.ndarray, out: np.ndarray) -> None:
