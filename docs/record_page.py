@@ -22,7 +22,7 @@ from browser import Browser  # noqa: E402
 
 from minivae.explain.page import explain  # noqa: E402
 
-IMAGE = 1                                # a seven that can be read
+IMAGE = 1                                # a seven that one can read
 WIDTH, HEIGHT = 1100, 900
 FRAMES, SECONDS = 64, 8                  # of the front; the finished pass then stays for a while
 STAYS = 3                                # seconds
@@ -36,7 +36,8 @@ document.querySelectorAll(".moments li").forEach((item, i) =>
 """
 # of the page: the graph and the five sentences, without the buttons between them
 PREPARE = """
-for (const e of document.querySelectorAll("header, #controls, #card .buttons, figcaption")) e.remove();
+        browser.resize(WIDTH, HEIGHT, prefers_color_scheme="light",
+                       prefers_reduced_motion="reduce")
 document.querySelector("#graph").style.marginTop = "12px";
 const box = document.querySelector("#card").getBoundingClientRect();
 return Math.ceil(box.bottom + 12);
