@@ -36,8 +36,8 @@ document.querySelectorAll(".moments li").forEach((item, i) =>
 """
 # of the page: the graph and the five sentences, without the buttons between them
 PREPARE = """
-        browser.resize(WIDTH, HEIGHT, prefers_color_scheme="light",
-                       prefers_reduced_motion="reduce")
+const rest = document.querySelectorAll("header, #controls, #card .buttons, figcaption");
+for (const e of rest) e.remove();
 document.querySelector("#graph").style.marginTop = "12px";
 const box = document.querySelector("#card").getBoundingClientRect();
 return Math.ceil(box.bottom + 12);
