@@ -171,7 +171,7 @@ def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, mag
     f is read at 13 points on each of some intervals.  What a polynomial of degree 6 leaves of the
     values there is called the scatter: on too long an interval f is no such polynomial, on too
     short one f changes by less than its rounding.  The interval counts on which the scatter is the
-    smallest part of what the slope amounts to.  One that is good enough ends the search, unless
+    smallest part of what f changes by.  One that is good enough ends the search, unless
     `everywhere`.  An interval in which a unit crosses its kink tells nothing.
     """
     line, found = Line(f, array, direction, kinks, 0.0), []
@@ -186,7 +186,9 @@ def survey(f: Callable[[], float], array: np.ndarray, direction: np.ndarray, mag
             found.append((np.inf, 0.0, half))
             return False
         values -= values[6]
-        scatter, change = np.abs(SCATTER @ values).max(), abs(SLOPE @ values)
+        scatter = np.abs(SCATTER @ values).max()
+        # where the slope is 0, as at an optimum, its curvature shows how far f moves
+        change = max(abs(SLOPE @ values), 1e-6 * np.abs(values).max())
         part = scatter / change if scatter < change else 1.0
         found.append((part, scatter, half))
         return not everywhere and (part < 1e-8 or best()[0] < min(1e-5, part))
