@@ -16,6 +16,7 @@ from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLat
 from minivae.gradcheck.cases import perturbed
 from minivae.latents import GaussianLatent
 from minivae.layers import Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh
+from minivae.learn.record import Skip
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.vae import VAE
 
@@ -51,6 +52,10 @@ def relu(rng):
 
 def tanh(rng):
     check_layer(Tanh(), rng.standard_normal((B, D)), rng)
+
+
+def skip(rng):
+    check_layer(Skip(), rng.standard_normal((B, D)), rng)
 
 
 def sigmoid(rng):
@@ -146,6 +151,7 @@ CASES = {
     Dense: dense, ReLU: relu, Tanh: tanh, Sigmoid: sigmoid, Softplus: softplus, Sequential: sequential,
     BernoulliLikelihood: bernoulli, GaussianLikelihood: gaussian, GaussianLatent: gaussian_latent,
     BernoulliLatent: coins, ConcreteLatent: concrete, StraightThroughLatent: straight_through,
+    Skip: skip,                                            # the layer of an exercise
 }
 
 
