@@ -152,6 +152,7 @@ class Model:
         log_px, log_pz, log_qz : (K*B,) and kl : (B,), nats;  q : what the heads gave, (B, Z) each.
         Raises ValueError for pixels x (B, D) that the likelihood is not a distribution of.
         """
+        self._wires = None              # of a pass before: if x is refused, backward is, too
         self.likelihood.check(x)        # here, not at the start: now x lies in the cores' caches
         by_sample = [a.reshape(-1, len(kl)) for a in (log_px, log_pz, log_qz)]         # (K, B)
         t = Terms(*by_sample, kl, self.beta, x, self.baseline, q)

@@ -509,6 +509,7 @@ def test_a_cell_tells_its_index_its_value_and_the_product_it_came_from(plain, da
         assert float(first.split(" = ")[1]) == pytest.approx(p.grad[row, column], rel=1e-5)
         assert f"h[{row}] · dmu[{column}]" in second
         a, b = (float(part.strip("()")) for part in second.split(" = ")[-1].split(" · "))
+        # the two factors are shown with three digits; the product itself is held to 1e-5 above
         assert a * b == pytest.approx(h * dmu, rel=1e-2, abs=1e-9)
     plain.click("[data-ask=kl]")
     said = hover(plain, "#card figure[data-key='sums/dmu/2'] svg", 0.25, 0.5)

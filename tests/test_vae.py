@@ -273,3 +273,14 @@ def test_whole_numbers_past_one_are_no_pixels():
     with pytest.raises(ValueError, match="whole numbers up to 200; .* divide by 255"):
         model(likelihood="gaussian").forward(np.full((2, D), 200, np.uint8))
     assert model().forward(np.ones((2, D), int)).loss > 0
+
+
+@pytest.mark.parametrize("bad", [2.0, np.nan])
+def test_backward_after_refused_pixels_is_refused_too(bad):
+    """The refused pass has filled the layers' caches: the wires of the pass before do not go with them."""
+    vae = VAE.mlp(6, [5], 2, rng=0, dtype=np.float64)
+    vae.forward(np.full((3, 6), 0.5))
+    with pytest.raises(ValueError, match="must lie in"):
+        vae.forward(np.full((3, 6), bad))
+    with pytest.raises(RuntimeError, match="without a forward before it"):
+        vae.backward()
