@@ -714,3 +714,14 @@ def test_a_layer_is_checked_and_drawn_without_the_suite_the_product_or_a_backend
     done = subprocess.run([sys.executable, "-c", ALONE, tmp_path / "taylor.png"], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
     assert (tmp_path / "taylor.png").exists()
+
+
+def test_the_list_of_checks_fits_80_columns(capsys, monkeypatch):
+    from minivae.app.gradcheck import run_checks
+
+    longest = sorted(CHECKS, key=len)[-4:] + ["GaussianLikelihood.shared", "forward.estimators"]
+    monkeypatch.setattr("minivae.gradcheck.suite.CHECKS", {name: CHECKS[name] for name in longest})
+    assert run_checks(None, 0, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80, max(lines, key=len)
+    assert sum(line.startswith("PASS  ") for line in lines) == len(longest)

@@ -17,6 +17,8 @@ def run_checks(name: str | None, seed: int, as_json: bool, mixes_rows: bool = Fa
     name : None for all, a name of `suite.CHECKS`, or module:name of the user's.
     mixes_rows : for a layer of the user's in which the examples of a batch meet.
     """
+    if name is None and not as_json:
+        print(f"      {'check':35s}rows  diff/bar  worst array")
     chosen = _chosen_checks(name, mixes_rows)
     counts, records = dict.fromkeys((PASS, FAIL, KINK, INCONCLUSIVE), 0), []
     for title, check in chosen.items():
@@ -66,9 +68,8 @@ def _without_nan(row: dict) -> dict:
 def _summary(title: str, report) -> str:
     """One line for a check that passed: the row that came nearest to its error bar."""
     worst = max((row for row in report.rows if row.bar > 0), key=in_bars)
-    difference = abs(worst.analytic - worst.numeric)
-    return (f"{title:30s} {len(report.rows):3d} rows   worst difference {difference:8.1e} of an "
-            f"error bar of {worst.bar:7.1e} ({worst.name})")
+    of_array = textwrap.shorten(worst.name, 23, placeholder=" ..")
+    return f"PASS  {title:35s}{len(report.rows):4d}  {in_bars(worst):8.1e}  {of_array}"
 
 
 def plant_fault(name: str, seed: int, as_json: bool) -> None:
