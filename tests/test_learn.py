@@ -431,6 +431,13 @@ def test_the_selftest_covers_the_ladder_and_the_hunts(monkeypatch, capsys):
 # --- at a terminal ---
 
 
+TAKES_THE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)          # so that Ctrl-C there is a signal here
+os.execvp("sh", ["sh", "-c", sys.argv[1]])
+"""
+
+
 class Terminal:
     """`minivae learn` with a terminal of its own, under a shell that can stop and go on."""
 
@@ -439,11 +446,14 @@ class Terminal:
         import termios
 
         self.attributes = termios.tcgetattr
-        self.pid, self.screen = pty.fork()
-        if self.pid == 0:
-            command = f"'{sys.executable}' -m minivae learn --dir '{target}'"
-            os.execvpe("sh", ["sh", "-c", script.replace("{}", command)],
-                       environment(**{"TERM": "xterm", "NO_COLOR": "", **more}))
+        self.screen, inside = pty.openpty()
+        command = f"'{sys.executable}' -m minivae learn --dir '{target}'"
+        # no pty.fork: libraries with threads that the suite has loaded, such as JAX, warn of it
+        shell = [sys.executable, "-c", TAKES_THE_TERMINAL, script.replace("{}", command)]
+        self.process = subprocess.Popen(shell, stdin=inside, stdout=inside, stderr=inside, start_new_session=True,
+                                        env=environment(**{"TERM": "xterm", "NO_COLOR": "", **more}))
+        self.pid = self.process.pid
+        os.close(inside)
         self.first, self.seen = self.attributes(self.screen), ""
 
     def until(self, text, seconds=20):
@@ -468,17 +478,15 @@ class Terminal:
 
     def end(self):
         """The exit code."""
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.process.wait(20)
 
 
 @pytest.fixture
 def watching(folder):
     terminal = Terminal(folder.path)
     yield terminal
-    with suppress(ProcessLookupError):
-        os.kill(terminal.pid, signal.SIGKILL)
-    with suppress(ChildProcessError):
-        os.waitpid(terminal.pid, 0)
+    terminal.process.kill()
+    terminal.process.wait()
     os.close(terminal.screen)
 
 
