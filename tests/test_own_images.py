@@ -64,7 +64,8 @@ def test_training_and_test_images_must_both_have_colours_or_not(rng):
 
 @pytest.mark.parametrize("shape, mended", [
     ((28, 28), "one image is x[None]"), ((28, 28), "28 rows of 28 pixels are x[:, None]"),
-    ((9, 8, 3), "one image in colour is x[None]"), ((9, 8, 3), "images three pixels wide are x[..., None]"),
+    ((9, 8, 3), "one image is x[None]"), ((9, 8, 3), "9 images of 8 x 3 pixels are x[..., None]"),
+    ((28, 28, 1), "one image is x[None]"), ((28, 28, 1), "28 images of 28 x 1 pixels are x[..., None]"),
     ((5, 1, 2, 4), "x[:, 0] takes"), ((5, 3, 2, 4), "x.transpose(0, 2, 3, 1) puts"),
     ((5, 2, 4, 4), "x[..., :3] leaves"), ((5, 4, 2, 5), "x[:, :3].transpose(0, 2, 3, 1) leaves"),
     ((6,), "one image of 6 pixels is x.reshape(1, -1)")])
@@ -77,7 +78,7 @@ def test_the_sentence_that_refuses_a_shape_mends_it(rng, shape, mended):
     assert mended in str(caught.value) and "\n" not in str(caught.value)
     expression = next(word for word in mended.replace("x.reshape(1, -1)", "x.reshape(1,-1)").replace(
         "x[:, ", "x[:,").replace("(0, 2, 3, 1)", "(0,2,3,1)").replace("x[..., ", "x[...,").split()
-        if word.startswith("x"))
+        if word.startswith(("x[", "x.")))
     np.save("x.npy", eval(expression, {"x": x}))
     assert load_test_images("x.npy").x_test.dtype == np.float64
 
@@ -134,9 +135,9 @@ def palette(value):
     (one_pixel("LA", (40, 255)), 40), (one_pixel("RGBA", (9, 8, 7, 0)), 255),
     (one_pixel("RGBA", (9, 8, 7, 255)), (9, 8, 7)), (one_pixel("RGBA", (0, 0, 0, 51)), 204),
     (palette((1, 2, 3)), (1, 2, 3)), (palette((5, 5, 5)), 5),
-    (Image.fromarray(np.array([[0x80FF]], np.uint16)), 0x80), (one_pixel("I", 0xFF00), 0xFF)],
+    (Image.fromarray(np.array([[0x80FF]], np.uint16)), 0x80)],
     ids=["1", "L", "LA transparent", "LA", "transparent", "RGBA", "a fifth of black", "palette", "grey palette",
-         "16 bits", "I"])
+         "16 bits"])
 def test_a_picture_becomes_what_a_viewer_shows_on_white(image, seen):
     image.save("x.png")
     data = load_test_images("x.png")
@@ -160,7 +161,7 @@ def test_images_of_two_sizes_are_refused_in_a_line_that_names_two_files(here, rn
 def test_a_damaged_picture_is_named(here, rng):
     save_pictures(here / "x", greys(rng, 3))
     whole = (here / "x" / "001.png").read_bytes()
-    for damaged in (whole[:-20], whole[:20], b"hello", b""):
+    for damaged in (whole[:-30], whole[:20], b"hello", b""):
         (here / "x" / "001.png").write_bytes(damaged)
         with pytest.raises(ValueError, match="x/001.png cannot be read as an image") as caught:
             load_data("x")
@@ -202,7 +203,7 @@ def test_one_picture_is_one_image_to_ask_about_and_too_few_to_train_on(rng):
     ("0,255,7\n1,2,3\n", [[0, 255, 7], [1, 2, 3]], None),
     ("a,b,c\n0,255,7\n1,2,3\n", [[0, 255, 7], [1, 2, 3]], None),
     ("label,a,b\n4,0.5,0\n2,0.25,1\n", [[0.5, 0], [0.25, 1]], [4, 2]),
-    ('a, "Label" ,b\n0,cat,1\n1,"dog, old",1\n', [[0, 1], [1, 1]], ["cat", "dog, old"]),
+    ('a,"Label ",b\n0,cat,1\n1,"dog, old",1\n', [[0, 1], [1, 1]], ["cat", "dog, old"]),
     ("\ufeffa,b\n-1,1000\n0,0\n", [[-1, 1000], [0, 0]], None)],
     ids=["bytes", "names", "labels", "words", "floats with a mark of order"])
 def test_a_table_of_numbers(here, text, rows, labels):
@@ -262,7 +263,8 @@ def test_labels_go_with_the_images_that_are_held_out(rng, name, y):
     assert load_data("x.npz").y_test.tolist() == np.ravel(y)[:5].tolist()
 
 
-@pytest.mark.parametrize("y", [np.eye(10), np.arange(9), np.linspace(0, 1, 10)], ids=["one-hot", "too few", "no classes"])
+@pytest.mark.parametrize("y", [np.eye(10), np.arange(9), np.linspace(0, 1, 10)],
+                         ids=["one-hot", "too few", "no classes"])
 def test_labels_that_are_none_are_left_out_and_the_note_says_so(rng, y):
     np.savez("x.npz", x_train=greys(rng), y_train=y)
     data = load_data("x.npz")
@@ -317,11 +319,13 @@ def test_bytes_and_binary_bytes_are_two_scales():
 
 def test_the_hint_about_the_scale_comes_before_training_and_where_training_breaks(rng, capsys):
     x = (rng.random((40, 30)) * 254 + 1).astype(np.float32)
-    x[0, 0] = 255
+    x[:, 0], x[:, 1] = 1, 255
     np.save("x.npy", x)
-    assert main(["--data", "x.npy", "--likelihood", "gaussian", "--epochs", "1", "--out", "r"]) in (0, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                                             # of the overflow itself
+        assert main(["--data", "x.npy", "--likelihood", "gaussian", "--epochs", "1", "--out", "r"]) == 3
     said = capsys.readouterr().err
-    assert "minivae: warning: the images are floats from 1 to 255, and are taken as they are: divide them by 255?" in said
+    assert "minivae: warning: the images are floats from 1 to 255, and are taken as they are: divide them by" in said
     # numbers so large that the first pass already fails
     with warnings.catch_warnings(), pytest.raises(FloatingPointError, match="The images are floats from 1 to 255"):
         warnings.simplefilter("ignore")
@@ -376,13 +380,9 @@ def test_a_run_of_pictures_with_a_key_and_labels_is_asked_about_one_picture(here
                     ["train", "--resume", "r", "--epochs", "2"]):
         capsys.readouterr()
         assert main(command) == 0, capsys.readouterr().err
-    assert len(minivae_history("r")) == 2
+    assert len((here / "r" / "history.csv").read_text().splitlines()) == 1 + 2
     assert main(["reconstruct", "r", "--data", "folder", "--key", "k"]) == 2
     assert "--key k goes with a .npz, which folder is not" in capsys.readouterr().err
-
-
-def minivae_history(folder):
-    return open(f"{folder}/history.csv").read().splitlines()[1:]
 
 
 def test_a_grey_picture_asked_of_a_model_of_colours_becomes_colour(rng):

@@ -107,8 +107,8 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
                 out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write a sheet of n test images above their reconstructions; returns the paths written.
 
-    data, data_dir, key : other images, or where those of the run are now.  seed : of their choice, and
-    of pixels that are drawn black or white.  out, npz : as in `sample`.
+    data, data_dir, key : other images, or where those of the run are now.  seed : of their
+    choice, and of pixels that are drawn black or white.  out, npz : as in `sample`.
     """
     from minivae.app import plots
 

@@ -56,13 +56,13 @@ def as_rows(x: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, ...]]:
 
     Raises ValueError, which says how to mend it, for any other shape.
     """
-    if x.ndim == 4 and x.shape[3] == 1:
-        x = x[..., 0]
     hint = _how_to_mend(x.shape)
     if hint:
         raise ValueError(f"{name} must have shape {WANTED}, got {x.shape}: {hint}")
     if 0 in x.shape:
         raise ValueError(f"{name} is empty: shape {x.shape}")
+    if x.ndim == 4 and x.shape[3] == 1:
+        x = x[..., 0]
     image_shape = flat_shape(x.shape[1]) if x.ndim == 2 else x.shape[1:]
     return check_pixels(x.reshape(len(x), -1), name), image_shape
 
@@ -89,9 +89,9 @@ def _how_to_mend(shape: tuple[int, ...]) -> str | None:
             return f"one image of {D} pixels is x.reshape(1, -1), N of them are x.reshape(N, -1)"
         case (H, W) if H == W >= ONE_IMAGE:
             return f"one image is x[None], {H} rows of {W} pixels are x[:, None]"
-        case (H, W, 3) if H >= ONE_IMAGE and W >= ONE_IMAGE:
-            return "one image in colour is x[None], images three pixels wide are x[..., None]"
-        case (_, _) | (_, _, _) | (_, _, _, 3):
+        case (H, W, 1 | 3 as C) if H >= ONE_IMAGE and W >= ONE_IMAGE:
+            return f"one image is x[None], {H} images of {W} x {C} pixels are x[..., None]"
+        case (_, _) | (_, _, _) | (_, _, _, 1 | 3):
             return None
         case (_, 1, _, _):
             return "x[:, 0] takes the channel away"

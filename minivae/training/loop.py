@@ -161,9 +161,10 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
         except NonFiniteError as error:
             saver.save_best()
             vae.restore(good)
+            advice = _advice(state, settings, images.X)
             raise NonFiniteError(
                 f"training turned non-finite in epoch {state.epoch}, {error}. "
-                f"The model is back at {good_since}. {_advice(state, settings, images.X)}") from None
+                f"The model is back at {good_since}. {advice}") from None
         if stopped:
             saver.save()
             return state.history
