@@ -214,8 +214,8 @@ FILES = {
     "an array without its ending": (lambda p: zipped(p, "x_train", b"hi"), "holds no arrays"),
     "two bytes of a zip": (lambda p: p.write_bytes(b"PK"), "is no readable .npy or .npz file: File is not a zip file"),
     "a shape that overflows": (lambda p: p.write_bytes(header_of((2**40, 2**40))), "is no readable .npy or .npz file"),
-    "one image": (lambda p: np.save(p, np.zeros((28, 28))), "one image is x[None], 28 rows of 28 pixels are x[:, None]"),
-    "one image in colour": (lambda p: np.save(p, np.zeros((28, 28, 3))), "one image is x[None], 28 images of 28 x 3 pixels"),
+    "one image": (lambda p: np.save(p, np.zeros((28, 28))), "one image is x[None], 28 rows of 28 pixels"),
+    "one image in colour": (lambda p: np.save(p, np.zeros((28, 28, 3))), "28 images of 28 x 3 pixels"),
     "whole numbers to 16": (lambda p: np.save(p, np.full((N, D), 16)), "if 16 is white, pass x / 16"),
 }
 

@@ -1,7 +1,9 @@
 """The user's own images: arrays in colour, folders of pictures, tables, labels, and how to ask about one image."""
 
+import io
 import os
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -396,8 +398,38 @@ def test_a_grey_picture_asked_of_a_model_of_colours_becomes_colour(rng):
     assert found.image_shape == (8, 8, 3) and found.x_test.shape == (1, 192)
     np.testing.assert_array_equal(found.x_test[0].reshape(8, 8, 3), grey[..., None].repeat(3, axis=2))
     np.testing.assert_array_equal(run.images("x.npy", hold_out=False).x_test, data.x_test)
+    run = fake_run({"data": "digits", "data_dir": None, "image_shape": [8, 8]})
+    with pytest.raises(ValueError, match=r"^x.npy has images in colour, the run has grey ones: save them grey"):
+        run.images("x.npy")
 
 
 def fake_run(config):
     from minivae.saving.runs import TrainedRun
     return TrainedRun(None, config, None, "model.npz")
+
+
+def test_a_npz_is_unpacked_once_and_what_is_not_wanted_not_at_all(rng, monkeypatch):
+    x = greys(rng, 50)
+    np.savez_compressed("x.npz", x_train=x, x_test=x[:5], weights=rng.random(10**5))
+    unpacked, read = [], zipfile.ZipExtFile.read
+
+    def counting(self, n=-1):
+        data = read(self, n)
+        unpacked.append(len(data))
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counting)
+    load_data("x.npz")
+    headers = 2 * 128
+    assert sum(unpacked) == 55 * 12 + headers
+
+
+def test_a_header_that_lies_about_its_size_takes_no_memory():
+    """64 TB in 8 bytes, in a .npz whose checksums are right."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**20, 2**23)})
+    with zipfile.ZipFile("x.npz", "w") as file:
+        file.writestr("x_train.npy", stream.getvalue() + bytes(8))
+    with pytest.raises(ValueError, match="^x.npz is no readable .npy or .npz file") as caught:
+        load_data("x.npz")
+    assert "\n" not in str(caught.value)

@@ -200,7 +200,9 @@ def recipes_in_words() -> str:
     lines = []
     for data, recipe in RECIPES.items():
         s = RunSettings(**recipe)
-        shown = ", ".join(f"{name} {getattr(s, name)}" for name in _MNIST)
-        lines.append(f"  {data:13s} {shown}")
+        shown = {name: getattr(s, name) for name in _MNIST}
+        shown["hidden"] = ",".join(map(str, s.hidden))
+        options = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in shown.items())
+        lines.append(f"  {data:13s} {options}")
     return "\n".join([*lines, f"  Images of your own are large from {LARGE} numbers on: H * W, in "
                               "colour H * W * 3."])

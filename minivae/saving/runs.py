@@ -35,13 +35,21 @@ class TrainedRun(NamedTuple):
 
         data, data_dir, key : other images, or where those of the run are now, as in `load_data`.
         hold_out : False takes all images where no test images are given, see `load_test_images`.
-        Grey images become colour where the model is one of colour images.  Raises ValueError.
+        Grey images become colour where the model is one of colour images.
+
+        Raises
+        ------
+        ValueError
+            As `load_data`, and for colour images where the model is one of grey ones.
         """
         noted = self.config
         if data is None or data == noted["data"]:
             data, data_dir = noted["data"], data_dir or noted["data_dir"]
             key = key or noted.get("key")
         found = (load_data if hold_out else load_test_images)(data, data_dir, key)
+        if [*found.image_shape] == [*noted["image_shape"], 3]:
+            raise ValueError(f"{data} has images in colour, the run has grey ones: save them grey, "
+                             'e.g. with PIL\'s image.convert("L")')
         if noted["image_shape"] != [*found.image_shape, 3]:
             return found
         in_colour = [x.repeat(3, axis=1) for x in (found.x_train, found.x_test)]
