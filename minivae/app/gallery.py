@@ -112,7 +112,7 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
     """
     from minivae.app import plots
 
-    (H, W), index, x = _choose_images(run, data, data_dir, key, n, seed)
+    (H, W), index, x = _choose_images(run, data, data_dir, n, seed, key)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
     path = output_path(out, run.folder / "gallery", "reconstruct.png")
     plots.reconstructions(x, recon, (H, W), path)
@@ -131,7 +131,7 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
     if is_file_name(out):
         raise ValueError(f"--out {out} is a file, and this command writes several: name a folder")
     vae, folder = run.vae, run.folder / "gallery"
-    shape, index, x = _choose_images(run, data, data_dir, key, max(2 * n, FOR_KL), seed)
+    shape, index, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
     # where there are fewer images than ends, some come again
     index, ends = np.resize(index, 2 * n), np.resize(x, (2 * n, vae.x_dim))
     paths = [output_path(out, folder, name) for name in ("interpolation.png", "traversal.png")]
@@ -196,8 +196,9 @@ def _draw_manifold(vae: Model, shape: tuple[int, int], path: Path) -> dict[str, 
     return {"manifold_z": z, "manifold": images.reshape(SIDE, SIDE, *shape)}
 
 
-def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, key: str | None,
-                   n: int, seed: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n: int,
+                   seed: int, key: str | None = None
+                   ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
     """n test images, or all where there are fewer.
 
     Returns their shape (H, W), their indices (n,), and their pixels as the model takes them (n, D).
