@@ -11,6 +11,7 @@ from PIL import Image
 
 from minivae import VAE, fit, load_data
 from minivae.app.cli import main
+from minivae.app.train import Run
 from minivae.data import load_test_images
 from minivae.pixels import as_pixel_rows, check_pixels, doubt_about_scale, scales_of
 from minivae.saving.runs import open_run
@@ -401,6 +402,20 @@ def test_a_grey_picture_asked_of_a_model_of_colours_becomes_colour(rng):
     run = fake_run({"data": "digits", "data_dir": None, "image_shape": [8, 8]})
     with pytest.raises(ValueError, match=r"^x.npy has images in colour, the run has grey ones: save them grey"):
         run.images("x.npy")
+
+
+def test_a_run_of_colour_images_is_trained_walked_and_resumed_and_the_page_says_that_it_draws_grey(
+        rng, capsys, monkeypatch):
+    monkeypatch.setattr(Run, "_draw_pictures", lambda self: None)
+    np.save("x.npy", colours(rng, 20, 6, 5))
+    assert main(["--data", "x.npy", "--epochs", "1", "--latent", "2", "--out", "r"]) == 0
+    assert open_run("r").config["image_shape"] == [6, 5, 3] and "model     90 - 200 - 2" in capsys.readouterr().out
+    assert main(["train", "--resume", "r", "--epochs", "2"]) == 0
+    assert main(["evaluate", "r", "--eval-samples", "2"]) == 0 and main(["walk", "r"]) == 0
+    capsys.readouterr()
+    assert main(["explain", "r"]) == 2
+    assert capsys.readouterr().err == ("minivae: the page draws grey images, and these are in colour: `minivae walk` "
+                                       "prints the same pass\n")
 
 
 def fake_run(config):

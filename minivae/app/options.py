@@ -143,9 +143,9 @@ def add_reconstruct(commands) -> None:
         "reconstruct", parents=[picture, image_options()],
         help="images, and below each what a trained model makes of it",
         description="Encode test images of the run, or images of yours, decode the posterior mean "
-                    "(of coins: the\nlikeliest) and write both on a sheet. All images of "
-                    "a file or folder are\ntaken, or its test images if it has some; one .png is "
-                    "one image.",
+                    "(of coins: the\nlikeliest) and write both on a sheet. All images of a file "
+                    "or folder are taken,\nor its test images if it has some; one .png is one "
+                    "image.",
         epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
     add_gallery_options(command, 40, "how many images",
                         "seed of their choice, and of pixels that are drawn black or white")
