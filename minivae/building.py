@@ -359,7 +359,7 @@ class Buildable:
         found = common_dtype((name, layer) for name, layer in self.named_layers()
                                       if name != "latent")
         self._dtype = checked_dtype(np.float32 if dtype is None else dtype)
-        if None not in (found, dtype) and found != self._dtype:
+        if found is not None and dtype is not None and found != self._dtype:
             raise ValueError(f"dtype={self._dtype} was handed in, but the layers have {found}")
         enc, dec = list(self._leaves("enc")), list(self._leaves("dec"))
         heads = [list(self._leaves(head)) for head in self.heads]
