@@ -22,7 +22,7 @@ SHAPES = {
     "colour": ((6, 5, 3), (2, 3), {"kernel": 3, "padding": 1}),
     "one channel, named": ((6, 4, 1), (2,), {}),
     "no overlap": ((6, 4), (2,), {"kernel": 2, "stride": 2, "padding": 0}),
-    "stride 1": ((5, 4), (2, 2), {"kernel": 3, "stride": 1, "padding": 0}),
+    "stride 1": ((6, 5), (2, 2), {"kernel": 3, "stride": 1, "padding": 0}),
     "stride 3": ((7, 7), (2,), {"kernel": 3, "stride": 3, "padding": 2}),
     "pixels that no patch sees": ((8, 7), (2,), {"kernel": 2, "stride": 3, "padding": 0}),
     "down to one pixel": ((4, 4), (2, 2), {"kernel": 2, "stride": 2, "padding": 0}),
@@ -127,7 +127,7 @@ def test_a_conv_model_trains_and_its_file_brings_it_back(kind, tmp_path):
     assert history[-1]["loss"] < history[0]["loss"]
 
 
-def test_a_conv_model_learns_what_a_dense_one_of_as_many_numbers_cannot_see(rng):
+def test_a_conv_model_learns_where_a_square_stands(rng):
     """A square that may stand anywhere costs less than its pixels one by one."""
     x = np.zeros((64, 8, 8))
     for n, (i, j) in enumerate(np.ndindex(8, 8)):
@@ -158,7 +158,7 @@ def test_a_damaged_description_of_a_conv_model_is_refused(changed, tmp_path):
 @pytest.mark.parametrize("arguments, changed, error, said", [
     (((3, 8), (2, 2)), {}, ValueError, "a kernel of 4 x 4 does not fit into images of 1 x 4"),
     (((2, 2), (2,)), {"kernel": 5, "padding": 1}, ValueError, "a kernel of 5 x 5 does not fit into images of 2 x 2"),
-    (((8, 8), (2, 2, 2, 2)), {"padding": 0}, ValueError, "does not fit into images of 1 x 1"),
+    (((8, 8), (2, 2, 2, 2)), {"padding": 0}, ValueError, "does not fit into images of 3 x 3"),
     (((8, 8), ()), {}, ValueError, "channels must name at least one Conv"),
     (((8,), (2,)), {}, ValueError, r"image_shape must be \(H, W\) or \(H, W, C\), got \(8,\)"),
     (((1, 2, 3, 4), (2,)), {}, ValueError, "image_shape must be"),
@@ -188,24 +188,29 @@ BOTH = [
     ({"estimator": "iwea"}, ValueError, "unknown estimator 'iwea'; choose from elbo"),
     ({"estimator": None}, TypeError, "estimator must be a name or a function of minivae.estimators, got None"),
     ({"estimator": np.sin}, TypeError, "estimator must be"),
-    ({"baseline": "mean"}, ValueError, "unknown baseline 'mean'"), ({"baseline": 3}, ValueError, "a baseline is one of"),
+    ({"baseline": "mean"}, ValueError, "unknown baseline 'mean'"),
+    ({"baseline": 3}, ValueError, "a baseline is one of"),
     ({"baseline": {}}, ValueError, "a baseline is one of"), ({"baseline": {"nam": "nvil"}}, ValueError, "a baseline"),
     ({"latent": "bernoulli"}, ValueError, "got bernoulli"), ({"latent": 3}, ValueError, "got int"),
     ({"beta": -1.0}, ValueError, "beta must be a number >= 0"), ({"beta": np.inf}, ValueError, "beta must be"),
     ({"beta": "1"}, TypeError, "beta must be a number, got '1'"), ({"beta": None}, TypeError, "beta must be a number"),
     ({"beta": True}, TypeError, "beta must be a number, got True"),
-    ({"dtype": np.float16}, ValueError, "dtype must be float32 or float64"), ({"dtype": int}, ValueError, "dtype must"),
+    ({"dtype": np.float16}, ValueError, "dtype must be float32 or float64"),
+    ({"dtype": int}, ValueError, "dtype must"),
     ({"dtype": "float"}, None, ""), ({"dtype": "floaty"}, TypeError, "dtype must be float32 or float64, got 'floaty'"),
-    ({"rng": "seed"}, TypeError, "rng must be None, a whole number or a numpy.random.Generator, got 'seed'"),
-    ({"rng": -1}, ValueError, "rng must be at least 0, got -1"), ({"rng": 1.5}, TypeError, "rng must be None"),
-    ({"z_dim": 2.0}, TypeError, "z_dim must be a whole number, got 2.0"), ({"z_dim": 0}, ValueError, "z_dim must be at"),
-    ({"z_dim": np.inf}, TypeError, "z_dim must be a whole number, got inf"), ({"z_dim": None}, TypeError, "z_dim must")]
+    ({"rng": "seed"}, TypeError, "rng must be None, a whole number .* got 'seed'"),
+    ({"rng": -1}, ValueError, "rng must be .* of at least 0 .* got -1"), ({"rng": 1.5}, TypeError, "rng must be None"),
+    ({"z_dim": 2.0}, TypeError, "z_dim must be a whole number, got 2.0"),
+    ({"z_dim": 0}, ValueError, "z_dim must be at"),
+    ({"z_dim": np.inf}, TypeError, "z_dim must be a whole number, got inf"),
+    ({"z_dim": None}, TypeError, "z_dim must")]
 
 
 @pytest.mark.parametrize("changed, error, said", BOTH, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("kind", ["mlp", "conv"])
 def test_both_refuse_in_one_line(kind, changed, error, said):
-    make = {"mlp": lambda **given: VAE.mlp(6, [3], **given), "conv": lambda **given: VAE.conv((8, 8), (2,), **given)}[kind]
+    make = {"mlp": lambda **given: VAE.mlp(6, [3], **given),
+            "conv": lambda **given: VAE.conv((8, 8), (2,), **given)}[kind]
     if error is None:
         make(**{"z_dim": 2} | changed)
         return
@@ -219,7 +224,7 @@ def test_both_refuse_in_one_line(kind, changed, error, said):
     (0, [3], ValueError, "x_dim must be at least 1, got 0"), (np.nan, [3], TypeError, "x_dim must be"),
     (6, "5", TypeError, "hidden must be a sequence of whole numbers"), (6, 5.7, TypeError, "hidden must be"),
     (6, [5.7], TypeError, r"hidden\[0\] must be a whole number, got 5.7"), (6, None, TypeError, "hidden must be"),
-    (6, True, TypeError, "hidden must be"), (6, [np.inf], TypeError, r"hidden\[0\] must be"),
+    (6, True, TypeError, r"hidden\[0\] must be"), (6, [np.inf], TypeError, r"hidden\[0\] must be"),
     (6, [[3], [4, 5]], TypeError, r"hidden\[0\] must be"), (6, {3}, TypeError, "hidden must be"),
     (10**9, [10**9], ValueError, "does not fit into memory")])
 def test_mlp_refuses_sizes_in_one_line(x_dim, hidden, error, said):

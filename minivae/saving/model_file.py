@@ -1,8 +1,9 @@
 """A model as a file, and back: `minivae.save(model, path)` and `minivae.load(path)`.
 
-A file holds the numbers (`Model.state`) and a description (`describe`).  Of a model that mlp or conv
-built, `build` makes it again from the description.  Of one put together by hand the description is
-an inventory: the caller makes the model, with a function called builder, and it must fit.
+A file holds the numbers (`Model.state`) and a description (`describe`).  A model that mlp or conv
+built is made again from the description, by `build`.  Of one put together by hand the description
+is an inventory: the caller makes the model, with a function called builder, and it must fit.
+
 A checkpoint holds a model's file and more, so `load` reads it too.
 """
 
