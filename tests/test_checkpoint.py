@@ -727,6 +727,8 @@ def test_a_run_with_patience_keeps_its_best_model_and_evaluate_judges_that(tmp_p
     printed = capsys.readouterr().out
     assert "stopped early: no better ELBO on the held-out images in 2 epochs" in printed and "  r/best.npz\n" in printed
     lines = Path("r/history.csv").read_text().splitlines()
+    _, meta = checkpoint.read(Path("r/model.npz"))
+    assert f"the best was epoch {meta['state']['best_epoch']}, test loss " in printed
     assert lines[0] == "epoch,loss,recon,kl,test_elbo,held_elbo,beta,lr,seconds" and len(lines) - 1 < 300
     main(["evaluate", "r", "--eval-samples", "20"])
     assert "best.npz, the best one" in capsys.readouterr().out

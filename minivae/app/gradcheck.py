@@ -105,7 +105,7 @@ def _print_edits(fault) -> None:
         for sign, text in (("-", old), ("+", new)):
             for line in text.splitlines():
                 print(f"    {sign} {line.strip()}")
-    print(f"what a user would see: {fault.symptom}\n")
+    print(textwrap.fill(f"what a user would see: {fault.symptom}", COLUMNS), end="\n\n")
 
 
 def list_faults(as_json: bool) -> None:

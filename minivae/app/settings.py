@@ -12,11 +12,16 @@ from dataclasses import asdict, dataclass, field, fields
 from minivae.choices import check_choice
 
 
+MOST = 10**9                    # of anything that an option counts
+
+
 def positive_int(text: str) -> int:
-    """A whole number of at least 1, from the command line.  Raises ArgumentTypeError for others."""
+    """A whole number from 1 to MOST, from the command line.  Raises ArgumentTypeError for others."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
+    if value > MOST:
+        raise ArgumentTypeError(f"wanted a whole number of at most {MOST:,}, got {text!r}")
     return value
 
 
@@ -93,7 +98,7 @@ class RunSettings:
         default_text="1; 2 for a bernoulli latent")
     latent_kind: str = setting(
         "gaussian", "gaussian; bernoulli (0 or 1); or 0/1 with a biased gradient: concrete, "
-        "straight-through",
+        "straight-through", metavar="KIND",
         choices=("gaussian", "bernoulli", "concrete", "straight-through"))
     temperature: float = setting(
         0.5, "temperature of the concrete latent; lower: less bias, more variance", type=float)
@@ -189,6 +194,8 @@ def recipes_in_words() -> str:
     lines = []
     for data in RECIPES:
         s = RunSettings.for_data(data)
-        shown = ", ".join(f"{name} {getattr(s, name)}" for name in RECIPES["own"])
-        lines.append(f"  {data:13s} {shown}")
+        shown = {name: getattr(s, name) for name in RECIPES["own"]}
+        shown["hidden"] = ",".join(map(str, s.hidden))
+        options = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in shown.items())
+        lines.append(f"  {data:13s} {options}")
     return "\n".join(lines)
