@@ -662,8 +662,9 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_is_the_one_never_stopped(t
             break
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number, err
-    assert err.strip() == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
-    assert out.endswith("  minivae train --resume r\n")
+    assert err.splitlines()[-1] == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
+    assert out.endswith("bit for bit:\n  " + out.splitlines()[-1].strip() + "\n")
+    assert out.endswith("minivae train --resume r\n")
     trained = len(checkpoint.read("r/model.npz")[1]["state"]["history"])
     assert main(["train", "--resume", "r", "--epochs", str(trained + 2)]) == 0
     assert main(["train", "--epochs", str(trained + 2), *SHORT, "--out", "never"]) == 0

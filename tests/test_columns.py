@@ -23,6 +23,7 @@ from minivae.app.cli import error_message, main
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
 from minivae.saving import checkpoint
+from minivae.saving.archive import ArchiveError, check_fit
 
 # what the commands print in no time; `run` is a small run, `coins` one of a row of coins
 COMMAND_LINES = """
@@ -380,3 +381,11 @@ def test_an_absurd_number_of_images_is_refused_in_words(place, monkeypatch, n, c
     assert main(["latent", "run", "--n", n]) == 2
     assert f"wanted a whole number of at most 1,000,000,000, got '{n}'" in capsys.readouterr().err
     assert error_message(MemoryError()) == ("there is not enough memory for this", 2)
+
+
+def test_a_file_of_another_model_names_three_arrays_and_counts_the_rest(tmp_path):
+    few, many = VAE.mlp(4, [3], 2, rng=0).state(), VAE.mlp(4, [3, 3, 3, 3], 2, rng=0).state()
+    for wanted, found, says in ((many, few, ": 12 arrays ("), (few, many, ": 0 arrays missing, 12 arrays (")):
+        with pytest.raises(ArchiveError) as caught:
+            check_fit("r/model.npz", wanted, found)
+        assert says in str(caught.value) and len(str(caught.value)) < 160 and ", ..)" in str(caught.value)

@@ -101,5 +101,5 @@ def test_every_setting_is_an_option_and_stands_in_config_json():
 
 def test_images_in_letters_stand_side_by_side():
     images = np.array([[0.0, 1.0, 0.5, -3.0], [9.0, 0.0, 0.0, 0.0]])
-    upper, lower = " " * 8 + "@" * 8 + "  " + "@" * 8 + " " * 8, "=" * 8 + " " * 18
+    upper, lower = " " * 8 + "@" * 8 + "  " + "@" * 8 + " " * 8, "=" * 8 + " " * 26
     assert in_cells(images, (2, 2), blocks=False).splitlines() == 4 * [upper] + 4 * [lower]

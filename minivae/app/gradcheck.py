@@ -105,7 +105,8 @@ def _print_edits(fault) -> None:
         for sign, text in (("-", old), ("+", new)):
             for line in text.splitlines():
                 print(f"    {sign} {line.strip()}")
-    print(textwrap.fill(f"what a user would see: {fault.symptom}", COLUMNS), end="\n\n")
+    seen = f"what a user would see: {fault.symptom}"
+    print(textwrap.fill(seen, COLUMNS, subsequent_indent="    "), end="\n\n")
 
 
 def list_faults(as_json: bool) -> None:

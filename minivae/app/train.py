@@ -106,7 +106,8 @@ class Run:
     >>> from minivae import load_data
     >>> run = Run(load_data("digits"), RunSettings(epochs=1), lambda: Path("."))
     >>> print(run.describe()[2])
-    model     64 - 200 - 8 - 200 - 64, relu, bernoulli likelihood, beta 1: 30,880 parameters
+    model     64 - 200 - 8 - 200 - 64, relu, bernoulli likelihood, beta 1: 30,880
+              parameters
     """
 
     def __init__(self, data: Data, settings: RunSettings, make_folder: Callable[[], Path],
