@@ -57,6 +57,7 @@ walk run --estimator dreg
 walk coins
 explain --help
 explain run
+explain coins
 learn --help
 learn --once
 learn status

@@ -316,8 +316,8 @@ class Run:
 
     def _print_how_to_resume(self) -> None:
         epoch, epochs = len(self.history) + 1, self.settings.epochs
-        print(f"\nstopped in epoch {epoch} of {epochs}, and saved.  To go on from there, bit for "
-              f"bit:\n  {program()} train --resume {shlex.quote(str(self.out))}")
+        print(f"\nstopped in epoch {epoch} of {epochs}, and saved.  To go on, bit for bit:\n"
+              f"  {program()} train --resume {shlex.quote(str(self.out))}")
 
     def _print_next_commands(self) -> None:
         print(f"\ntry next\n{next_commands(self.settings, self.out)}")
