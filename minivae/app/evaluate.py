@@ -123,8 +123,8 @@ class Evaluation:
         print(f"{'':42s} nats per image")
         for name, number in rows:
             print(f"{name:42s} {number:14.3f}")
-        print(f"\nlatent      KL  variance of {self.vae.latent.mean_name}, the posterior mean, over "
-              "the images")
+        mean = self.vae.latent.mean_name
+        print(f"\nlatent      KL  variance of {mean}, the posterior mean, over the images")
         for j in np.argsort(-self.report.kl_per_dim, kind="stable"):
             active = "active" if self.active[j] else "-"
             print(f"{j:6d} {d['kl_per_dim'][j]:7.3f}  {d['mu_variance'][j]:8.4f}  {active}")

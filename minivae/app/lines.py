@@ -194,14 +194,14 @@ def next_commands(settings: RunSettings, folder: Path) -> str:
     """Commands to go on with after a run, each with what it does, ready to be copied."""
     s, where = settings, shlex.quote(str(folder))
     commands = [(f"explain {where} --open", "one backward pass as a live page"),
-                (f"evaluate {where}", "log p(x), and what each latent says"),
-                (f"latent {where}", "pictures of what each latent does")]
+                (f"evaluate {where}", "log p(x); what each latent says"),
+                (f"latent {where}", "pictures: what each latent does")]
     if s.latent_kind == "gaussian" and s.latent != 2:
         commands.append((_again(s, latent=2), "two latents: latent.png is a map"))
     elif s.estimator == "elbo" and s.beta != 4:
-        commands.append((_again(s, beta=4.0), "a stronger KL: fewer latents speak"))
+        commands.append((_again(s, beta=4.0), "a stronger KL, fewer latents"))
     if s.data in RECIPES:
-        commands.append(("train --help", "images of your own, and every setting"))
+        commands.append(("train --help", "your own images; every setting"))
     commands = [(f"{program()} {command}", what) for command, what in commands]
     at = max(len(command) for command, _ in commands) + 2
     fits = 2 + at + max(len(what) for _, what in commands) <= COLUMNS

@@ -218,7 +218,8 @@ def add_loss(commands) -> None:
         help="what the two numbers of a VAE's loss may mean, and the beta that each amounts to",
         description="List every plausible way to have added up recon and kl: sum or mean over "
                     "pixels, latents, batch.\n`minivae.which_loss` names the one, from the arrays.",
-        epilog="example:\n  minivae loss --recon 0.15 --kl 5.2 --pixels 784 --latents 20 --batch 128")
+        epilog="example:\n"
+               "  minivae loss --recon 0.15 --kl 5.2 --pixels 784 --latents 20 --batch 128")
     for name, symbol, what in (("recon", "R", "the reconstruction"), ("kl", "K", "the KL")):
         command.add_argument("--" + name, type=float, required=True, metavar=symbol,
                              help=f"{what}, as your code prints it")

@@ -16,7 +16,7 @@ MOST = 10**9                    # of anything that an option counts
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1 to MOST, from the command line.  Raises ArgumentTypeError for others."""
+    """A whole number from 1 to MOST, from the command line; ArgumentTypeError for others."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
