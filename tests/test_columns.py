@@ -18,10 +18,11 @@ import pytest
 
 from conftest import small_run
 from minivae import VAE, fit
-from minivae.app import lines
+from minivae.app import gradcheck, lines
 from minivae.app.cli import error_message, main
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
+from minivae.gradcheck import museum
 from minivae.saving import checkpoint
 from minivae.saving.archive import ArchiveError, check_fit
 
@@ -394,3 +395,17 @@ def test_a_file_of_another_model_names_three_arrays_and_counts_the_rest(tmp_path
         with pytest.raises(ArchiveError) as caught:
             check_fit("r/model.npz", wanted, found)
         assert says in str(caught.value) and len(str(caught.value)) < 160 and ", ..)" in str(caught.value)
+
+
+def test_every_fault_of_the_museum_fits_80_columns(monkeypatch, capsys):
+    long = museum.Catch("a check of some length", "the row of an array", "suspect: " + "10 entries are wrong, " * 9)
+    n = len(museum.FAULTS)
+    monkeypatch.setattr(museum, "catch", lambda fault, seed: long)
+    assert main("gradcheck --plant all".split()) == 0
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 80 and f"{n} of {n} caught" in said
+    assert said.count("    caught by a check of some length, the row of an array\n") == n
+    for fault in museum.FAULTS:
+        gradcheck._print_edits(fault)
+    code = ("    - ", "    + ")                             # a line of code is shown as it stands
+    assert max(len(line) for line in capsys.readouterr().out.splitlines() if not line.startswith(code)) <= 80
