@@ -662,8 +662,9 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_is_the_one_never_stopped(t
             break
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number, err
-    assert err.strip() == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
-    assert out.endswith("  minivae train --resume r\n")
+    assert err.splitlines()[-1] == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
+    assert out.endswith("bit for bit:\n  " + out.splitlines()[-1].strip() + "\n")
+    assert out.endswith("minivae train --resume r\n")
     trained = len(checkpoint.read("r/model.npz")[1]["state"]["history"])
     assert main(["train", "--resume", "r", "--epochs", str(trained + 2)]) == 0
     assert main(["train", "--epochs", str(trained + 2), *SHORT, "--out", "never"]) == 0
@@ -727,6 +728,8 @@ def test_a_run_with_patience_keeps_its_best_model_and_evaluate_judges_that(tmp_p
     printed = capsys.readouterr().out
     assert "stopped early: no better ELBO on the held-out images in 2 epochs" in printed and "  r/best.npz\n" in printed
     lines = Path("r/history.csv").read_text().splitlines()
+    _, meta = checkpoint.read(Path("r/model.npz"))
+    assert f"the best was epoch {meta['state']['best_epoch']}, test loss " in printed
     assert lines[0] == "epoch,loss,recon,kl,test_elbo,held_elbo,beta,lr,seconds" and len(lines) - 1 < 300
     main(["evaluate", "r", "--eval-samples", "20"])
     assert "best.npz, the best one" in capsys.readouterr().out

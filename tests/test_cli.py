@@ -43,11 +43,12 @@ def test_train_writes_the_run_folder_and_names_every_file(here, capsys):
     assert main(["train", *QUICK]) == 0
     out = capsys.readouterr().out
     assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES
-    assert all(f"runs/digits/{name}" in out for name in FILES) and "try next" in out and "dynamic binarisation" in out
+    assert all(f"runs/digits/{name}" in out for name in FILES) and "try next" in out
+    assert "(dynamic binarisation)" in " ".join(out.split())
     rows = history(here / "runs" / "digits")
     assert list(rows[0]) == ["epoch", "loss", "recon", "kl", "test_elbo", "beta", "lr", "seconds"]
     assert [r["epoch"] for r in rows] == ["1", "2"]
-    assert f"{float(rows[1]['loss']):.2f}" in out and f"{float(rows[1]['test_elbo']):.2f}" in out
+    assert f"{float(rows[1]['loss']):.2f}" in out and f"{-float(rows[1]['test_elbo']):.2f}" in out
     assert minivae.load(here / "runs" / "digits" / "model.npz").sample(2).shape == (2, 64)
 
 
@@ -280,7 +281,7 @@ def test_grey_pixels_and_a_gaussian_are_evaluated_too(here, mine, capsys):
     main(["--data", mine, "--likelihood", "gaussian", *QUICK])
     capsys.readouterr()
     assert main([*EVALUATE, "runs/mine"]) == 0
-    assert "no likelihood of the data" in capsys.readouterr().err
+    assert "no likelihood of the data" in " ".join(capsys.readouterr().err.split())
     assert main([*EVALUATE, "runs/mine-2"]) == 0
     assert capsys.readouterr().err == ""
 

@@ -12,8 +12,9 @@ from minivae import load_data
 from minivae.app import settings, train
 from minivae.app.cli import main
 from minivae.app.options import parser
+from minivae.app.lines import in_cells
 from minivae.app.settings import LARGE, RunSettings
-from minivae.app.train import ABOUT_THE_RUN, Run, in_letters
+from minivae.app.train import ABOUT_THE_RUN, Run
 from minivae.saving.runs import read_config
 
 
@@ -104,4 +105,5 @@ def test_every_setting_is_an_option_and_stands_in_config_json():
 
 def test_images_in_letters_stand_side_by_side():
     images = np.array([[0.0, 1.0, 0.5, -3.0], [9.0, 0.0, 0.0, 0.0]])
-    assert in_letters(images, (2, 2)) == "  @@   @@  \n==         "
+    upper, lower = " " * 8 + "@" * 8 + "  " + "@" * 8 + " " * 8, "=" * 8 + " " * 26
+    assert in_cells(images, (2, 2), blocks=False).splitlines() == 4 * [upper] + 4 * [lower]

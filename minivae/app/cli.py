@@ -54,7 +54,9 @@ def error_message(error: BaseException) -> tuple[str, int]:
         return "interrupted", EXIT_INTERRUPTED
     if isinstance(error, FloatingPointError):
         return str(error), EXIT_NON_FINITE
-    if isinstance(error, (ValueError, OSError, MemoryError)):
+    if isinstance(error, MemoryError):
+        return str(error) or "there is not enough memory for this", EXIT_WRONG_INPUT
+    if isinstance(error, (ValueError, OSError)):
         return str(error), EXIT_WRONG_INPUT
     what = f"{type(error).__name__}: {error}"
     return f"a fault of minivae itself, {what} (--debug shows where)", EXIT_FAULT
@@ -112,13 +114,14 @@ def resume_run(arguments: argparse.Namespace, given: dict) -> int:
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Judge a run, and print or draw what was found."""
     from minivae.app.evaluate import Evaluation
+    from minivae.app.lines import warn
     from minivae.saving.runs import newest_run
 
     evaluation = Evaluation(arguments.folder or newest_run(), arguments.eval_samples,
                             arguments.images, arguments.data, arguments.data_dir,
                             arguments.key)
     for warning in evaluation.warnings():
-        print(f"minivae: warning: {warning}", file=sys.stderr)
+        warn(warning)
     if not arguments.json:
         evaluation.print_head(newest=not arguments.folder)
     evaluation.run()

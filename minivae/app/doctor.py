@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from time import perf_counter
 
+from minivae.app.lines import hanging
+
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
 LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "tqdm", "pooch")
 VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
@@ -32,12 +34,12 @@ def examine(data_dir: str | PathLike | None = None) -> dict[str, dict]:
 
 
 def as_text(found: dict[str, dict]) -> str:
-    """A line for each finding of `examine`, and an empty line between the parts."""
+    """A line for each finding of `examine`, wrapped, and an empty line between the parts."""
     lines = []
     for part, findings in found.items():
         for name, value in findings.items():
             for line in value if isinstance(value, list) else [value]:
-                lines.append(f"{part:10s} {name:20s} {line}")
+                lines.append(hanging(f"{part:10s} {name:20s}", str(line), indent=32))
                 part = name = ""
         lines.append("")
     return "\n".join(lines[:-1])

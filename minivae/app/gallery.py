@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from minivae.app.folders import is_file_name, output_path
+from minivae.app.lines import hanging
 from minivae.latents import GaussianLatent
 from minivae.model import Model
 from minivae.pixels import ONCE, scales_of
@@ -144,7 +145,7 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
         paths.append(output_path(out, folder, "manifold.png"))
         arrays |= _draw_manifold(vae, shape, paths[-1])
     else:
-        print(f"manifold  none: {reason}")
+        print(hanging("manifold", f"none: {reason}"))
     return paths + _write_arrays(npz, output_path(out, folder, "latent.png"), **arrays)
 
 
@@ -213,8 +214,8 @@ def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n:
     index = rng.permutation(len(data.x_test))[:n]
     _, scale = scales_of(data.x_train, data.x_test)
     x = draw(data.x_test, index, scale, binarize, rng, run.vae.dtype)
-    print(f"images    {len(index)} of the {len(data.x_test)} {where}, seed {seed}")
-    print(f"pixels    {ONCE[binarize]}")
+    print(hanging("images", f"{len(index)} of the {len(data.x_test)} {where}, seed {seed}"))
+    print(hanging("pixels", ONCE[binarize]))
     return data.image_shape, index, run.vae.pixels(x)
 
 

@@ -12,11 +12,16 @@ from dataclasses import asdict, dataclass, field, fields
 from minivae.choices import check_choice
 
 
+MOST = 10**9                    # of anything that an option counts
+
+
 def positive_int(text: str) -> int:
-    """A whole number of at least 1, from the command line.  Raises ArgumentTypeError for others."""
+    """A whole number from 1 to MOST, from the command line; ArgumentTypeError for others."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
+    if value > MOST:
+        raise ArgumentTypeError(f"wanted a whole number of at most {MOST:,}, got {text!r}")
     return value
 
 
@@ -98,7 +103,7 @@ class RunSettings:
         default_text="1; 2 for a bernoulli latent")
     latent_kind: str = setting(
         "gaussian", "gaussian; bernoulli (0 or 1); or 0/1 with a biased gradient: concrete, "
-        "straight-through",
+        "straight-through", metavar="KIND",
         choices=("gaussian", "bernoulli", "concrete", "straight-through"))
     temperature: float = setting(
         0.5, "temperature of the concrete latent; lower: less bias, more variance", type=float)

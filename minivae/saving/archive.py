@@ -225,12 +225,20 @@ def check_fit(path: str | PathLike, wanted: dict[str, np.ndarray],
     """
     lacking, unknown = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if lacking or unknown:
-        raise ArchiveError(f"{path} is damaged: arrays missing {lacking}, unexpected {unknown}")
+        raise ArchiveError(f"{path} is damaged: {_first_of(lacking)} missing, "
+                           f"{_first_of(unknown)} unexpected")
     for name, want in wanted.items():
         got = arrays[name]
         if (got.shape, got.dtype) != (want.shape, want.dtype):
             raise ArchiveError(f"{path} is damaged: {name} has shape {got.shape} and {got.dtype}, "
                                f"wanted {want.shape} and {want.dtype}")
+
+
+def _first_of(names: list[str]) -> str:
+    """How many arrays these are, and the first three names."""
+    shown = names[:3] + [".."] * (len(names) > 3)
+    words = f"{len(names)} array{'s' * (len(names) != 1)}"
+    return f"{words} ({', '.join(shown)})" if names else words
 
 
 def digest(array: np.ndarray) -> str:

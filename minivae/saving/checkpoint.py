@@ -70,6 +70,15 @@ class TrainingState:
         """The time that training took so far, without the pauses between stop and resume."""
         return self._seconds_before + perf_counter() - self._started
 
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """A while that `seconds` does not count: it is no training."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self._started += perf_counter() - began
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The model's arrays, and those of the training, whose names begin with "training."."""
         moving = {"order": self.order, "totals": self.totals}

@@ -28,6 +28,8 @@ class TrainedRun(NamedTuple):
         print(f"run       {self.folder}{', the newest one' if newest else ''}")
         if self.file == "best.npz":
             print("model     best.npz, the best one on the images held out to stop by")
+        elif self.file != "model.npz":
+            print(f"model     {self.file}")
 
     def images(self, data: str | None = None, data_dir: str | None = None, key: str | None = None,
                hold_out: bool = True) -> Data:
@@ -72,16 +74,20 @@ def newest_run(runs: Path = Path("runs")) -> Path:
 def open_run(folder: str | PathLike) -> TrainedRun:
     """The run in `folder`, with the model of best.npz if the run used patience, else model.npz.
 
+    A .npz in the folder may be named instead: then it is the model.
+
     Raises
     ------
     ValueError
         In one line, where there is no such folder, or its config.json or model is damaged.
     """
     folder = Path(folder)
+    file = model_of(folder)
+    if folder.is_file():
+        folder = folder.parent
     if not folder.is_dir():
         raise ValueError(f"there is no run folder {folder}: wanted one that `minivae train` wrote")
     config = read_config(folder)
-    file = model_of(folder)
     return TrainedRun(folder, config, load(file), file.name)
 
 

@@ -112,7 +112,7 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     list of dict
         One row per epoch, from the first: epoch, loss, recon, kl (training means, nats per image),
         test_elbo (NaN without X_test), held_elbo (only with patience), beta and lr (at the epoch's
-        end) and seconds (of training, since the start).
+        end) and seconds (of training, since the start, without what callback took).
 
     Raises
     ------
@@ -181,7 +181,8 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
         state.history.append(_row(state, settings, judged))
         state.epoch, state.next_row = state.epoch + 1, 0
         if callback:
-            callback(state.history[-1])
+            with state.clock_stopped():
+                callback(state.history[-1])
         if saver.due() or _is_over(state, epochs, settings):
             saver.save()
     return state.history
