@@ -276,16 +276,19 @@ class Run:
         self.epochs_drawn = len(self.history)
         vae, shape, out = self.vae, self.data.image_shape, self.out
         rows = np.arange(min(2000, len(self.data.x_test)))
-        rng = np.random.default_rng(EVALUATION_SEED)
+        rng, ink = np.random.default_rng(EVALUATION_SEED), plots.is_ink(self.settings.data)
         x = draw(self.data.x_test, rows, self.scale_test, self.binarize, rng, vae.dtype)
+        images = draw(self.data.x_test, rows[:40], self.scale_test, "none", rng, vae.dtype)
         labels = None if self.data.y_test is None else self.data.y_test[: len(rows)]
         mean, kl = vae.q_mean_and_kl(x)
         kl_per_dim = kl.mean(axis=0, dtype=np.float64)
         chance = vae.x_dim * np.log(2) if vae.likelihood.binary else None
         plots.curves(self.history, out / "curves.png", chance)
-        plots.reconstructions(x[:40], vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
-        plots.samples(vae.sample(100, rng=0), shape, out / "samples.png", vae.latent.prior)
-        plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name)
+        plots.reconstructions(images, x[:40], vae.reconstruct(x[:40]), shape,
+                              out / "reconstructions.png", ink)
+        plots.samples(vae.sample(100, rng=0), shape, out / "samples.png", vae.latent.prior, ink)
+        plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name,
+                     vae.latent.unit)
 
     # --- what is printed at the end ---
 
