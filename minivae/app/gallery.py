@@ -215,8 +215,9 @@ def _draw_traversal(vae: Model, x: np.ndarray, shape: tuple[int, ...], path: Pat
     own = np.interp(z.T[dims], values, np.arange(len(values)))
     own += len(values) * np.arange(len(base))
     unit = f" ({vae.latent.unit})" if vae.latent.unit else ""
-    plots.strips(images, shape, "in each row one latent takes other values, the others stay\n"
-                 f"{said}, the busiest above; triangles: the image's own values", path, ink, marks=own,
+    title = ("in each row one latent takes other values, the others stay\n"
+             f"{said}, the busiest above; triangles: the image's own values")
+    plots.strips(images, shape, title, path, ink, marks=own,
                  cuts=[len(values) * i for i in range(1, len(base))],
                  row_names=[f"z{j}  KL {kl[j]:.2f}" for j in dims], above=f"value of z_j{unit}",
                  column_names=[plots.number(value) for value in values] * len(base))

@@ -142,8 +142,8 @@ def _draw_classes(axes, points: np.ndarray, labels: np.ndarray) -> None:
     for kind in kinds:
         word = TextPath((0, 0), f"{kind:g}" if kinds.dtype.kind == "f" else str(kind), size=1)
         box = word.get_extents()
-        # in the middle of its point, 6 dots of type high; a longer word is set smaller
-        size = 6 * min(1.0, 1.6 / max(box.width, 1e-9))
+        # in the middle of its point; a longer word is set smaller
+        size = (8 if len(points) <= 500 else 6) * np.clip(1.6 / box.width, 0.6, 1)
         middle = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
         words.append(Affine2D().translate(*np.negative(middle)).scale(size).transform_path(word))
     drawn = PathCollection([words[i] for i in index], sizes=[1], offsets=points, linewidths=0,
@@ -179,8 +179,10 @@ def kl_per_dimension(kl_per_dim: np.ndarray, variance: np.ndarray, path: Path, n
         above.legend()
         top = 3 * max(variance.max(), 1)
         below.axhline(ACTIVE_VARIANCE, color=DARK, linewidth=1, linestyle="--")
-        below.set(yscale="log", ylim=(lowest / 2, top), ylabel="variance of the mean",
-                  title=f"whether {name} moves with the image: active above {ACTIVE_VARIANCE:g}")
+        title = f"how {name} varies over the images: active above {ACTIVE_VARIANCE:g}"
+        if variance.min() < lowest:
+            title += f"\nat the bottom: {lowest:g} or less"
+        below.set(yscale="log", ylim=(lowest / 2, top), ylabel=f"variance of {name}", title=title)
         _name_latents(below, order, width - 1)
         _save(figure, path)
 
@@ -205,7 +207,7 @@ def _name_latents(axes, order: np.ndarray, inches: float) -> None:
         axes.set_xlabel("latent dimension, the busiest first")
     else:
         axes.set_xlabel("rank of the latent, the busiest is 0")
-    axes.set_xlim(-0.7, len(order) - 0.3)
+    axes.set_xlim(-0.7, max(len(order), 6) - 0.3)          # a few bars stay bars
 
 
 # --- images ---

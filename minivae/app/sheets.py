@@ -17,7 +17,7 @@ STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
          "savefig.dpi": DPI, "savefig.bbox": "tight", "legend.frameon": False,
          "axes.edgecolor": GREY, "axes.labelcolor": DARK}
 
-LINE = 0.85                     # the light grey between images
+LINE, WHITE = 217, 255          # the light grey between images, and what is left empty
 WIDTH, TILE = 7.0, 1.2          # inches: of a sheet, and of the larger side of an image, at most
 MOST_PIXELS = 4000              # of a sheet's larger side
 FLATTEST = 40                   # an image wider than so many heights is drawn with taller pixels
@@ -36,18 +36,18 @@ def in_a_row(image_shape: tuple[int, ...]) -> int:
 
 def as_pictures(images: np.ndarray, image_shape: tuple[int, ...], ink: bool
                 ) -> tuple[np.ndarray, str]:
-    """images : (.., D)  ->  (.., H, W, 3) red, green and blue in [0, 1], and a note for the title.
+    """images : (.., D)  ->  (.., H, W, 3) bytes: red, green and blue; and a note for the title.
 
     ink : whether a grey pixel of 1 is black, as on paper, or else white, as light.  Pixels outside
-    [0, 1] widen the scale, and the note says so.  NaN is left white: there is no image.
+    [0, 1] widen the scale, and the note says so.  NaN becomes LINE: there is no image.
     """
     grey, (H, W) = len(image_shape) == 2, image_shape[:2]
     low, high = min(0.0, np.nanmin(images)), max(1.0, np.nanmax(images))
     light = (images - low) / (high - low)
     if ink and grey:
         light = 1 - light
-    light = np.where(np.isnan(light), 1.0, light).reshape(*images.shape[:-1], H, W, -1)
-    light = np.broadcast_to(light, (*light.shape[:-1], 3))
+    light = np.where(np.isnan(light), LINE, np.rint(255 * light)).astype(np.uint8)
+    light = light.reshape(*images.shape[:-1], H, W, -1).repeat(3 if grey else 1, axis=-1)
     note, taller = "", W // (FLATTEST * H)
     if taller > 1:
         light = light.repeat(taller, axis=-3)
@@ -71,7 +71,7 @@ def sheet_of(images: np.ndarray, image_shape: tuple[int, ...], title: str, ink: 
     """
     pictures, note = as_pictures(images, image_shape, ink)
     rows, columns, H, W, _ = pictures.shape
-    pad, gap = max(1, min(H, W) // 14), max(3, min(H, W) // 2)
+    pad, gap = max(1, min(H, W) // 14), max(3, min(H, W) // 3)
     row_cuts = range(block, rows, block) if block else ()
     bands = [_join([_tile(group, pad) for group in np.split(band, cuts, axis=1)], gap, axis=1)
              for band in np.split(pictures, row_cuts)]
@@ -81,7 +81,9 @@ def sheet_of(images: np.ndarray, image_shape: tuple[int, ...], title: str, ink: 
         figure, axes = figure_of(sheet, max(H, W))
         height = 72 * figure.get_figheight() * (H + pad) / len(sheet)      # of a row, in points
         axes.set_xticks(x if column_names else [], column_names or [], fontsize=9)
-        axes.set_yticks(y if row_names else [], row_names or [], fontsize=min(9, 0.8 * height))
+        lines = max((name.count("\n") + 1 for name in row_names or []), default=1)
+        axes.set_yticks(y if row_names else [], row_names or [],
+                        fontsize=min(9, 0.7 * height / lines))
         axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
         axes.xaxis.set_label_position("top")
         axes.set_xlabel(above)
@@ -105,7 +107,7 @@ def _join(parts: list[np.ndarray], gap: int, axis: int) -> np.ndarray:
     """The parts, side by side along the axis, with a white gap between them."""
     shape = list(parts[0].shape)
     shape[axis] = gap
-    spaced = [part for one in parts for part in (np.ones(shape), one)][1:]
+    spaced = [part for one in parts for part in (np.full(shape, WHITE, np.uint8), one)][1:]
     return np.concatenate(spaced, axis=axis)
 
 
