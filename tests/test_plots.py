@@ -180,8 +180,8 @@ def test_grey_images_keep_their_shape_and_are_ink_or_light(shape, figure, rng):
     assert plots.is_ink("digits") and plots.is_ink("mnist") and not plots.is_ink("/home/me/photos.npy")
 
 
-@pytest.mark.parametrize("low, high, words", [(-1, 1, "black is \u22121, white is 1"), (0, 255, "black is 0, white is 255"),
-                                              (0, 1, None), (0.2, 0.7, None)])
+@pytest.mark.parametrize("low, high, words", [
+    (-1, 1, "black is \u22121, white is 1"), (0, 255, "black is 0, white is 255"), (0, 1, None), (0.2, 0.7, None)])
 def test_pixels_outside_0_to_1_are_not_clipped_and_the_title_tells_the_scale(low, high, words, figure):
     x = np.linspace(low, high, 36)[None]
     for function in (plots.samples, lambda x, *rest, **options: plots.reconstructions(x, x, x, *rest, **options)):

@@ -24,7 +24,7 @@ from minivae.training.metrics import ACTIVE_VARIANCE
 
 # ten colours for classes: 33 or more in CIELAB, each from each, without the green cones, too
 CLASSES = ("#305afc", "#f6880d", "#82324a", "#5a95fe", "#890008", "#e86bd8", "#0c399a", "#e8745b",
-           "#72166f", "#fa79a7")
+           "#72166f", "#0f0b16")
 
 
 def curves(history: list[dict], path: Path, chance: float | None = None) -> None:

@@ -278,13 +278,14 @@ class Run:
         rows = np.arange(min(2000, len(self.data.x_test)))
         rng, ink = np.random.default_rng(EVALUATION_SEED), plots.is_ink(self.settings.data)
         x = draw(self.data.x_test, rows, self.scale_test, self.binarize, rng, vae.dtype)
-        images = draw(self.data.x_test, rows[:40], self.scale_test, "none", rng, vae.dtype)
+        few = rows[: 4 * plots.in_a_row(shape)]
+        images = draw(self.data.x_test, few, self.scale_test, "none", rng, vae.dtype)
         labels = None if self.data.y_test is None else self.data.y_test[: len(rows)]
         mean, kl = vae.q_mean_and_kl(x)
         kl_per_dim = kl.mean(axis=0, dtype=np.float64)
         chance = vae.x_dim * np.log(2) if vae.likelihood.binary else None
         plots.curves(self.history, out / "curves.png", chance)
-        plots.reconstructions(images, x[:40], vae.reconstruct(x[:40]), shape,
+        plots.reconstructions(images, x[few], vae.reconstruct(x[few]), shape,
                               out / "reconstructions.png", ink)
         plots.samples(vae.sample(100, rng=0), shape, out / "samples.png", vae.latent.prior, ink)
         plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name,
