@@ -84,7 +84,8 @@ def test_images_of_a_file_are_all_shown_be_they_one_and_a_split_is_kept(tmp_path
         assert f"{shown} of the {shown} in {tmp_path / name}" in capsys.readouterr().out
         assert len(read(tmp_path / "seen" / "reconstruct.npz")["x"]) == shown
     where = ["--data", str(tmp_path / "one.npy"), "--out", str(tmp_path / "ways")]
-    assert main(["latent", "runs/three", "--n", "2", *where]) == 0
+    assert main(["latent", "runs/three", "--n", "2", "--npz", *where]) == 0
+    assert read(tmp_path / "ways" / "latent.npz")["index"].tolist() == [0, 0]
 
 
 def test_the_latent_of_two_dimensions_gets_a_manifold_whose_grid_has_even_probability(tmp_path):
@@ -236,7 +237,7 @@ def test_only_active_latents_are_traversed_unless_none_is():
     assert dims.tolist() == [1, 0] and said == "the 2 active of 4 latents"
     for unmoved in (np.zeros((9, 4)), mean[:1]):           # a posterior that ignores x; one image, which cannot tell
         dims, said = gallery.latents_to_show(unmoved, kl)
-        assert dims.tolist() == [1, 2, 0, 3] and said == "the 4 busiest of 4 latents"
+        assert dims.tolist() == [1, 2, 0, 3] and said == "all 4 latents"
 
 
 @pytest.mark.parametrize("name, unit, columns", [

@@ -211,7 +211,9 @@ def test_what_the_model_was_given_stands_between_where_it_is_not_the_image(figur
                                       (40, (1, 2352)), (40, (200, 200)), (2000, (8, 8)), (40, (32, 32, 3))])
 def test_no_sheet_is_gigantic_and_names_fit_their_rows(n, shape, tmp_path, figure, rng, monkeypatch):
     x = rng.random((n, np.prod(shape)), np.float32)
-    figure(plots.reconstructions, x, x > 0.5, x, shape)
+    few = x[: 4 * plots.in_a_row(shape)]                   # as many as training shows
+    axes = figure(plots.reconstructions, few, few > 0.5, few, shape).axes[0]
+    assert min(label.get_fontsize() for label in axes.get_yticklabels()) >= 6
     monkeypatch.undo()
     plots.samples(x, shape, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
@@ -226,6 +228,20 @@ def test_pictures_of_digits_are_sharp_and_weigh_little(tmp_path):
     for path in tmp_path.iterdir():
         with Image.open(path) as picture:
             assert picture.width > 1200 and path.stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (28, 28), (10, 30), (30, 10), (32, 32, 3)])
+def test_the_names_above_columns_do_not_overlap(shape, figure, rng):
+    """As many columns as the gallery has, and its names."""
+    D, ends = np.prod(shape), ["test\nimage", "given,\nblack or\nwhite"]
+    for cuts, names in (([2, 11], [*ends, "recon-\nstruction", *[""] * 7, "recon-\nstruction", *ends[::-1]]),
+                        ([], [plots.number(value) for value in np.linspace(-3, 3, 11)])):
+        axes = figure(plots.strips, rng.random((50, len(names), D)), shape, "t", cuts=cuts, column_names=names,
+                      row_names=["z10  KL 0.12"] * 50, above="value of z_j", marks=np.full((50, 1), 2.5)).axes[0]
+        triangles = axes.lines[0].get_xydata()
+        x, y = axes.get_xticks(), axes.get_yticks()
+        assert np.allclose(triangles[:, 0], (x[2] + x[3]) / 2)
+        assert np.all(triangles[:, 1] > y) and np.all(triangles[:-1, 1] < y[1:])       # y goes down
 
 
 def test_the_plane_of_z_names_both_axes_with_their_unit(figure, rng):

@@ -59,11 +59,12 @@ def latents_to_show(mean: np.ndarray, kl: np.ndarray) -> tuple[np.ndarray, str]:
     Where none is active, or where one image cannot tell, all.  MOST_LATENTS at most.
     """
     order, active = np.argsort(-kl, kind="stable"), active_units(mean)
-    kind = "active" if active.any() else "busiest"
     dims = order[active[order]] if active.any() else order
     if len(dims) > MOST_LATENTS:
-        dims, kind = dims[:MOST_LATENTS], "busiest"
-    return dims, f"the {len(dims)} {kind} of {len(kl)} latents"
+        return dims[:MOST_LATENTS], f"the {MOST_LATENTS} busiest of {len(kl)} latents"
+    if active.any():
+        return dims, f"the {len(dims)} active of {len(kl)} latents"
+    return dims, f"all {len(kl)} latents"
 
 
 def why_no_manifold(vae: Model) -> str | None:
@@ -154,8 +155,8 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
 
     vae, folder, ink = run.vae, run.folder / "gallery", plots.is_ink(run.config["data"])
     shape, index, images, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed)
-    # where there are fewer images than ends, some come again
-    ends = np.resize(np.arange(len(index)), 2 * n)
+    # one image alone is both ends
+    ends = np.resize(np.arange(len(index)), 2 * min(n, max(1, len(index) // 2)))
     paths = [output_path(out, folder, name) for name in ("interpolation.png", "traversal.png")]
     arrays = {"index": index[ends],
               **_draw_interpolation(vae, images[ends], x[ends], shape, paths[0], ink),

@@ -267,7 +267,7 @@ def manifold(images: np.ndarray, z: np.ndarray, image_shape: tuple[int, ...], pa
     H, W = pictures.shape[2:4]
     sheet = pictures.swapaxes(1, 2).reshape(n * H, n * W, 3)
     with matplotlib.rc_context(STYLE):
-        figure, axes = figure_of(sheet, max(H, W))
+        figure, axes = figure_of(sheet, min(H, W))
         marks = np.array([-1.5, -1, -0.5, 0, 0.5, 1, 1.5])
         # where the marks lie, as a share of the sheet from the left, or from below
         share = np.interp(marks, z, np.arange(n) + 0.5) / n

@@ -18,9 +18,9 @@ STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
          "axes.edgecolor": GREY, "axes.labelcolor": DARK}
 
 LINE, WHITE = 217, 255          # the light grey between images, and what is left empty
-WIDTH, TILE = 7.0, 1.2          # inches: of a sheet, and of the larger side of an image, at most
+WIDTH, TILE = 7.0, 1.2          # inches at most: a sheet, and the smaller side of an image
 MOST_PIXELS = 4000              # of a sheet's larger side
-FLATTEST = 40                   # an image wider than so many heights is drawn with taller pixels
+FLATTEST = 25                   # an image wider than so many heights is drawn with taller pixels
 
 
 def number(value: float) -> str:
@@ -78,7 +78,7 @@ def sheet_of(images: np.ndarray, image_shape: tuple[int, ...], title: str, ink: 
     sheet = _join(bands, gap, axis=0)
     x, y = _middles(columns, cuts, W, pad, gap), _middles(rows, row_cuts, H, pad, gap)
     with matplotlib.rc_context(STYLE):
-        figure, axes = figure_of(sheet, max(H, W))
+        figure, axes = figure_of(sheet, min(H, W))
         height = 72 * figure.get_figheight() * (H + pad) / len(sheet)      # of a row, in points
         axes.set_xticks(x if column_names else [], column_names or [], fontsize=9)
         lines = max((name.count("\n") + 1 for name in row_names or []), default=1)
@@ -121,9 +121,9 @@ def _middles(count: int, cuts: Sequence[int], side: int, pad: int, gap: int) -> 
 def figure_of(sheet: np.ndarray, side: int) -> tuple[Figure, Axes]:
     """A figure, and axes that cover it; each pixel of the sheet is a square of whole pixels.
 
-    side : the larger side of one image.  A sheet too large for that is drawn smaller.
+    side : the smaller side of one image.  A sheet too large for that is drawn smaller.
     """
-    scale = max(1, int(DPI * min(WIDTH / sheet.shape[1], TILE / side)))
+    scale = max(1, round(DPI * min(WIDTH / sheet.shape[1], TILE / side)))
     most = MOST_PIXELS / max(sheet.shape)
     scale = min(scale, int(most) if most >= 1 else most)
     height, width = (scale * pixels / DPI for pixels in sheet.shape[:2])

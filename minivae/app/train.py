@@ -287,7 +287,8 @@ class Run:
         plots.curves(self.history, out / "curves.png", chance)
         plots.reconstructions(images, x[few], vae.reconstruct(x[few]), shape,
                               out / "reconstructions.png", ink)
-        plots.samples(vae.sample(100, rng=0), shape, out / "samples.png", vae.latent.prior, ink)
+        new = vae.sample(min(100, 10 * plots.in_a_row(shape)), rng=0)
+        plots.samples(new, shape, out / "samples.png", vae.latent.prior, ink)
         plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name,
                      vae.latent.unit)
 
