@@ -208,7 +208,7 @@ def test_what_the_model_was_given_stands_between_where_it_is_not_the_image(figur
 
 
 @pytest.mark.parametrize("n, shape", [(1, (8, 8)), (3, (28, 28)), (40, (28, 28)), (100, (64, 20)), (40, (12, 90)),
-                                      (40, (1, 2352)), (40, (200, 200)), (2000, (8, 8)), (40, (32, 32, 3))])
+                                      (9, (1, 2352)), (40, (99, 99)), (2000, (8, 8)), (40, (32, 32, 3))])
 def test_no_sheet_is_gigantic_and_names_fit_their_rows(n, shape, tmp_path, figure, rng, monkeypatch):
     x = rng.random((n, np.prod(shape)), np.float32)
     few = x[: 4 * plots.in_a_row(shape)]                   # as many as training shows
@@ -218,7 +218,7 @@ def test_no_sheet_is_gigantic_and_names_fit_their_rows(n, shape, tmp_path, figur
     plots.samples(x, shape, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert max(picture.size) < 4300 and round(picture.info["dpi"][0]) == 200
-        assert max(picture.size) < 2200 or n * np.prod(shape) > 80_000         # 11 inches: much is in it
+        assert max(picture.size) < 2500 or n * np.prod(shape) > 80_000         # 13 inches: much is in it
 
 
 def test_pictures_of_digits_are_sharp_and_weigh_little(tmp_path):
@@ -234,10 +234,11 @@ def test_pictures_of_digits_are_sharp_and_weigh_little(tmp_path):
 def test_the_names_above_columns_do_not_overlap(shape, figure, rng):
     """As many columns as the gallery has, and its names."""
     D, ends = np.prod(shape), ["test\nimage", "given,\nblack or\nwhite"]
-    for cuts, names in (([2, 11], [*ends, "recon-\nstruction", *[""] * 7, "recon-\nstruction", *ends[::-1]]),
-                        ([], [plots.number(value) for value in np.linspace(-3, 3, 11)])):
-        axes = figure(plots.strips, rng.random((50, len(names), D)), shape, "t", cuts=cuts, column_names=names,
-                      row_names=["z10  KL 0.12"] * 50, above="value of z_j", marks=np.full((50, 1), 2.5)).axes[0]
+    for rows, cuts, names in ((8, [2, 11], [*ends, "recon", *[""] * 7, "recon", *ends[::-1]]),
+                              (30, [], [plots.number(value) for value in np.linspace(-3, 3, 11)])):
+        axes = figure(plots.strips, rng.random((rows, len(names), D)), shape, "t", cuts=cuts, column_names=names,
+                      row_names=["z10  KL 0.12"] * rows, above="value of z_j", marks=np.full((rows, 1), 2.5)).axes[0]
+        assert min(label.get_fontsize() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())) >= 6
         triangles = axes.lines[0].get_xydata()
         x, y = axes.get_xticks(), axes.get_yticks()
         assert np.allclose(triangles[:, 0], (x[2] + x[3]) / 2)

@@ -186,10 +186,9 @@ def _draw_interpolation(vae: Model, images: np.ndarray, x: np.ndarray, shape: tu
         ends, names = [images], ["test\nimage"]
     columns = np.concatenate([*(end[::2, None] for end in ends), decoded_walk,
                               *(end[1::2, None] for end in reversed(ends))], axis=1)
-    recon = "recon-\nstruction"
     plots.strips(columns, shape, f"from one image to another: {vae.latent.between_in_words}", path,
                  ink, cuts=[len(ends), len(ends) + STEPS],
-                 column_names=[*names, recon, *[""] * (STEPS - 2), recon, *reversed(names)])
+                 column_names=[*names, "recon", *[""] * (STEPS - 2), "recon", *reversed(names)])
     return {"interpolation_z": walk,
             "interpolation": decoded_walk.reshape(*decoded_walk.shape[:2], *shape)}
 

@@ -79,11 +79,15 @@ def sheet_of(images: np.ndarray, image_shape: tuple[int, ...], title: str, ink: 
     x, y = _middles(columns, cuts, W, pad, gap), _middles(rows, row_cuts, H, pad, gap)
     with matplotlib.rc_context(STYLE):
         figure, axes = figure_of(sheet, min(H, W))
-        height = 72 * figure.get_figheight() * (H + pad) / len(sheet)      # of a row, in points
-        axes.set_xticks(x if column_names else [], column_names or [], fontsize=9)
+        # names of 9 points, or less where a row is lower or a column narrower than its name
+        point = 72 * figure.get_figheight() / len(sheet)                   # for a pixel
         lines = max((name.count("\n") + 1 for name in row_names or []), default=1)
         axes.set_yticks(y if row_names else [], row_names or [],
-                        fontsize=min(9, 0.7 * height / lines))
+                        fontsize=min(9, 0.7 * point * (H + pad) / lines))
+        letters = max((len(part) for name in column_names or [] for part in name.split("\n")),
+                      default=1)
+        axes.set_xticks(x if column_names else [], column_names or [],
+                        fontsize=min(9, 1.6 * point * (W + pad) / letters))
         axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
         axes.xaxis.set_label_position("top")
         axes.set_xlabel(above)
