@@ -262,7 +262,8 @@ def test_an_interpolation_shows_the_image_what_was_given_and_its_reconstruction(
     run.config["binarize"] = binarize
     gallery.latent(run, 2, 0)
     picture, k = drawn[0], len(ends)
-    assert picture["column_names"] == [*ends, "recon", *[""] * 7, "recon", *ends[::-1]] and picture["cuts"] == [k, k + 9]
+    assert picture["column_names"] == [*ends, "recon", *[""] * 7, "recon", *ends[::-1]]
+    assert picture["cuts"] == [k, k + 9]
     _, _, images, x = gallery._choose_images(run, None, None, 500, 0)
     columns = picture["images"]
     assert np.array_equal(columns[:, [0, -1]].reshape(-1, 20), images)
