@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from minivae.app.folders import is_file_name, output_path
-from minivae.data import load_data, load_test_images
 from minivae.latents import GaussianLatent
 from minivae.model import Model
 from minivae.pixels import ONCE, scales_of
@@ -88,7 +87,9 @@ def manifold(vae: Model, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def decoded(vae: Model, z: np.ndarray) -> np.ndarray:
     """z : (.., Z)  ->  images : (.., D).  Raises NonFiniteError where one is not finite."""
-    images = vae.decode(z.reshape(-1, vae.z_dim)).reshape(*z.shape[:-1], -1)
+    images = z
+    if np.isfinite(z).all():
+        images = vae.decode(z.reshape(-1, vae.z_dim)).reshape(*z.shape[:-1], -1)
     if not np.isfinite(images).all():
         raise NonFiniteError("the model gives images that are not finite: its training went wrong")
     return images
@@ -121,18 +122,18 @@ def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None
 
 
 def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
-                data_dir: str | None = None, out: str | PathLike | None = None,
-                npz: bool = False) -> list[Path]:
+                data_dir: str | None = None, key: str | None = None,
+                out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write a sheet of n test images above their reconstructions; returns the paths written.
 
     Where pixels were drawn black or white, what the model was given stands between the two.
 
-    data, data_dir : other images, or where those of the run are now.  seed : of their choice, and
-    of pixels that are drawn black or white.  out, npz : as in `sample`.
+    data, data_dir, key : other images, or where those of the run are now.  seed : of their
+    choice, and of pixels that are drawn black or white.  out, npz : as in `sample`.
     """
     from minivae.app import plots
 
-    shape, index, images, x = _choose_images(run, data, data_dir, n, seed)
+    shape, index, images, x = _choose_images(run, data, data_dir, n, seed, key)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
     path = output_path(out, run.folder / "gallery", "reconstruct.png")
     plots.reconstructions(images, x, recon, shape, path, plots.is_ink(run.config["data"]))
@@ -142,8 +143,8 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
 
 
 def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
-           data_dir: str | None = None, out: str | PathLike | None = None,
-           npz: bool = False) -> list[Path]:
+           data_dir: str | None = None, key: str | None = None,
+           out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write n interpolations between test images, what each latent does, and perhaps the manifold.
 
     The manifold is drawn of a Gaussian latent of two dimensions.  Parameters as in `reconstruct`,
@@ -154,7 +155,7 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
     from minivae.app import plots
 
     vae, folder, ink = run.vae, run.folder / "gallery", plots.is_ink(run.config["data"])
-    shape, index, images, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed)
+    shape, index, images, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
     # one image alone is both ends
     ends = np.resize(np.arange(len(index)), 2 * min(n, max(1, len(index) // 2)))
     paths = [output_path(out, folder, name) for name in ("interpolation.png", "traversal.png")]
@@ -236,18 +237,16 @@ def _draw_manifold(vae: Model, shape: tuple[int, ...], path: Path, ink: bool
     return {"manifold_z": z, "manifold": images.reshape(SIDE, SIDE, *shape)}
 
 
-def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n: int, seed: int
+def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n: int, seed: int,
+                   key: str | None = None
                    ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
     """n test images, or all where there are fewer.
 
     Returns their image_shape, their indices (n,), their pixels as they are (n, D), and as the
     model takes them (n, D).
     """
-    if source:
-        data, where = load_test_images(source, data_dir), f"in {source}"
-    else:
-        data = load_data(run.config["data"], data_dir or run.config["data_dir"])
-        where = f"test images of {data.name}"
+    data = run.images(source, data_dir, key, hold_out=not source)
+    where = f"in {source}" if source else f"test images of {data.name}"
     binarize = run.config["binarize"]
     check_data(run.vae, data.x_test, source or f"{data.name}: x_test", binarize)
     rng = np.random.default_rng(seed)
