@@ -334,6 +334,7 @@ class Latent(Layer):
     settings: dict = {}         # what its class is called with, for a file
     prior: str                  # where new z come from, for the titles of pictures
     mean_name: str              # what E_q[z] is called there
+    unit = ""                   # what z is measured in there, if in anything
     between_in_words: str       # what `between` walks along
     values_to_try: np.ndarray   # what one z_j is set to, to show what it does
     has_path = True             # whether z moves with q's parameters, so that a gradient can pass

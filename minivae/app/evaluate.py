@@ -135,5 +135,6 @@ class Evaluation:
         from minivae.app import plots                      # heavy: it brings matplotlib
 
         path = output_path(out, self.folder, "kl_per_dimension.png")
-        plots.kl_per_dimension(self.report.kl_per_dim, self.active, path)
+        plots.kl_per_dimension(self.report.kl_per_dim, self.report.mu_variance, path,
+                               self.n_images, self.vae.latent.mean_name)
         return path

@@ -279,16 +279,21 @@ class Run:
         self.epochs_drawn = len(self.history)
         vae, shape, out = self.vae, self.data.image_shape, self.out
         rows = np.arange(min(2000, len(self.data.x_test)))
-        rng = np.random.default_rng(EVALUATION_SEED)
+        rng, ink = np.random.default_rng(EVALUATION_SEED), plots.is_ink(self.settings.data)
         x = draw(self.data.x_test, rows, self.scale_test, self.binarize, rng, vae.dtype)
+        few = rows[: 4 * plots.in_a_row(shape)]
+        images = draw(self.data.x_test, few, self.scale_test, "none", rng, vae.dtype)
         labels = None if self.data.y_test is None else self.data.y_test[: len(rows)]
         mean, kl = vae.q_mean_and_kl(x)
         kl_per_dim = kl.mean(axis=0, dtype=np.float64)
         chance = vae.x_dim * np.log(2) if vae.likelihood.binary else None
         plots.curves(self.history, out / "curves.png", chance)
-        plots.reconstructions(x[:40], vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
-        plots.samples(vae.sample(100, rng=0), shape, out / "samples.png", vae.latent.prior)
-        plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name)
+        plots.reconstructions(images, x[few], vae.reconstruct(x[few]), shape,
+                              out / "reconstructions.png", ink)
+        new = vae.sample(min(100, 10 * plots.in_a_row(shape)), rng=0)
+        plots.samples(new, shape, out / "samples.png", vae.latent.prior, ink)
+        plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name,
+                     vae.latent.unit)
 
     # --- what is printed at the end ---
 
