@@ -564,14 +564,77 @@ def test_the_same_file_twice_and_no_hard_links_are_no_trouble(tmp_path, monkeypa
 
 
 def test_temporary_files_of_the_dead_are_swept_away_and_others_are_not(tmp_path):
+    """A young one may be under a writer's hands."""
     for name in (".model.npz.abc.tmp", ".model.npz.abc.link.tmp", ".other.npz.abc.tmp", "model.npz.tmp"):
         (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1000, 1000))
+    (tmp_path / ".model.npz.young.tmp").touch()
     save_small(tmp_path / "model.npz")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".other.npz.abc.tmp", "model.npz", "model.npz.tmp"]
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == [".model.npz.young.tmp", ".other.npz.abc.tmp", "model.npz", "model.npz.tmp"]
+
+
+WRITER = """
+import os, sys
+from minivae.saving.archive import write_whole
+children = []
+for number in range(12):
+    child = os.fork()
+    if child == 0:
+        for _ in range(40):
+            write_whole(sys.argv[1], bytes([number]) * 20_000)
+        os._exit(0)
+    children.append(child)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+
+
+def test_twelve_processes_that_write_one_file_leave_one_of_theirs_whole_and_nothing_else(tmp_path):
+    path = tmp_path / "sample.png"
+    done = subprocess.run([sys.executable, "-c", WRITER, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr               # how many of them failed
+    data = path.read_bytes()
+    assert len(data) == 20_000 and len(set(data)) == 1 and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_keeps_its_permissions_and_a_new_one_heeds_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        save_small(tmp_path / "new.npz")
+        (tmp_path / "old.npz").touch()
+        os.chmod(tmp_path / "old.npz", 0o640)
+        save_small(tmp_path / "old.npz")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "new.npz", tmp_path / "old.npz")]
+    assert modes == [0o600, 0o640]
+
+
+def test_a_link_stays_a_link_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere" / "real.npz", tmp_path / "model.npz")
+    for _ in range(2):
+        save_small(tmp_path / "model.npz")
+        assert (tmp_path / "model.npz").is_symlink() and checkpoint.read(tmp_path / "elsewhere" / "real.npz")
+
+
+@pytest.mark.parametrize("kind", ["folder", "device"])
+def test_what_is_no_file_is_never_replaced_by_one(tmp_path, grey, kind):
+    path = tmp_path / "model.npz"
+    if kind == "folder":
+        path.mkdir()
+        (path / "mine").write_text("mine")
+    else:
+        os.mkfifo(path)                                    # a device node takes root to make
+    for write in (lambda: archive.write_whole(path, b"new"), lambda: minivae.save(build(), path),
+                  lambda: train(build(), grey, checkpoint=path, callback=lambda row: pytest.fail("it trained"))):
+        with pytest.raises(ArchiveError, match=f"it is a {kind}, wanted the name of a file"):
+            write()
+    assert list(tmp_path.iterdir()) == [path] and not path.is_file()
 
 
 @pytest.mark.parametrize("where, number", [
-    ("tempfile.mkstemp", errno.EROFS), ("tempfile.mkstemp", errno.EACCES), ("os.fsync", errno.ENOSPC),
+    ("builtins.open", errno.EROFS), ("builtins.open", errno.EACCES), ("os.fsync", errno.ENOSPC),
     ("os.replace", errno.ENOSPC)])
 def test_a_save_that_fails_leaves_the_old_file_and_says_so_in_one_line(tmp_path, monkeypatch, where, number):
     path = tmp_path / "model.npz"

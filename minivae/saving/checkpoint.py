@@ -163,7 +163,7 @@ class Saver:
         self.state, self.settings, self.note = state, settings, note
         self.throttle = Throttle()
         if self.path is not None:
-            archive.check_folder(self.path)
+            archive.check_place(self.path)
             describe(state.vae)
 
     def due(self, every: float = 0.0) -> bool:
