@@ -21,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from minivae.locks import is_alive
+
 FORMAT = 3
-LEFT_BEHIND = 3600.0            # seconds: a temporary file as old as this has lost its process
+LEFT_BEHIND = 3600.0            # seconds: nobody has written a temporary file for so long
 
 
 class ArchiveError(ValueError):
@@ -94,25 +96,34 @@ def check_place(path: Path) -> None:
         raise ArchiveError(f"{path} cannot be written: it is a {kind}, wanted the name of a file")
 
 
+def is_ours(path: Path) -> bool:
+    """Whether `write` wrote this file: it is a zip with a header and a seal."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {"header.npy", "seal.npy"} <= set(file.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
 def previous(path: str | PathLike) -> Path:
     """Where `write` keeps the file from before: model.prev.npz beside model.npz."""
     return Path(path).with_suffix(".prev.npz")
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of processes that were killed while they wrote `path`.
-
-    A young one may belong to a process that is writing it now.
-    """
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    """Remove the temporary files of processes that were killed while they wrote `path`."""
+    begin = f".{path.name}."
+    for leftover in path.parent.glob(f"{glob.escape(begin)}*.tmp"):
+        pid = leftover.name.removeprefix(begin).split(".")[0]
         with suppress(FileNotFoundError):
-            if time.time() - leftover.stat().st_mtime > LEFT_BEHIND:
+            old = time.time() - leftover.stat().st_mtime > LEFT_BEHIND
+            if old or not (pid.isdecimal() and is_alive(int(pid))):
                 leftover.unlink()
 
 
 def _replace(path: Path, data: bytes, keep_previous: bool) -> None:
     """Write a temporary file to the disk, and rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
