@@ -112,10 +112,12 @@ def resume_run(arguments: argparse.Namespace, given: dict) -> int:
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Judge a run, and print or draw what was found."""
     from minivae.app.evaluate import Evaluation
+    from minivae.app.folders import output_path
     from minivae.saving.runs import newest_run
 
     evaluation = Evaluation(arguments.folder or newest_run(), arguments.eval_samples,
                             arguments.images, arguments.data, arguments.data_dir)
+    picture = output_path(arguments.out, evaluation.folder, "kl_per_dimension.png", arguments.force)
     for warning in evaluation.warnings():
         print(f"minivae: warning: {warning}", file=sys.stderr)
     if not arguments.json:
@@ -123,7 +125,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     evaluation.run()
     if not arguments.json:
         evaluation.print_numbers()
-    picture = evaluation.draw_picture(arguments.out)
+    evaluation.draw_picture(picture)
     if arguments.json:
         print(json.dumps({**evaluation.as_dict(), "picture": str(picture)}, indent=1))
     else:
@@ -136,7 +138,8 @@ def run_sample(arguments: argparse.Namespace) -> int:
     from minivae.app import gallery
 
     run = open_named_run(arguments)
-    print_written(gallery.sample(run, arguments.n, arguments.seed, arguments.out, arguments.npz))
+    print_written(gallery.sample(run, arguments.n, arguments.seed, arguments.out, arguments.npz,
+                                 arguments.force))
     return EXIT_OK
 
 
@@ -167,7 +170,7 @@ def open_named_run(arguments: argparse.Namespace):
 
 def images_to_draw(arguments: argparse.Namespace) -> dict:
     """The options that reconstruct and latent share."""
-    names = ("n", "seed", "data", "data_dir", "out", "npz")
+    names = ("n", "seed", "data", "data_dir", "out", "npz", "force")
     return {name: getattr(arguments, name) for name in names}
 
 
@@ -225,8 +228,10 @@ def run_walk(arguments: argparse.Namespace) -> int:
 
 def run_explain(arguments: argparse.Namespace) -> int:
     """Write one backward pass as a page."""
+    from minivae.app.folders import check_output
     from minivae.explain.page import explain
 
+    check_output(Path(arguments.out), arguments.force)
     finite = explain(arguments.folder, arguments.image, arguments.out)
     if arguments.open and not webbrowser.open(Path(arguments.out).resolve().as_uri()):
         print(f"minivae: no browser was found: open {arguments.out} yourself", file=sys.stderr)

@@ -4,13 +4,14 @@ Each command writes pictures, and with --npz the arrays behind them.
 """
 
 import io
+import zipfile
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtri
 
-from minivae.app.folders import is_file_name, output_path
+from minivae.app.folders import MARK, check_output, is_file_name, output_path
 from minivae.data import load_data, load_test_images
 from minivae.latents import GaussianLatent
 from minivae.model import Model
@@ -82,10 +83,11 @@ def decoded(vae: Model, z: np.ndarray) -> np.ndarray:
 
 
 def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None,
-           npz: bool = False) -> list[Path]:
+           npz: bool = False, force: bool = False) -> list[Path]:
     """Write a sheet of n new images; returns the paths written.
 
-    seed means what it means to `Model.sample`; for out see `output_path`; npz: the arrays, too.
+    seed means what it means to `Model.sample`; for out and force see `output_path`; npz: the
+    arrays, too.
     Raises ArchiveError where config.json and the model disagree about the images' size.
     """
     from minivae.app import plots                          # heavy: it brings matplotlib
@@ -94,36 +96,36 @@ def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None
     if H * W != run.vae.x_dim:
         raise ArchiveError(f"{run.folder / 'config.json'} is damaged: images of {H} x {W} pixels, "
                            f"and a model of {run.vae.x_dim}")
+    path, arrays_path = _paths(out, run, "sample.png", npz, force)
     z = run.vae.draw_prior(n, np.random.default_rng(seed))
     images = decoded(run.vae, z)
     prior = run.vae.latent.prior
     print(f"images    {n} new, {prior}, seed {seed}")
-    path = output_path(out, run.folder / "gallery", "sample.png")
     plots.samples(images, (H, W), path, prior)
-    return [path, *_write_arrays(npz, path, images=images.reshape(n, H, W), z=z)]
+    return [path, *_write_arrays(arrays_path, images=images.reshape(n, H, W), z=z)]
 
 
 def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
                 data_dir: str | None = None, out: str | PathLike | None = None,
-                npz: bool = False) -> list[Path]:
+                npz: bool = False, force: bool = False) -> list[Path]:
     """Write a sheet of n test images above their reconstructions; returns the paths written.
 
     data, data_dir : other images, or where those of the run are now.  seed : of their choice, and
-    of pixels that are drawn black or white.  out, npz : as in `sample`.
+    of pixels that are drawn black or white.  out, npz, force : as in `sample`.
     """
     from minivae.app import plots
 
+    path, arrays_path = _paths(out, run, "reconstruct.png", npz, force)
     (H, W), index, x = _choose_images(run, data, data_dir, n, seed)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
-    path = output_path(out, run.folder / "gallery", "reconstruct.png")
     plots.reconstructions(x, recon, (H, W), path)
     arrays = {"index": index, "x": x.reshape(-1, H, W), "reconstruction": recon.reshape(-1, H, W)}
-    return [path, *_write_arrays(npz, path, **arrays)]
+    return [path, *_write_arrays(arrays_path, **arrays)]
 
 
 def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
            data_dir: str | None = None, out: str | PathLike | None = None,
-           npz: bool = False) -> list[Path]:
+           npz: bool = False, force: bool = False) -> list[Path]:
     """Write n interpolations between test images, what each latent does, and perhaps the manifold.
 
     The manifold is drawn of a Gaussian latent of two dimensions.  Parameters as in `reconstruct`,
@@ -131,20 +133,20 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
     """
     if is_file_name(out):
         raise ValueError(f"--out {out} is a file, and this command writes several: name a folder")
-    vae, folder = run.vae, run.folder / "gallery"
+    vae, reason = run.vae, why_no_manifold(run.vae)
+    names = ["interpolation.png", "traversal.png", *["manifold.png"] * (reason is None)]
+    paths = [_paths(out, run, name, False, force)[0] for name in names]
+    _, arrays_path = _paths(out, run, "latent.png", npz, force)
     shape, index, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed)
     # where there are fewer images than ends, some come again
     index, ends = np.resize(index, 2 * n), np.resize(x, (2 * n, vae.x_dim))
-    paths = [output_path(out, folder, name) for name in ("interpolation.png", "traversal.png")]
     arrays = {"index": index, **_draw_interpolation(vae, ends, shape, paths[0]),
               **_draw_traversal(vae, x, shape, paths[1])}
-    reason = why_no_manifold(vae)
     if reason is None:
-        paths.append(output_path(out, folder, "manifold.png"))
-        arrays |= _draw_manifold(vae, shape, paths[-1])
+        arrays |= _draw_manifold(vae, shape, paths[2])
     else:
         print(f"manifold  none: {reason}")
-    return paths + _write_arrays(npz, output_path(out, folder, "latent.png"), **arrays)
+    return paths + _write_arrays(arrays_path, **arrays)
 
 
 def _draw_interpolation(vae: Model, x: np.ndarray, shape: tuple[int, int],
@@ -219,11 +221,26 @@ def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n:
     return data.image_shape, index, run.vae.pixels(x)
 
 
-def _write_arrays(wanted: bool, picture: Path, **arrays: np.ndarray) -> list[Path]:
-    """Write the arrays beside the picture, if they are wanted; returns the paths written."""
-    if not wanted:
+def _paths(out: str | PathLike | None, run: TrainedRun, name: str, npz: bool, force: bool
+           ) -> tuple[Path, Path | None]:
+    """Where a picture goes, and where the arrays beside it if they are wanted.
+
+    Raises ValueError where one of them would destroy what is not an earlier output.
+    """
+    path = output_path(out, run.folder / "gallery", name, force)
+    if not npz:
+        return path, None
+    check_output(path.with_suffix(".npz"), force)
+    return path, path.with_suffix(".npz")
+
+
+def _write_arrays(path: Path | None, **arrays: np.ndarray) -> list[Path]:
+    """Write the arrays to `path`, if they are wanted; returns the paths written."""
+    if path is None:
         return []
-    data, path = io.BytesIO(), picture.with_suffix(".npz")
+    data = io.BytesIO()
     np.savez_compressed(data, **arrays)
+    with zipfile.ZipFile(data, "a") as file:
+        file.comment = MARK.encode()
     write_whole(path, data.getvalue())
     return [path]

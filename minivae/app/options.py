@@ -62,7 +62,14 @@ def run_options(files: str) -> argparse.ArgumentParser:
     parent.add_argument("folder", nargs="?", metavar="RUN",
                         help="a run folder (default: the newest under runs/)")
     parent.add_argument("--out", metavar="PATH", help=f"where to write {files}")
+    add_force(parent)
     return parent
+
+
+def add_force(command) -> None:
+    """The option --force."""
+    command.add_argument("--force", action="store_true",
+                         help="replace a file that minivae did not write")
 
 
 def image_options() -> argparse.ArgumentParser:
@@ -253,6 +260,7 @@ def add_explain(commands) -> None:
     add_image_of_a_run(command)
     command.add_argument("--out", default="explain.html", metavar="FILE",
                          help="where to write the page (default: explain.html)")
+    add_force(command)
     command.add_argument("--open", action="store_true", help="show the page in the browser")
 
 

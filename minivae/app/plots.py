@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from minivae.app.folders import MARK
 from minivae.saving.archive import write_whole
 
 BLUE, ORANGE, GREY, DARK = "#2b6cb0", "#c05621", "#718096", "#2d3748"
@@ -254,6 +255,8 @@ def _sheet(images: np.ndarray, image_shape: tuple[int, int], columns: int, title
 
 def _save(figure: Figure, path: Path) -> None:
     """Write the figure whole or not at all, in the format that the file's name asks for."""
-    data = io.BytesIO()
-    figure.savefig(data, format=Path(path).suffix[1:] or "png")
+    data, form = io.BytesIO(), Path(path).suffix[1:].lower() or "png"
+    # the other formats hold no title
+    title = {"Title": MARK} if form in ("png", "pdf", "svg") else None
+    figure.savefig(data, format=form, metadata=title)
     write_whole(path, data.getvalue())

@@ -15,10 +15,12 @@ import numpy as np
 
 from minivae import __version__
 from minivae.app.exit_codes import EXIT_OK
+from minivae.app.folders import LOCK, as_argument
 from minivae.app.settings import RunSettings
 from minivae.app.signals import StopAsked
 from minivae.data import Data
 from minivae.data.published import PUBLISHED, find_folder
+from minivae.locks import locked
 from minivae.pixels import BINARIZE, choose_binarize, is_grey, scales_of
 from minivae.saving import checkpoint
 from minivae.saving.archive import digest, write_whole
@@ -64,6 +66,9 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
             raise ValueError(f"--{name.replace('_', '-')} {given[name]} with --resume: the run has "
                              f"{getattr(before, name)}, and only --epochs may be changed")
     settings = replace(before, **given)
+    if path.name not in ("model.npz", "model.prev.npz"):
+        raise ValueError(f"--resume {run}: wanted a run folder, or model.npz or model.prev.npz in "
+                         f"one, because the files of a run in {path.parent} are replaced")
     trained = len(meta["state"]["history"])
     if trained >= settings.epochs:
         raise ValueError(f"{path} has trained {trained} epochs of {settings.epochs} already: "
@@ -142,8 +147,16 @@ class Run:
         """Train, print how it goes, and leave the files in the folder.
 
         The files are renewed as the epochs pass.  Returns the exit code: 0, or 128 + the number of
-        the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite.
+        the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite, and
+        Locked where another process trains in this folder.
         """
+        with locked(self.out / LOCK, f"{self.out} is being trained"):
+            if self.resume is not None:
+                # read again: another process may have trained here until now
+                self.history = self._history_before()
+            return self._train()
+
+    def _train(self) -> int:
         print("\n".join(self.describe()), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
@@ -151,10 +164,12 @@ class Run:
             print(f"minivae: warning: {warning}", file=sys.stderr)
         compile_kernels(self.data.x_train, self.settings, self.binarize)
         print(EPOCH_HEAD, flush=True)
-        with StopAsked() as stop:
-            self._fit(stop)
-        if self.history:
-            self._write_history()
+        try:
+            with StopAsked() as stop:
+                self._fit(stop)
+        finally:
+            if self.history:
+                self._write_history()
         if stop.number is not None:
             self._print_files()
             self._print_how_to_resume()
@@ -303,10 +318,10 @@ class Run:
     def _print_how_to_resume(self) -> None:
         epoch, epochs = len(self.history) + 1, self.settings.epochs
         print(f"\nstopped in epoch {epoch} of {epochs}, and saved.  To go on from there, bit for "
-              f"bit:\n  minivae train --resume {shlex.quote(str(self.out))}")
+              f"bit:\n  minivae train --resume {as_argument(self.out)}")
 
     def _print_next_commands(self) -> None:
-        s, folder = self.settings, shlex.quote(str(self.out))
+        s, folder = self.settings, as_argument(self.out)
         if s.data == "digits":
             another = ("minivae --latent 2", "two latents: look at latent.png")
         else:
