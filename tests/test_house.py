@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 # The one allowed order: a file imports only files that stand above it.  Lesson first, then the
 # workshops, then the doors.
 ORDER = """
-choices kernels pool cores pixels linear_gaussian first
+choices kernel_cache kernels pool cores pixels linear_gaussian first
 layers estimators optim likelihoods latents baselines model vae discrete
 gradcheck.report gradcheck.differences gradcheck.complex_step gradcheck.wrong gradcheck.patterns gradcheck.formulas
 gradcheck.suspects gradcheck.problem gradcheck.strangers gradcheck.contract gradcheck.parts

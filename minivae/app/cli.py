@@ -210,9 +210,12 @@ def run_loss(arguments: argparse.Namespace) -> int:
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Print what the doctor finds."""
+    """Print what the doctor finds, or empty the folder of compiled kernels."""
     from minivae.app import doctor
 
+    if arguments.clean:
+        print(doctor.clean())
+        return EXIT_OK
     found = doctor.examine(arguments.data_dir)
     print(json.dumps(found, indent=1) if arguments.json else doctor.as_text(found))
     return EXIT_OK

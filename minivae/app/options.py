@@ -236,6 +236,9 @@ def add_doctor(commands) -> None:
         epilog="example: minivae doctor --json")
     command.add_argument("--data-dir", metavar="DIR",
                          help="where mnist/, fashion-mnist/ or kmnist/ is (default: as in train)")
+    command.add_argument("--clean", action="store_true",
+                         help="only remove the compiled kernels that are kept on the disk; "
+                              "downloaded data stay")
 
 
 def add_walk(commands) -> None:
