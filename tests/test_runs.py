@@ -290,3 +290,15 @@ def test_twelve_commands_at_once_on_one_run_all_succeed(place):
     codes, said = at_once(12, "sample", "r", "--n", "1", "--npz", "--quiet")
     assert codes == [0] * 12, said
     assert {path.name for path in (place / "r" / "gallery").iterdir()} == {"sample.png", "sample.npz"}
+
+
+def test_a_file_name_cannot_steer_the_terminal(place, capsys):
+    """Names hold any byte but two: here the codes that clear a screen."""
+    os.rename("mine.npy", "a\x1b[2Jb.npy")
+    options = ["--hidden", "4", "--latent", "2"]
+    assert main(["--data", "a\x1b[2Jb.npy", "--epochs", "1", "--out", "r", *options]) == 0
+    assert main(["reconstruct", "r", "--data", "a\x1b[2Jb.npy", "--out", "c\x1b[2J.png"]) == 0
+    assert main(["--data", "no\x1b[2J.npy"]) == 2
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err and "a?[2Jb.npy" in printed.out and "no?[2J.npy" in printed.err
+    assert "wrote c?[2J.png" in printed.out

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from minivae.app.exit_codes import (EXIT_FAULT, EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_NON_FINITE,
                                     EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT)
+from minivae.app.folders import shown
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in argv:
             traceback.print_exc()
         message, exit_code = error_message(error)
-        print(f"minivae: {' '.join(message.split())}", file=sys.stderr)
+        print(f"minivae: {shown(' '.join(message.split()))}", file=sys.stderr)
         return exit_code
 
 
@@ -129,7 +130,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**evaluation.as_dict(), "picture": str(picture)}, indent=1))
     else:
-        print(f"\nwrote {picture}")
+        print(f"\nwrote {shown(picture)}")
     return EXIT_OK
 
 
@@ -176,7 +177,7 @@ def images_to_draw(arguments: argparse.Namespace) -> dict:
 
 def print_written(paths: list[Path]) -> None:
     """Name the files that were written."""
-    print("\n" + "\n".join(f"wrote {path}" for path in paths))
+    print("\n" + "\n".join(f"wrote {shown(path)}" for path in paths))
 
 
 def run_gradcheck(arguments: argparse.Namespace) -> int:

@@ -66,9 +66,14 @@ def _holds_nothing(folder: Path) -> bool:
         return False
 
 
+def shown(text: str | PathLike) -> str:
+    """The text as a terminal may have it: a file's name may hold codes that steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+
+
 def as_argument(path: str | PathLike) -> str:
     """The path as it is typed in a command: quoted, and never taken for an option."""
-    text = str(path)
+    text = shown(path)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 

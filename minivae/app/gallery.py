@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from minivae.app.folders import MARK, check_output, is_file_name, output_path
+from minivae.app.folders import MARK, check_output, is_file_name, output_path, shown
 from minivae.data import load_data, load_test_images
 from minivae.latents import GaussianLatent
 from minivae.model import Model
@@ -216,7 +216,7 @@ def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n:
     index = rng.permutation(len(data.x_test))[:n]
     _, scale = scales_of(data.x_train, data.x_test)
     x = draw(data.x_test, index, scale, binarize, rng, run.vae.dtype)
-    print(f"images    {len(index)} of the {len(data.x_test)} {where}, seed {seed}")
+    print(f"images    {len(index)} of the {len(data.x_test)} {shown(where)}, seed {seed}")
     print(f"pixels    {ONCE[binarize]}")
     return data.image_shape, index, run.vae.pixels(x)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from minivae import __version__
 from minivae.app.exit_codes import EXIT_OK
-from minivae.app.folders import LOCK, as_argument
+from minivae.app.folders import LOCK, as_argument, shown
 from minivae.app.settings import RunSettings
 from minivae.app.signals import StopAsked
 from minivae.data import Data
@@ -157,7 +157,7 @@ class Run:
             return self._train()
 
     def _train(self) -> int:
-        print("\n".join(self.describe()), end="\n\n", flush=True)
+        print("\n".join(map(shown, self.describe())), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
@@ -313,7 +313,7 @@ class Run:
         print("\nwrote")
         for path in (self.out / name for name in FILES):
             if path.exists():
-                print(f"  {path}")
+                print(f"  {shown(path)}")
 
     def _print_how_to_resume(self) -> None:
         epoch, epochs = len(self.history) + 1, self.settings.epochs
@@ -325,8 +325,8 @@ class Run:
         if s.data == "digits":
             another = ("minivae --latent 2", "two latents: look at latent.png")
         else:
-            data_dir = f" --data-dir {shlex.quote(s.data_dir)}" if s.data_dir else ""
-            another = (f"minivae train --data {shlex.quote(s.data)}{data_dir} --beta 4",
+            data_dir = f" --data-dir {as_argument(s.data_dir)}" if s.data_dir else ""
+            another = (f"minivae train --data {as_argument(s.data)}{data_dir} --beta 4",
                        "a stronger KL: fewer latents speak")
         load = f"minivae.load({json.dumps(str(self.out))})"
         code = f"import minivae; print({load}.sample(1).round(1))"
