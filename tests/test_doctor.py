@@ -110,7 +110,8 @@ def test_a_run_without_the_jit_says_so():
 # --- compiled kernels on the disk ---------------------------------------------------------------------
 
 
-USE = "import numpy as np; from minivae import kernels; y = np.ones((2, 2)); kernels.add_bias(np.ones(2), y); print(y.sum())"
+USE = ("import numpy as np; from minivae import kernels; y = np.ones((2, 2)); "
+       "kernels.add_bias(np.ones(2), y); print(y.sum())")
 HITS = "; import sys; print('hits', sum(kernels.add_bias.stats.cache_hits.values()), file=sys.stderr)"
 
 
@@ -176,15 +177,18 @@ def test_clean_removes_the_compiled_kernels_and_never_data(tmp_path, variable):
     if not JIT:
         return
     env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | {variable: str(tmp_path)}
-    kept = [tmp_path / "minivae" / "mnist" / "train-images-idx3-ubyte.gz", tmp_path / "minivae" / "kernels" / "mine.txt",
+    ours = tmp_path / "minivae"
+    kept = [ours / "mnist" / "train-images-idx3-ubyte.gz", ours / "kernels" / "mine.txt",
             tmp_path / "theirs_1234" / "other.nbi"]
     for path in kept:
         path.parent.mkdir(parents=True)
         path.write_text("mine")
     subprocess.run([sys.executable, "-c", USE], check=True, capture_output=True, env=env)
     before = set(tmp_path.rglob("*.nb[ic]")) - set(kept)
-    done = subprocess.run([sys.executable, "-m", "minivae", "doctor", "--clean"], capture_output=True, text=True, env=env)
-    assert done.returncode == 0 and done.stdout.startswith(f"removed {len(before)} files of compiled kernels from"), done
+    command = [sys.executable, "-m", "minivae", "doctor", "--clean"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"removed {len(before)} files of compiled kernels from")
     assert len(before) >= 2 and set(tmp_path.rglob("*.nb[ic]")) - set(kept) == set()
     assert all(path.read_text() == "mine" for path in kept)
 
