@@ -12,13 +12,11 @@ Rules of this file
 - exp, expm1, log1p and tanh are those at the end of this file, fast in float32.
 """
 
-import os
-from pathlib import Path
-
-import numba
 import numpy as np
 from numba import njit, types
 from numba.extending import overload, register_jitable
+
+from minivae.kernel_cache import keep
 
 # error_model="numpy": Python's zero-division check would block vectorisation.
 # fastmath without "nnan" and "ninf": with them isnan() would be False and a NaN would go unseen.
@@ -29,25 +27,10 @@ LOG_2PI = np.log(2 * np.pi)
 
 
 def kernel(function, **options):
-    """Compile at the first call; keep the machine code in the user's cache folder.
-
-    Numba would keep it beside this file.  There it stays behind when pip uninstalls the package,
-    and Python then takes the folder that is left for the package.
-    """
-    before = numba.config.CACHE_DIR              # of NUMBA_CACHE_DIR, which goes first
-    numba.config.CACHE_DIR = before or str(cache_folder())
-    try:
-        return njit(cache=True, **OPTIONS, **options)(function)
-    except RuntimeError:                         # no folder can be written
-        return njit(**OPTIONS, **options)(function)
-    finally:
-        numba.config.CACHE_DIR = before
-
-
-def cache_folder() -> Path:
-    """Where the machine code of these kernels is kept, e.g. ~/.cache/minivae/kernels."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "minivae" / "kernels"
+    """Compile at the first call; keep the machine code in the user's cache folder."""
+    compiled = njit(**OPTIONS, **options)(function)
+    keep(compiled)
+    return compiled
 
 
 @register_jitable(error_model="numpy", fastmath=FASTMATH)

@@ -179,7 +179,7 @@ def test_pictures_go_into_the_run_s_gallery_where_nothing_is_said(capsys):
 
 @pytest.mark.parametrize("options, message", [
     (["sample", "nowhere"], "there is no run folder nowhere"),
-    (["sample", "runs/two", "--out", "mine.npy"], "Format 'npy' is not supported"),
+    (["sample", "runs/two", "--out", "new.npy"], "Format 'npy' is not supported"),
     (["latent", "runs/two", "--out", "a.png"], "--out a.png is a file, and this command writes several: name a folder"),
     (["reconstruct", "runs/two", "--data", "none.npy"], "--data none.npy: no such file"),
     (["reconstruct", "runs/two", "--data", "digits"], "must have 20 pixels per row for this model"),
@@ -303,3 +303,51 @@ def test_drawing_leaves_the_user_s_matplotlib_alone(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.stdout.split() == ["False", "svg"], done.stderr
     assert is_png(tmp_path / "a.png")
+
+
+# --- what --out may replace --------------------------------------------------------------------------
+
+
+def refused(capsys, *command):
+    """The one line with which a command ends, exit code 2."""
+    capsys.readouterr()
+    assert main(list(command)) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and "wrote" not in printed.out
+    return printed.err
+
+
+def test_arrays_never_take_the_place_of_the_images_that_were_named(tmp_path, capsys, rng):
+    data = tmp_path / "images.npz"
+    np.savez(data, x_train=rng.random((9, 5, 4)), x_test=rng.random((2, 5, 4)))
+    before = data.read_bytes()
+    err = refused(capsys, "reconstruct", "runs/three", "--data", str(data), "--out", str(data.with_suffix(".png")),
+                  "--npz")
+    assert f"{data} exists already, and is nothing that this command wrote" in err and "--force" in err
+    assert data.read_bytes() == before and list(tmp_path.iterdir()) == [data]
+
+
+@pytest.mark.parametrize("name", ["model.npz", "best.npz", "model.prev.npz"])
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "forced"])
+def test_no_output_takes_a_name_of_the_runs_own_files(name, force, capsys):
+    """A best.npz that is no model would make the run unreadable: forced or not, there or not."""
+    picture = f"runs/three/{Path(name).stem}.png"
+    before = {path: path.read_bytes() for path in Path("runs/three").iterdir() if path.is_file()}
+    for command in (["sample", "runs/three", "--npz", "--out", picture],
+                    ["explain", "runs/three", "--out", f"runs/three/{name}"]):
+        assert f"a run keeps its own data under the name {name}" in refused(capsys, *command, *force)
+    assert {path: path.read_bytes() for path in Path("runs/three").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command, name", [
+    (["sample"], "mine.png"), (["reconstruct"], "mine.pdf"), (["evaluate", "--eval-samples", "2"], "mine.svg"),
+    (["latent", "--n", "1"], "traversal.png"), (["explain"], "page.html"), (["explain"], "mine.npy")])
+def test_out_replaces_what_a_command_wrote_before_and_nothing_else_unless_forced(command, name, tmp_path, capsys):
+    path = tmp_path / name
+    out = ["--out", str(tmp_path if command[0] == "latent" else path)]
+    path.write_bytes(b"my own work")
+    assert "exists already" in refused(capsys, command[0], "runs/two", *command[1:], *out)
+    assert path.read_bytes() == b"my own work" and list(tmp_path.iterdir()) == [path]
+    for more in (["--force"], []):                         # the second time it is an earlier output
+        assert main([command[0], "runs/two", *command[1:], *out, *more]) == 0
+        assert path.read_bytes() != b"my own work"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from minivae.app.exit_codes import (EXIT_FAULT, EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_NON_FINITE,
                                     EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT)
+from minivae.app.folders import shown
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--debug" in argv:
             traceback.print_exc()
         message, exit_code = error_message(error)
-        print(f"minivae: {' '.join(message.split())}", file=sys.stderr)
+        print(f"minivae: {shown(' '.join(message.split()))}", file=sys.stderr)
         return exit_code
 
 
@@ -114,12 +115,14 @@ def resume_run(arguments: argparse.Namespace, given: dict) -> int:
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Judge a run, and print or draw what was found."""
     from minivae.app.evaluate import Evaluation
+    from minivae.app.folders import output_path
     from minivae.app.lines import warn
     from minivae.saving.runs import newest_run
 
     evaluation = Evaluation(arguments.folder or newest_run(), arguments.eval_samples,
                             arguments.images, arguments.data, arguments.data_dir,
                             arguments.key)
+    picture = output_path(arguments.out, evaluation.folder, "kl_per_dimension.png", arguments.force)
     for warning in evaluation.warnings():
         warn(warning)
     if not arguments.json:
@@ -127,11 +130,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     evaluation.run()
     if not arguments.json:
         evaluation.print_numbers()
-    picture = evaluation.draw_picture(arguments.out)
+    evaluation.draw_picture(picture)
     if arguments.json:
         print(json.dumps({**evaluation.as_dict(), "picture": str(picture)}, indent=1))
     else:
-        print(f"\nwrote {picture}")
+        print(f"\nwrote {shown(picture)}")
     return EXIT_OK
 
 
@@ -140,7 +143,8 @@ def run_sample(arguments: argparse.Namespace) -> int:
     from minivae.app import gallery
 
     run = open_named_run(arguments)
-    print_written(gallery.sample(run, arguments.n, arguments.seed, arguments.out, arguments.npz))
+    print_written(gallery.sample(run, arguments.n, arguments.seed, arguments.out, arguments.npz,
+                                 arguments.force))
     return EXIT_OK
 
 
@@ -171,13 +175,13 @@ def open_named_run(arguments: argparse.Namespace):
 
 def images_to_draw(arguments: argparse.Namespace) -> dict:
     """The options that reconstruct and latent share."""
-    names = ("n", "seed", "data", "data_dir", "key", "out", "npz")
+    names = ("n", "seed", "data", "data_dir", "key", "out", "npz", "force")
     return {name: getattr(arguments, name) for name in names}
 
 
 def print_written(paths: list[Path]) -> None:
     """Name the files that were written."""
-    print("\n" + "\n".join(f"wrote {path}" for path in paths))
+    print("\n" + "\n".join(f"wrote {shown(path)}" for path in paths))
 
 
 def run_gradcheck(arguments: argparse.Namespace) -> int:
@@ -211,9 +215,12 @@ def run_loss(arguments: argparse.Namespace) -> int:
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Print what the doctor finds."""
+    """Print what the doctor finds, or empty the folder of compiled kernels."""
     from minivae.app import doctor
 
+    if arguments.clean:
+        print(doctor.clean())
+        return EXIT_OK
     found = doctor.examine(arguments.data_dir)
     print(json.dumps(found, indent=1) if arguments.json else doctor.as_text(found))
     return EXIT_OK
@@ -229,8 +236,10 @@ def run_walk(arguments: argparse.Namespace) -> int:
 
 def run_explain(arguments: argparse.Namespace) -> int:
     """Write one backward pass as a page."""
+    from minivae.app.folders import check_output
     from minivae.explain.page import explain
 
+    check_output(Path(arguments.out), arguments.force)
     finite = explain(arguments.folder, arguments.image, arguments.out)
     if arguments.open and not webbrowser.open(Path(arguments.out).resolve().as_uri()):
         print(f"minivae: no browser was found: open {arguments.out} yourself", file=sys.stderr)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.app.folders import output_path
 from minivae.app.lines import hanging
 from minivae.pixels import ONCE, is_grey, scales_of
 from minivae.saving.archive import digest
@@ -130,11 +129,9 @@ class Evaluation:
         print(f"{d['active_units']} of {len(self.active)} active: "
               f"variance > {ACTIVE_VARIANCE:g} (Burda et al. 2016)")
 
-    def draw_picture(self, out: str | PathLike | None = None) -> Path:
-        """Draw the KL of every latent dimension; the path of the picture, see `output_path`."""
+    def draw_picture(self, path: Path) -> None:
+        """Draw the KL of every latent dimension."""
         from minivae.app import plots                      # heavy: it brings matplotlib
 
-        path = output_path(out, self.folder, "kl_per_dimension.png")
         plots.kl_per_dimension(self.report.kl_per_dim, self.report.mu_variance, path,
                                self.n_images, self.vae.latent.mean_name)
-        return path

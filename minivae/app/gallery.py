@@ -4,6 +4,7 @@ Each command writes pictures, and with --npz the arrays behind them.
 """
 
 import io
+import zipfile
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import ndtri
 
-from minivae.app.folders import is_file_name, output_path
+from minivae.app.folders import MARK, check_output, is_file_name, output_path, shown
 from minivae.app.lines import hanging
 from minivae.latents import GaussianLatent
 from minivae.model import Model
@@ -100,10 +101,11 @@ def decoded(vae: Model, z: np.ndarray) -> np.ndarray:
 
 
 def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None,
-           npz: bool = False) -> list[Path]:
+           npz: bool = False, force: bool = False) -> list[Path]:
     """Write a sheet of n new images; returns the paths written.
 
-    seed means what it means to `Model.sample`; for out see `output_path`; npz: the arrays, too.
+    seed means what it means to `Model.sample`; for out and force see `output_path`; npz: the
+    arrays, too.
     Raises ArchiveError where config.json and the model disagree about the images' size.
     """
     from minivae.app import plots                          # heavy: it brings matplotlib
@@ -113,39 +115,40 @@ def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None
         raise ArchiveError(f"{run.folder / 'config.json'} is damaged: images of "
                            f"{' x '.join(map(str, shape))} numbers, and a model of "
                            f"{run.vae.x_dim}")
+    path, arrays_path = _paths(out, run, "sample.png", npz, force)
     z = run.vae.draw_prior(n, np.random.default_rng(seed))
     images = decoded(run.vae, z)
     prior = run.vae.latent.prior
     print(f"images    {n} new, {prior}, seed {seed}")
-    path = output_path(out, run.folder / "gallery", "sample.png")
     plots.samples(images, shape, path, prior, plots.is_ink(run.config["data"]))
-    return [path, *_write_arrays(npz, path, images=images.reshape(n, *shape), z=z)]
+    return [path, *_write_arrays(arrays_path, images=images.reshape(n, *shape), z=z)]
 
 
 def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
                 data_dir: str | None = None, key: str | None = None,
-                out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
+                out: str | PathLike | None = None, npz: bool = False,
+                force: bool = False) -> list[Path]:
     """Write a sheet of n test images above their reconstructions; returns the paths written.
 
     Where pixels were drawn black or white, what the model was given stands between the two.
 
     data, data_dir, key : other images, or where those of the run are now.  seed : of their
-    choice, and of pixels that are drawn black or white.  out, npz : as in `sample`.
+    choice, and of pixels that are drawn black or white.  out, npz, force : as in `sample`.
     """
     from minivae.app import plots
 
+    path, arrays_path = _paths(out, run, "reconstruct.png", npz, force)
     shape, index, images, x = _choose_images(run, data, data_dir, n, seed, key)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
-    path = output_path(out, run.folder / "gallery", "reconstruct.png")
     plots.reconstructions(images, x, recon, shape, path, plots.is_ink(run.config["data"]))
     arrays = {"image": images, "x": x, "reconstruction": recon}
     arrays = {name: array.reshape(-1, *shape) for name, array in arrays.items()}
-    return [path, *_write_arrays(npz, path, index=index, **arrays)]
+    return [path, *_write_arrays(arrays_path, index=index, **arrays)]
 
 
 def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
            data_dir: str | None = None, key: str | None = None,
-           out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
+           out: str | PathLike | None = None, npz: bool = False, force: bool = False) -> list[Path]:
     """Write n interpolations between test images, what each latent does, and perhaps the manifold.
 
     The manifold is drawn of a Gaussian latent of two dimensions.  Parameters as in `reconstruct`,
@@ -155,21 +158,22 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
         raise ValueError(f"--out {out} is a file, and this command writes several: name a folder")
     from minivae.app import plots
 
-    vae, folder, ink = run.vae, run.folder / "gallery", plots.is_ink(run.config["data"])
+    vae, reason = run.vae, why_no_manifold(run.vae)
+    names = ["interpolation.png", "traversal.png", *["manifold.png"] * (reason is None)]
+    paths = [_paths(out, run, name, False, force)[0] for name in names]
+    _, arrays_path = _paths(out, run, "latent.png", npz, force)
+    ink = plots.is_ink(run.config["data"])
     shape, index, images, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
     # one image alone is both ends
     ends = np.resize(np.arange(len(index)), 2 * min(n, max(1, len(index) // 2)))
-    paths = [output_path(out, folder, name) for name in ("interpolation.png", "traversal.png")]
     arrays = {"index": index[ends],
               **_draw_interpolation(vae, images[ends], x[ends], shape, paths[0], ink),
               **_draw_traversal(vae, x, shape, paths[1], ink)}
-    reason = why_no_manifold(vae)
     if reason is None:
-        paths.append(output_path(out, folder, "manifold.png"))
-        arrays |= _draw_manifold(vae, shape, paths[-1], ink)
+        arrays |= _draw_manifold(vae, shape, paths[2], ink)
     else:
         print(hanging("manifold", f"none: {reason}"))
-    return paths + _write_arrays(npz, output_path(out, folder, "latent.png"), **arrays)
+    return paths + _write_arrays(arrays_path, **arrays)
 
 
 def _draw_interpolation(vae: Model, images: np.ndarray, x: np.ndarray, shape: tuple[int, ...],
@@ -255,16 +259,31 @@ def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n:
     _, scale = scales_of(data.x_train, data.x_test)
     x = draw(data.x_test, index, scale, binarize, rng, run.vae.dtype)
     images = draw(data.x_test, index, scale, "none", rng, run.vae.dtype)
-    print(hanging("images", f"{len(index)} of the {len(data.x_test)} {where}, seed {seed}"))
+    print(hanging("images", f"{len(index)} of the {len(data.x_test)} {shown(where)}, seed {seed}"))
     print(hanging("pixels", ONCE[binarize]))
     return data.image_shape, index, images, run.vae.pixels(x)
 
 
-def _write_arrays(wanted: bool, picture: Path, **arrays: np.ndarray) -> list[Path]:
-    """Write the arrays beside the picture, if they are wanted; returns the paths written."""
-    if not wanted:
+def _paths(out: str | PathLike | None, run: TrainedRun, name: str, npz: bool, force: bool
+           ) -> tuple[Path, Path | None]:
+    """Where a picture goes, and where the arrays beside it if they are wanted.
+
+    Raises ValueError where one of them would destroy what is not an earlier output.
+    """
+    path = output_path(out, run.folder / "gallery", name, force)
+    if not npz:
+        return path, None
+    check_output(path.with_suffix(".npz"), force)
+    return path, path.with_suffix(".npz")
+
+
+def _write_arrays(path: Path | None, **arrays: np.ndarray) -> list[Path]:
+    """Write the arrays to `path`, if they are wanted; returns the paths written."""
+    if path is None:
         return []
-    data, path = io.BytesIO(), picture.with_suffix(".npz")
+    data = io.BytesIO()
     np.savez_compressed(data, **arrays)
+    with zipfile.ZipFile(data, "a") as file:
+        file.comment = MARK.encode()
     write_whole(path, data.getvalue())
     return [path]

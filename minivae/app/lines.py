@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minivae.app.folders import as_argument
 from minivae.app.settings import RECIPES, RunSettings
 from minivae.model import Model
 
@@ -192,7 +193,7 @@ def _as_found(name: str, path: str) -> str:
 
 def next_commands(settings: RunSettings, folder: Path) -> str:
     """Commands to go on with after a run, each with what it does, ready to be copied."""
-    s, where = settings, shlex.quote(str(folder))
+    s, where = settings, as_argument(folder)
     commands = [(f"explain {where} --open", "one backward pass as a live page"),
                 (f"evaluate {where}", "log p(x); what each latent says"),
                 (f"latent {where}", "pictures: what each latent does")]
@@ -220,5 +221,5 @@ def _again(settings: RunSettings, **changed) -> str:
         if value != getattr(recipe, field.name):
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             option = field.name.replace("_", "-")
-            command += f" --{option} {shlex.quote(text.removesuffix('.0'))}"
+            command += f" --{option} {as_argument(text.removesuffix(".0"))}"
     return command

@@ -72,7 +72,14 @@ def run_options(files: str) -> argparse.ArgumentParser:
                         help="a run folder, or a model's .npz in it (default: the newest folder "
                              "under runs/)")
     parent.add_argument("--out", metavar="PATH", help=f"where to write {files}")
+    add_force(parent)
     return parent
+
+
+def add_force(command) -> None:
+    """The option --force."""
+    command.add_argument("--force", action="store_true",
+                         help="replace a file that minivae did not write")
 
 
 def image_options() -> argparse.ArgumentParser:
@@ -243,6 +250,9 @@ def add_doctor(commands) -> None:
         epilog="example: minivae doctor --json")
     command.add_argument("--data-dir", metavar="DIR",
                          help="where mnist/, fashion-mnist/ or kmnist/ is (default: as in train)")
+    command.add_argument("--clean", action="store_true",
+                         help="only remove the compiled kernels that are kept on the disk; "
+                              "downloaded data stay")
 
 
 def add_walk(commands) -> None:
@@ -267,6 +277,7 @@ def add_explain(commands) -> None:
     add_image_of_a_run(command)
     command.add_argument("--out", default="explain.html", metavar="FILE",
                          help="where to write the page (default: explain.html)")
+    add_force(command)
     command.add_argument("--open", action="store_true", help="show the page in the browser")
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D, IdentityTransform
 
+from minivae.app.folders import MARK
 from minivae.app.sheets import (
     BLUE, DARK, GREY, ORANGE, STYLE, as_pictures, figure_of, in_a_row, number, sheet_of)
 from minivae.data.published import PUBLISHED
@@ -281,7 +282,9 @@ def manifold(images: np.ndarray, z: np.ndarray, image_shape: tuple[int, ...], pa
 
 def _save(figure: Figure, path: Path) -> None:
     """Write the figure whole or not at all, in the format that the file's name asks for."""
-    data = io.BytesIO()
+    data, form = io.BytesIO(), Path(path).suffix[1:].lower() or "png"
+    # the other formats hold no title
+    title = {"Title": MARK} if form in ("png", "pdf", "svg") else None
     with matplotlib.rc_context(STYLE):
-        figure.savefig(data, format=Path(path).suffix[1:] or "png")
+        figure.savefig(data, format=form, metadata=title)
     write_whole(path, data.getvalue())

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +14,14 @@ import numpy as np
 
 from minivae import __version__
 from minivae.app.exit_codes import EXIT_OK
+from minivae.app.folders import LOCK, as_argument, shown
 from minivae.app.lines import EpochTable, hanging, new_images, next_commands, program, warn
 from minivae.app.settings import RunSettings
 from minivae.app.signals import StopAsked
 from minivae.data import Data
 from minivae.data.published import PUBLISHED, find_folder
 from minivae.estimators import multi_sample_bound
+from minivae.locks import locked
 from minivae.pixels import BINARIZE, choose_binarize, doubt_about_scale, is_grey, scales_of
 from minivae.saving import checkpoint
 from minivae.saving.archive import digest, write_whole
@@ -63,6 +64,9 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
             raise ValueError(f"--{name.replace('_', '-')} {given[name]} with --resume: the run has "
                              f"{getattr(before, name)}, and only --epochs may be changed")
     settings = replace(before, **given)
+    if path.name not in ("model.npz", "model.prev.npz"):
+        raise ValueError(f"--resume {run}: wanted a run folder, or model.npz or model.prev.npz in "
+                         f"one, because the files of a run in {path.parent} are replaced")
     trained = len(meta["state"]["history"])
     if trained >= settings.epochs:
         raise ValueError(f"{path} has trained {trained} epochs of {settings.epochs} already: "
@@ -142,9 +146,17 @@ class Run:
         """Train, print how it goes, and leave the files in the folder.
 
         The files are renewed as the epochs pass.  Returns the exit code: 0, or 128 + the number of
-        the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite.
+        the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite, and
+        Locked where another process trains in this folder.
         """
-        print("\n".join(self.describe()), end="\n\n", flush=True)
+        with locked(self.out / LOCK, f"{self.out} is being trained"):
+            if self.resume is not None:
+                # read again: another process may have trained here until now
+                self.history = self._history_before()
+            return self._train()
+
+    def _train(self) -> int:
+        print("\n".join(map(shown, self.describe())), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
@@ -152,10 +164,12 @@ class Run:
         compile_kernels(self.data.x_train, self.settings, self.binarize)
         self.table = EpochTable(self.settings.epochs, self.history)
         print(EpochTable.LEGEND, flush=True)
-        with StopAsked() as stop:
-            self._fit(stop)
-        if self.history:
-            self._write_history()
+        try:
+            with StopAsked() as stop:
+                self._fit(stop)
+        finally:
+            if self.history:
+                self._write_history()
         if stop.number is not None:
             self._print_files()
             self._print_how_to_resume()
@@ -317,12 +331,12 @@ class Run:
         print("\nwrote")
         for path in (self.out / name for name in FILES):
             if path.exists():
-                print(f"  {path}")
+                print(f"  {shown(path)}")
 
     def _print_how_to_resume(self) -> None:
         epoch, epochs = len(self.history) + 1, self.settings.epochs
         print(f"\nstopped in epoch {epoch} of {epochs}, and saved.  To go on, bit for bit:\n"
-              f"  {program()} train --resume {shlex.quote(str(self.out))}")
+              f"  {program()} train --resume {as_argument(self.out)}")
 
     def _print_next_commands(self) -> None:
         print(f"\ntry next\n{next_commands(self.settings, self.out)}")

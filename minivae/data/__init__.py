@@ -1,6 +1,6 @@
 """Data: digits, the MNIST family, and the user's own arrays, all as rows of pixels.
 
-This folder imports pixels.py and nothing else of the package: reading data needs no model.
+This folder imports pixels.py and locks.py of the package, no more: reading data needs no model.
 """
 
 from __future__ import annotations

@@ -85,15 +85,16 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         The factor by which lr falls in an epoch, a little at every batch; 1 keeps it.
     patience : int
         Stop early, after so many epochs without a better ELBO (beta = 1) on a tenth of X, which is
-        held out of training.  The best model goes into best.npz beside the checkpoint.  Epochs of
-        warm-up do not count.
+        held out of training.  The best model goes beside the checkpoint: best.npz beside model.npz,
+        name.best.npz beside name.npz.  Epochs of warm-up do not count.
     rng : None, int or numpy.random.Generator
         All randomness of training: shuffling, binarisation, eps.  Same seed, same numbers.
     callback : function of one row of the history
         Called after each epoch.
     checkpoint : path
-        Where to save what resuming needs.  It is written when training stops or ends, and in
-        between; saving takes at most 0.5 % of the time.  `minivae.load` reads the file too.
+        Where to save what resuming needs.  It is written when training stops or ends, also where
+        the callback raises or the loss turns NaN, and in between; saving takes at most 0.5 % of the
+        time.  A file that minivae did not write is never replaced.  `minivae.load` reads it too.
     resume : path
         A checkpoint to go on from, with the same data and settings (epochs may be raised) and a
         model built alike.  The rng goes on where it stood, too.
@@ -152,8 +153,8 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
            callback, stop, show_bar: bool) -> list[dict]:
     """Epoch after epoch, from where `state` stands.  Returns the history."""
     vae = state.vae
-    # what the model goes back to when a number is no longer finite
-    good, good_since = vae.state(), f"the end of epoch {state.epoch - 1}"
+    # what training goes back to when a number is no longer finite
+    good, good_since = (state.arrays(), state.numbers()), f"the end of epoch {state.epoch - 1}"
     if state.epoch == 1:
         good_since = "its initial parameters"
     if state.next_row > 0:
@@ -165,26 +166,34 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
             _check_params(vae)
             judged = {} if stopped else _judge(vae, images, settings)
         except NonFiniteError as error:
-            saver.save_best()
-            vae.restore(good)
-            advice = _advice(state, settings, images.X)
+            epoch, advice = state.epoch, _advice(state, settings, images.X)
+            state.restore(*good)
+            if state.history:
+                saver.save()
             raise NonFiniteError(
-                f"training turned non-finite in epoch {state.epoch}, {error}. "
+                f"training turned non-finite in epoch {epoch}, {error}. "
                 f"The model is back at {good_since}. {advice}") from None
         if stopped:
             saver.save()
             return state.history
-        good, good_since = vae.state(), f"the end of epoch {state.epoch}"
         if "held_elbo" in judged and judged["held_elbo"] > state.best_elbo:
             state.best_elbo, state.best_epoch = judged["held_elbo"], state.epoch
-            state.best = good
+            state.best = vae.state()
         state.history.append(_row(state, settings, judged))
         state.epoch, state.next_row = state.epoch + 1, 0
-        if callback:
-            with state.clock_stopped():
-                callback(state.history[-1])
-        if saver.due() or _is_over(state, epochs, settings):
+        good, good_since = (state.arrays(), state.numbers()), f"the end of epoch {state.epoch - 1}"
+        # saved before the callback, which may fail: it writes files and prints
+        save_now = saver.due() or _is_over(state, epochs, settings)
+        if save_now:
             saver.save()
+        try:
+            if callback:
+                with state.clock_stopped():
+                    callback(state.history[-1])
+        except BaseException:
+            if not save_now:
+                saver.save()
+            raise
     return state.history
 
 
