@@ -13,15 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae import baselines, estimators
-from minivae.choices import choose
+from minivae import baselines, building, estimators
+from minivae.choices import choose, whole_number
 from minivae.estimators import Terms, Wires
-from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, as_rows)
-from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from minivae.pixels import as_pixel_rows
-
-ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "softplus": Softplus}
-LIKELIHOODS = {"bernoulli": BernoulliLikelihood, "gaussian": GaussianLikelihood}
+from minivae.layers import Layer, Sequential, as_rows, grads_of, params_of
+from minivae.pixels import as_numbers, as_pixel_rows
 
 
 class Result(NamedTuple):
@@ -78,49 +74,71 @@ class Model:
             For an unknown name, a size below 1, a negative beta, a latent of the other kind of
             model, or a baseline that the estimator does not take.
         """
-        hidden = [int(n) for n in np.atleast_1d(hidden)]
-        sizes = {"x_dim": x_dim, "z_dim": z_dim} | {f"hidden[{i}]": n for i, n in enumerate(hidden)}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        if not (np.isfinite(beta) and beta >= 0):
-            raise ValueError(f"beta must be a number >= 0, got {beta}")
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
-        act = choose(activation, ACTIVATIONS, "activation")
-        if isinstance(likelihood, str):
-            node = choose(likelihood, LIKELIHOODS, "likelihood")
-            likelihood = node(dtype=dtype)
-        for name, param in likelihood.params.items():
-            if param.dtype != dtype:
-                raise ValueError(f"the likelihood's {name} is {param.dtype}, the model "
-                                 f"{np.dtype(dtype)}: give the likelihood that dtype too")
-        if latent is not None and not isinstance(latent, cls.latent_class):
-            got = latent if isinstance(latent, str) else type(latent).__name__
-            raise ValueError(f"the latent of a {cls.__name__} is a {cls.latent_class.__name__} or "
-                             f"made from it, got {got}")
+        sizes = {"x_dim": whole_number(x_dim, "x_dim"),
+                 "hidden": building.whole_numbers(hidden, "hidden"),
+                 "z_dim": whole_number(z_dim, "z_dim")}
+        return cls._built(building.dense_layers, sizes, x_dim, likelihood, activation, beta,
+                          estimator, baseline, latent, rng, dtype)
+
+    @classmethod
+    def _built(cls, make_layers, sizes, x_dim, likelihood, activation, beta, estimator, baseline,
+               latent, rng, dtype):
+        """What mlp and conv share: the layers of these sizes, and a model of them."""
+        dtype, beta = building.checked_dtype(dtype), building.checked_beta(beta)
+        likelihood = building.checked_likelihood(likelihood, dtype)
+        estimator = building.checked_estimator(estimator)
+        act = choose(activation, building.ACTIVATIONS, "activation")
+        cls._check_latent(latent)
         rng = np.random.default_rng(rng)
-
-        def dense_stack(widths: list[int]) -> Sequential:
-            pairs = zip(widths[:-1], widths[1:])
-            return Sequential(*(layer for n_in, n_out in pairs
-                                for layer in (Dense(n_in, n_out, rng, dtype), act())))
-
-        widths, back = [x_dim, *hidden], [z_dim, *reversed(hidden)]
-        enc = dense_stack(widths)
-        heads = [Dense(widths[-1], z_dim, rng, dtype) for _ in cls.heads]
-        dec = dense_stack(back)
-        to_out = Dense(back[-1], likelihood.width(x_dim), rng, dtype)
+        try:
+            made = make_layers(sizes, len(cls.heads), likelihood.width(x_dim), act, rng, dtype)
+        except MemoryError:
+            raise ValueError(f"a model of {sizes} does not fit into memory") from None
         if isinstance(baseline, str):
             baseline = {"name": baseline}
         if isinstance(baseline, dict):
             baseline = baselines.make(**baseline, x_dim=x_dim, rng=rng, dtype=dtype)
         baselines.check(baseline, estimator)
-        model = cls(enc, *heads, dec, to_out, likelihood=likelihood, latent=latent,
-                    estimator=estimator, baseline=baseline, beta=beta, rng=rng)
-        model.config = {"x_dim": int(x_dim), "hidden": hidden, "z_dim": int(z_dim),
-                        "activation": activation}
+        model = cls(made["enc"], *made["heads"], made["dec"], made["to_out"], likelihood=likelihood,
+                    latent=latent, estimator=estimator, baseline=baseline, beta=beta, rng=rng,
+                    x_dim=x_dim, z_dim=sizes["z_dim"], dtype=dtype)
+        model.config = sizes | {"activation": activation}
         return model
+
+    def _settle(self, x_dim: int | None, z_dim: int | None, dtype) -> None:
+        """The end of __init__: check the parts, and find the sizes.
+
+        Raises TypeError for a part of the wrong kind, ValueError for sizes or dtypes that are not
+        known or do not fit each other.
+        """
+        for name in ("enc", "dec"):
+            if not isinstance(getattr(self, name), Sequential):
+                raise TypeError(f"{name} must be a Sequential, got a "
+                                f"{type(getattr(self, name)).__name__}: Sequential(layer, ..)")
+        self._check_latent(self.latent)
+        self.estimator = building.checked_estimator(self.estimator)
+        self.beta = building.checked_beta(self.beta)
+        found = building.common_dtype((name, layer) for name, layer in self.named_layers()
+                                      if name != "latent")
+        self._dtype = building.checked_dtype(np.float32 if dtype is None else dtype)
+        if None not in (found, dtype) and found != self._dtype:
+            raise ValueError(f"dtype={self._dtype} was handed in, but the layers have {found}")
+        enc, dec = list(self._leaves("enc")), list(self._leaves("dec"))
+        heads = [list(self._leaves(head)) for head in self.heads]
+        to_out = list(self._leaves("to_out"))
+        self.x_dim = building.size_of("x_dim", x_dim, [(*[*enc, *heads[0]][0], 0)])
+        self.z_dim = building.size_of("z_dim", z_dim, [*((*head[-1], 1) for head in heads),
+                                                       (*[*dec, *to_out][0], 0)])
+        width = self.likelihood.width(self.x_dim)
+        building.size_of("the likelihood's width", width, [(*to_out[-1], 1)])
+
+    @classmethod
+    def _check_latent(cls, latent) -> None:
+        """Raise ValueError for a latent of the other kind of model; None is the default one."""
+        if latent is not None and not isinstance(latent, cls.latent_class):
+            got = latent if isinstance(latent, str) else type(latent).__name__
+            raise ValueError(f"the latent of a {cls.__name__} is a {cls.latent_class.__name__} or "
+                             f"made from it, got {got}")
 
     # --- the first and last lines of forward and backward ---
 
@@ -135,7 +153,7 @@ class Model:
         x = self.pixel_rows(x)
         if eps is None:
             eps = self.noise(1, len(x), self.rng)
-        eps = np.asarray(eps)
+        eps = as_numbers(eps, "eps")
         if eps.ndim == 2:
             eps = eps[None]
         if eps.ndim != 3 or eps.shape[1:] != (len(x), self.z_dim) or len(eps) == 0:
@@ -182,34 +200,33 @@ class Model:
     # --- sizes, layers, numbers ---
 
     @property
-    def x_dim(self) -> int:
-        """D, the number of pixels."""
-        first = self.enc.layers[0] if self.enc.layers else getattr(self, self.heads[0])
-        return first.params["W"].shape[0]
-
-    @property
-    def z_dim(self) -> int:
-        """Z, the number of latent dimensions."""
-        return getattr(self, self.heads[0]).params["W"].shape[1]
-
-    @property
     def dtype(self) -> np.dtype:
-        """The precision of every parameter."""
-        return self.to_out.params["W"].dtype
+        """The precision of every parameter; of a model without any, what it was built with."""
+        return next((param.dtype for _, param, _ in self.named_params()), self._dtype)
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """Yield (name, layer) in the order encoder, heads, latent, decoder, likelihood."""
-        yield from ((f"enc.{i}", layer) for i, layer in enumerate(self.enc.layers))
-        yield from ((head, getattr(self, head)) for head in self.heads)
+        yield from self._leaves("enc")
+        for head in self.heads:
+            yield from self._leaves(head)
         yield "latent", self.latent
-        yield from ((f"dec.{i}", layer) for i, layer in enumerate(self.dec.layers))
-        yield from ((self.likelihood.out_name, self.to_out), ("likelihood", self.likelihood))
+        yield from self._leaves("dec")
+        yield from self._leaves("to_out", self.likelihood.out_name)
+        yield "likelihood", self.likelihood
+
+    def _leaves(self, part: str, name: str | None = None) -> Iterator[tuple[str, Layer]]:
+        """Yield (name, layer) of one part, e.g. "enc.0": all of a Sequential, or the one layer."""
+        layer, name = getattr(self, part), name or part
+        if not isinstance(layer, Sequential):
+            yield name, layer
+            return
+        yield from ((f"{name}.{i}", inner) for i, inner in enumerate(layer.layers))
 
     def named_params(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yield (name, param, grad), each W before its b; the arrays are the live ones."""
         for name, layer in self.named_layers():
-            yield from ((f"{name}.{key}", param, layer.grads[key])
-                        for key, param in layer.params.items())
+            yield from ((f"{name}.{key}", param, grads_of(layer)[key])
+                        for key, param in params_of(layer).items())
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
         """x as (B, D) rows of the model's dtype, or a ValueError that says what is wrong."""
@@ -273,7 +290,7 @@ class Model:
 
         Raises ValueError for a z of another shape.
         """
-        z = as_rows(np.asarray(z), (None, self.z_dim), self.dtype, "z")
+        z = as_rows(as_numbers(z, "z"), (None, self.z_dim), self.dtype, "z")
         with self.undisturbed():
             return self.likelihood.mean(self.to_out.forward(self.dec.forward(z)))
 
@@ -294,8 +311,7 @@ class Model:
         rng : None for the model's own, a seed, or a numpy.random.Generator.
         Raises ValueError for an n below 1.
         """
-        if n < 1:
-            raise ValueError(f"the number of images to sample must be at least 1, got {n}")
+        n = whole_number(n, "the number of images to sample")
         rng = self.rng if rng is None else np.random.default_rng(rng)
         return self.decode(self.draw_prior(n, rng))
 
@@ -303,19 +319,24 @@ class Model:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Lend every layer an empty cache and fresh buffers: a pending backward stays whole."""
-        pending = [(layer, layer._cache, layer._buffers) for _, layer in self.named_layers()]
+        """Lend every layer an empty cache and fresh buffers: a pending backward stays whole.
+
+        A layer of one's own may keep what it likes under any name, so a copy of all its attributes
+        is lent; only params and grads are the same arrays.
+        """
+        pending = [(layer, vars(layer)) for _, layer in self.named_layers()]
         wires, baseline = self._wires, self.baseline
         # calls in the block change this copy only
         self.baseline = copy.copy(baseline)
-        for layer, _, _ in pending:
-            layer._cache, layer._buffers = {}, {}
+        for layer, own in pending:
+            same = {id(a): a for a in (*params_of(layer).values(), *grads_of(layer).values())}
+            layer.__dict__ = copy.deepcopy(own | {"_cache": {}, "_buffers": {}}, same)
         try:
             yield
         finally:
             self._wires, self.baseline = wires, baseline
-            for layer, cache, buffers in pending:
-                layer._cache, layer._buffers = cache, buffers
+            for layer, own in pending:
+                layer.__dict__ = own
 
     @contextmanager
     def at_beta(self, beta: float) -> Iterator[None]:
@@ -356,7 +377,14 @@ class Model:
         return params | {f"baseline.{name}": a for name, a in self.baseline.state().items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take up, in place, what `state` gave.  Raises KeyError where a name is missing."""
+        """Take up, in place, what `state` gave.
+
+        Raises KeyError where a name is missing, ValueError for an array of another shape.
+        """
+        for name, param, _ in self.named_params():
+            if np.shape(state[name]) != param.shape:
+                raise ValueError(f"{name} has shape {np.shape(state[name])}, "
+                                 f"wanted {param.shape}")
         for name, param, _ in self.named_params():
             param[...] = state[name]
         memory = {name.removeprefix("baseline."): a for name, a in state.items()

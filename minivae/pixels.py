@@ -21,26 +21,32 @@ ONCE = {**BINARIZE, "dynamic": "black or white, drawn once from their grey level
                                  "(dynamic binarisation)"}
 
 
-def as_pixel_rows(x, name: str = "x") -> np.ndarray:
-    """x as a plain (N, D) array of numbers, N and D at least 1.  Raises ValueError otherwise.
+def as_numbers(x, name: str) -> np.ndarray:
+    """x as a plain array of real numbers, of any shape.  Raises ValueError otherwise.
 
     np.asarray alone would drop the mask of a masked array, and wrap a sparse matrix whole, without
     a word.
     """
     if np.ma.is_masked(x):
-        raise ValueError(f"{name} must have a value for every pixel, but {np.ma.count_masked(x)} "
+        raise ValueError(f"{name} must have a value in every place, but {np.ma.count_masked(x)} "
                          "of this masked array are masked: fill them first, e.g. x.filled(0)")
     if hasattr(x, "toarray"):
         raise ValueError(f"{name} must be a dense array, got a sparse {type(x).__name__}: "
                          "pass x.toarray()")
     try:
         x = np.asarray(x)
-    except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:     # lists of other lengths; whatever another library's array raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{name} cannot be made an array of numbers: {reason}") from None
     if x.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers (bool, integer or float), got dtype {x.dtype}: "
                          "convert it, e.g. x.astype(np.float32)")
+    return x
+
+
+def as_pixel_rows(x, name: str = "x") -> np.ndarray:
+    """x as a plain (N, D) array of numbers, N and D at least 1.  Raises ValueError otherwise."""
+    x = as_numbers(x, name)
     if x.ndim != 2:
         hint = ("one image is x.reshape(1, -1)" if x.ndim < 2
                 else "flatten the images, x.reshape(len(x), -1)")

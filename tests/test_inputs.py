@@ -66,7 +66,7 @@ REFUSED = {
     "sparse": (lambda: sparse.csr_array(np.eye(N, D)),
                ["must be a dense array", "got a sparse csr_array", "x.toarray()"]),
     "masked": (lambda: np.ma.masked_equal(with_one(1.0), 1.0),
-               ["must have a value for every pixel", "1 of this masked array are masked", "x.filled(0)"]),
+               ["must have a value in every place", "1 of this masked array are masked", "x.filled(0)"]),
     "large whole numbers": (lambda: np.full((N, D), 1000), ["whole numbers", "1000", ": "]),
     "negative whole numbers": (lambda: np.full((N, D), -1), ["-1", ": "]),
 }

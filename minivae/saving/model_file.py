@@ -13,7 +13,8 @@ from minivae.choices import choose
 from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
 from minivae.estimators import ESTIMATORS
 from minivae.latents import GaussianLatent
-from minivae.model import LIKELIHOODS, Model
+from minivae.building import LIKELIHOODS
+from minivae.model import Model
 from minivae.saving import archive
 from minivae.vae import VAE
 

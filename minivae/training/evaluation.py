@@ -6,6 +6,7 @@ metrics.py takes a closer look at a trained model.
 import numpy as np
 
 from minivae import estimators
+from minivae.layers import params_of
 from minivae.model import Model
 from minivae.pixels import choose_binarize, scale_of
 from minivae.training.batches import check_data, draw
@@ -71,10 +72,11 @@ def non_finite_param(vae: Model) -> str | None:
 def first_non_finite(vae: Model) -> str:
     """The first layer of the last forward, in its order, with a number that is not finite."""
     for name, layer in vae.named_layers():
-        for key, param in layer.params.items():
+        for key, param in params_of(layer).items():
             if not np.isfinite(param).all():
                 return f"{name}, whose parameter {key} is no longer finite"
+        buffers = getattr(layer, "_buffers", {})           # a layer of one's own need not have any
         for key in ("y", "z"):
-            if not np.isfinite(layer._buffers.get(key, 0.0)).all():
+            if not np.isfinite(buffers.get(key, 0.0)).all():
                 return f"the output of {name}"
     return "the loss itself"
