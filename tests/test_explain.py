@@ -409,7 +409,7 @@ def test_each_checked_line_has_the_numbers_of_the_trace(walked, run, name):
 @EVERY_WALK
 def test_the_walk_says_which_wires_are_cut(walked, run, name):
     out, t = walked(run, name)
-    lines = re.sub(r"\n {11}", " ", "\n".join(block(out, "WIRES"))).splitlines()[1:6]
+    lines = re.sub(rf"\n {{{walk.NAME}}}", " ", "\n".join(block(out, "WIRES"))).splitlines()[1:6]
     wires = dict(line.split(maxsplit=1) for line in lines)
     assert set(wires) == {"decoder", "latent", "path", "score", "kl"}
     assert CUT[name] | NOT_IN_THE_LOSS[name] == {wire for wire, a in t.wires._asdict().items() if not a.any()}
@@ -439,7 +439,7 @@ def test_both_weights_of_log_q_are_shown(walked, run, name):
         shape = "x".join(map(str, weight.shape))
         assert re.search(rf"(log_q|\n) +{symbol} +{shape} +{re.escape(shown)}(  |\n)", out), symbol
         if weight.ndim == 1 and weight.size > 1 and weight.any():
-            assert "\n" + 40 * " " + ", ".join(f"{w + 0.0:.4g}" for w in weight) + "\n" in out
+            assert "\n" + walk.FORMULA_AT * " " + ", ".join(f"{w + 0.0:.4g}" for w in weight) + "\n" in out
 
 
 @EVERY_WALK
@@ -447,7 +447,7 @@ def test_a_number_has_one_name_and_keeps_its_sign(walked, run, name):
     out, t = walked(run, name)
     rows = block(out, "FORWARD")
     for node in t.passes.values():
-        (row,) = [line for line in rows if line.startswith(f"{node.name:11s}{node.called} ")]
+        (row,) = [line for line in rows if line.startswith(f"{node.name:{walk.NAME}s}{node.called} ")]
         assert f" {walk._number(node.output)}  " in row
     if len(t.eps) == 1:
         assert f" {t.passes['likelihood'].output.item():.4g}  " in "\n".join(rows) and t.passes["likelihood"].output < 0
@@ -552,7 +552,7 @@ def test_a_terminal_gets_colour_in_the_first_column_unless_no_color_is_set(here,
     coloured = [line for line in printed[""].splitlines() if "\x1b" in line]
     assert len(coloured) > 30
     for line in coloured:                                  # one bold name, and nothing behind it
-        assert re.fullmatch(r"\x1b\[1;38;5;\d+m.{1,11}\x1b\[0m[^\x1b]*", line), line
+        assert re.fullmatch(r"\x1b\[1;38;5;\d+m.{1,14}\x1b\[0m[^\x1b]*", line), line
 
 
 def luminance(colour):

@@ -10,6 +10,7 @@ from minivae import estimators
 from minivae.explain import story
 from minivae.explain.cards import function_source
 from minivae.explain.figures import Arrays, norm
+from minivae.explain.names import heads_of
 from minivae.explain.subject import Subject, samples_of
 from minivae.explain.record import PHI, record
 from minivae.explain.trace import Parameter, Trace, trace
@@ -70,7 +71,7 @@ def one_estimator(estimator: Callable, t: Trace, subject: Subject, arrays: Array
     phi = [p for key, p in one.params.items() if key.startswith(PHI)]
     theta = [p for key, p in one.params.items() if not key.startswith(PHI)]
     shown = {}
-    for head in t.vae.heads:
+    for head in heads_of(t.vae):
         value = one.passes[head].called                    # mu, logvar; or a
         shown |= {f"d{value}": one.passes[head].incoming[0],
                   f"mean_{value}": many[value].mean(axis=0),
@@ -106,7 +107,7 @@ def gradients_of_draws(vae: Model, x: np.ndarray, estimator: Callable, eps: np.n
     vae.estimator = estimator
     n = eps.shape[1]
     _, _, visits = record(vae, np.repeat(x, n, axis=0), eps)
-    nodes = {head.removeprefix("to_"): head for head in vae.heads}
+    nodes = {head.removeprefix("to_"): node for head, node in zip(vae.heads, heads_of(vae))}
     nodes |= {"dz": "sample"} if vae.latent.has_path else {}
     # what came in at each node on the way back
     return {name: n * visits[node, "backward"][0][0] for name, node in nodes.items()}
