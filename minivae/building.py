@@ -1,19 +1,23 @@
 """How `VAE.mlp` and `VAE.conv` build a model: its layers, from sizes; and what they check first.
 
-Each function here gives the layers of one kind of model, as a dict with enc, heads, dec and to_out.
-The decoder is the encoder's mirror image, and each has weights of its own.
+`dense_layers` and `conv_layers` give the layers of one kind of model, as a dict of enc, heads, dec
+and to_out.  The decoder is the encoder's mirror image, with weights of its own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import numpy as np
 
+from minivae import baselines
 from minivae.choices import choose, want_number, whole_number
-from minivae.estimators import ESTIMATORS
-from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, grads_of,
-                            params_of)
+from minivae.convolutions import Conv, ConvTranspose, Reshape, conv_shape
+from minivae.estimators import ESTIMATORS, elbo
+from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, as_rows,
+                            grads_of, params_of)
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood, Likelihood
 
 ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "softplus": Softplus}
@@ -48,6 +52,70 @@ def dense_layers(sizes: dict, n_heads: int, width: int, act: Callable[[], Layer]
             "to_out": Dense(up[-1], width, rng, dtype)}
 
 
+def conv_layers(sizes: dict, n_heads: int, width: int, act: Callable[[], Layer],
+                rng: np.random.Generator, dtype) -> dict:
+    """The layers of `Buildable.conv`; sizes as in its config, the others as in `dense_layers`."""
+    H, W, C = (*sizes["image_shape"], 1)[:3]
+    step = sizes["kernel"], sizes["stride"], sizes["padding"]
+    # planes of C channels that the likelihood wants side by side, e.g. means and log-variances
+    planes, rest = divmod(width, H * W * C)
+    if rest or not planes:
+        raise ValueError(f"a conv model gives every pixel as many numbers as the others, and the "
+                         f"likelihood wants {width} for {H * W * C}")
+    shapes, channels = conv_shapes(sizes), [C, *sizes["channels"]]
+    smallest, z_dim = (*shapes[-1], channels[-1]), sizes["z_dim"]
+    n = math.prod(smallest)
+
+    down = [Reshape(H, W, C)]
+    for n_in, n_out in zip(channels[:-1], channels[1:]):
+        down += [Conv(n_in, n_out, *step, rng, dtype), act()]
+    heads = [Dense(n, z_dim, rng, dtype) for _ in range(n_heads)]
+    up = [Dense(z_dim, n, rng, dtype), act(), Reshape(*smallest)]
+    for i in range(len(channels) - 1, 1, -1):
+        up += [ConvTranspose(channels[i], channels[i - 1], *step, shapes[i - 1], rng, dtype), act()]
+    last = ConvTranspose(channels[1], planes * C, *step, shapes[0], rng, dtype)
+    return {"enc": Sequential(*down, Reshape(n)), "heads": heads, "dec": Sequential(*up),
+            "to_out": Sequential(last, Planes(planes) if planes > 1 else Reshape(width))}
+
+
+def conv_shapes(sizes: dict) -> list[tuple[int, int]]:
+    """(H, W) of the image and after each Conv, for the sizes of `Buildable.conv`.
+
+    Raises ValueError where a kernel does not fit.
+    """
+    shapes = [tuple(sizes["image_shape"][:2])]
+    for _ in sizes["channels"]:
+        shapes.append(conv_shape(shapes[-1], sizes["kernel"], sizes["stride"], sizes["padding"]))
+    return shapes
+
+
+class Planes(Layer):
+    """Images of n planes as rows with one plane after the other: y[b] = x[b, plane 0], x[b, 1], ..
+
+    n : the planes.  The C channels of a plane lie together in x.
+    """
+
+    linear = True
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """x : (B, H, W, n*C)  ->  y : (B, n*H*W*C)."""
+        B, H, W, C = x.shape
+        self._cache["forward"] = (x.shape,)
+        planes = x.reshape(B, H * W, self.n, C // self.n)
+        return np.ascontiguousarray(planes.swapaxes(1, 2)).reshape(B, -1)
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """dy : (B, n*H*W*C)  ->  dx : (B, H, W, n*C)."""
+        ((B, H, W, C),) = self._take()
+        dy = as_rows(dy, (B, H * W * C), None, "dy of Planes")
+        planes = dy.reshape(B, self.n, H * W, C // self.n)
+        return np.ascontiguousarray(planes.swapaxes(1, 2)).reshape(B, H, W, C)
+
+
 # --- what the caller chose ------------------------------------------------------------------------
 
 
@@ -56,7 +124,7 @@ def whole_numbers(values, what: str) -> list[int]:
 
     Raises TypeError for what is no sequence of whole numbers, ValueError for one below 1.
     """
-    if np.ndim(values) == 0 and not isinstance(values, str):
+    if isinstance(values, Integral):
         values = [values]
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
         raise TypeError(f"{what} must be a sequence of whole numbers, e.g. (200, 100), "
@@ -159,3 +227,153 @@ def size_of(name: str, told: int | None, ends: list[tuple[str, Layer, int]]) -> 
         if size != found[0][1]:
             raise ValueError(f"{name} is {found[0][1]} by {found[0][0]} and {size} by {where}")
     return found[0][1]
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
+class Buildable:
+    """How a model is built: from sizes by mlp and conv, or from any layers by its class."""
+
+    heads: tuple[str, ...]      # the layers that give the parameters of q(z|x)
+    latent_class: type          # its latent is one of this class
+    config: dict | None = None  # how mlp or conv built it; None for one put together by hand
+
+    @classmethod
+    def mlp(cls, x_dim: int, hidden: Sequence[int], z_dim: int, *, likelihood="bernoulli",
+            activation: str = "relu", beta: float = 1.0, estimator=elbo,
+            baseline="others", latent=None, rng=None, dtype=np.float32):
+        """A VAE of dense layers: the encoder, its heads, and the decoder as its mirror image.
+
+        Parameters
+        ----------
+        x_dim, z_dim : int
+            D pixels and Z latent dimensions.
+        hidden : sequence of int
+            Widths of the encoder's hidden layers, e.g. (400,) or (200, 200); the decoder has them
+            in reverse.  Empty for a linear VAE.
+        likelihood : "bernoulli", "gaussian" (one learned variance), or a likelihood object
+        activation : "relu", "tanh", "sigmoid" or "softplus"
+        beta : float
+            Weight of the KL; 1 gives the ELBO.
+        estimator : function of minivae.estimators, or its name
+        baseline : "none", "others", "running-mean", "nvil", or an object of minivae.baselines
+            What is subtracted from f, see estimators.py; "nvil" goes with `score` alone.  A dict
+            gives a name its settings: {"name": "nvil", "hidden": 50}.
+        latent : the latent node
+            Default: GaussianLatent() for a VAE, BernoulliLatent() for a DiscreteVAE.
+        rng : None, int or numpy.random.Generator
+            Draws the initial weights, then the noise of `forward`.
+        dtype : float32 for training, float64 for checking
+
+        Raises
+        ------
+        TypeError
+            For an argument of the wrong kind, e.g. a size that is no whole number.
+        ValueError
+            For an unknown name, a size below 1, a negative beta, a latent of the other kind of
+            model, or a baseline that the estimator does not take.
+        """
+        sizes = {"x_dim": whole_number(x_dim, "x_dim"),
+                 "hidden": whole_numbers(hidden, "hidden"),
+                 "z_dim": whole_number(z_dim, "z_dim")}
+        return cls._built(dense_layers, sizes, x_dim, likelihood, activation, beta,
+                          estimator, baseline, latent, rng, dtype)
+
+    @classmethod
+    def conv(cls, image_shape: Sequence[int], channels: Sequence[int] = (32, 64), z_dim: int = 20,
+             *, kernel: int = 4, stride: int = 2, padding: int = 1, likelihood="bernoulli",
+             activation: str = "relu", beta: float = 1.0, estimator=elbo, baseline="others",
+             latent=None, rng=None, dtype=np.float32):
+        """A VAE of convolutions: the encoder, its heads, and the decoder as its mirror image.
+
+        It takes rows, as every model: (B, D) with D = H*W, or H*W*C in colour.
+
+        Parameters
+        ----------
+        image_shape : (H, W), or (H, W, C) with C channels, e.g. 3 for colour
+        channels : sequence of int
+            Those of each Conv of the encoder, at least one; the decoder has them in reverse.
+        z_dim : int
+        kernel, stride, padding : int
+            Of every Conv, see convolutions.py.  These halve an image's sides at each.
+        likelihood, activation, beta, estimator, baseline, latent, rng, dtype : as `mlp`
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `mlp`; also for an image that is smaller than a kernel.
+        """
+        image_shape = whole_numbers(image_shape, "image_shape")
+        if len(image_shape) not in (2, 3):
+            raise ValueError(f"image_shape must be (H, W) or (H, W, C), got {tuple(image_shape)}")
+        sizes = {"image_shape": image_shape, "channels": whole_numbers(channels, "channels"),
+                 "z_dim": whole_number(z_dim, "z_dim"), "kernel": whole_number(kernel, "kernel"),
+                 "stride": whole_number(stride, "stride"),
+                 "padding": whole_number(padding, "padding", at_least=0)}
+        if not sizes["channels"]:
+            raise ValueError("channels must name at least one Conv, e.g. (32, 64); "
+                             "a model without any is mlp's")
+        conv_shapes(sizes)                                 # raises where a kernel does not fit
+        return cls._built(conv_layers, sizes, math.prod(image_shape), likelihood, activation, beta,
+                          estimator, baseline, latent, rng, dtype)
+
+    @classmethod
+    def _built(cls, make_layers, sizes, x_dim, likelihood, activation, beta, estimator, baseline,
+               latent, rng, dtype):
+        """What mlp and conv share: the layers of these sizes, and a model of them."""
+        dtype, beta = checked_dtype(dtype), checked_beta(beta)
+        likelihood = checked_likelihood(likelihood, dtype)
+        estimator = checked_estimator(estimator)
+        act = choose(activation, ACTIVATIONS, "activation")
+        cls._check_latent(latent)
+        rng = np.random.default_rng(rng)
+        try:
+            made = make_layers(sizes, len(cls.heads), likelihood.width(x_dim), act, rng, dtype)
+        except MemoryError:
+            raise ValueError(f"a model of {sizes} does not fit into memory") from None
+        if isinstance(baseline, str):
+            baseline = {"name": baseline}
+        if isinstance(baseline, dict):
+            baseline = baselines.make(**baseline, x_dim=x_dim, rng=rng, dtype=dtype)
+        baselines.check(baseline, estimator)
+        model = cls(made["enc"], *made["heads"], made["dec"], made["to_out"], likelihood=likelihood,
+                    latent=latent, estimator=estimator, baseline=baseline, beta=beta, rng=rng,
+                    x_dim=x_dim, z_dim=sizes["z_dim"], dtype=dtype)
+        model.config = sizes | {"activation": activation}
+        return model
+
+    def _settle(self, x_dim: int | None, z_dim: int | None, dtype) -> None:
+        """The end of __init__: check the parts, and find the sizes.
+
+        Raises TypeError for a part of the wrong kind, ValueError for sizes or dtypes that are not
+        known or do not fit each other.
+        """
+        for name in ("enc", "dec"):
+            if not isinstance(getattr(self, name), Sequential):
+                raise TypeError(f"{name} must be a Sequential, got a "
+                                f"{type(getattr(self, name)).__name__}: Sequential(layer, ..)")
+        self._check_latent(self.latent)
+        self.estimator = checked_estimator(self.estimator)
+        self.beta = checked_beta(self.beta)
+        found = common_dtype((name, layer) for name, layer in self.named_layers()
+                                      if name != "latent")
+        self._dtype = checked_dtype(np.float32 if dtype is None else dtype)
+        if None not in (found, dtype) and found != self._dtype:
+            raise ValueError(f"dtype={self._dtype} was handed in, but the layers have {found}")
+        enc, dec = list(self._leaves("enc")), list(self._leaves("dec"))
+        heads = [list(self._leaves(head)) for head in self.heads]
+        to_out = list(self._leaves("to_out"))
+        self.x_dim = size_of("x_dim", x_dim, [(*[*enc, *heads[0]][0], 0)])
+        self.z_dim = size_of("z_dim", z_dim, [*((*head[-1], 1) for head in heads),
+                                                       (*[*dec, *to_out][0], 0)])
+        width = self.likelihood.width(self.x_dim)
+        size_of("the likelihood's width", width, [(*to_out[-1], 1)])
+
+    @classmethod
+    def _check_latent(cls, latent) -> None:
+        """Raise ValueError for a latent of the other kind of model; None is the default one."""
+        if latent is not None and not isinstance(latent, cls.latent_class):
+            got = latent if isinstance(latent, str) else type(latent).__name__
+            raise ValueError(f"the latent of a {cls.__name__} is a {cls.latent_class.__name__} or "
+                             f"made from it, got {got}")

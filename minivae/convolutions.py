@@ -56,6 +56,7 @@ class Conv(Layer):
     """
 
     linear = True               # in x, up to b
+    skips_input_grad = True     # its backward takes input_grad=False
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, padding: int,
                  rng: np.random.Generator, dtype=np.float32):
@@ -114,6 +115,7 @@ class ConvTranspose(Layer):
     """
 
     linear = True               # in x, up to b
+    skips_input_grad = True     # its backward takes input_grad=False
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, padding: int,
                  out_shape: tuple[int, int], rng: np.random.Generator, dtype=np.float32):

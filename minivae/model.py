@@ -1,20 +1,21 @@
-"""What a model does besides learning: build, check its input, encode, decode, sample.
+"""What a model does besides learning: check its input, encode, decode, sample.
 
 vae.py and discrete.py hold what learns; their models inherit these everyday methods.  What differs
-between a Gaussian latent and coins is asked of the latent.  Files are made in saving/.
+between a Gaussian latent and coins is asked of the latent.  Models are built in building.py, and
+files are made in saving/.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from minivae import baselines, building, estimators
-from minivae.choices import choose, whole_number
+from minivae.building import Buildable
+from minivae.choices import whole_number
 from minivae.estimators import Terms, Wires
 from minivae.layers import Layer, Sequential, as_rows, grads_of, params_of
 from minivae.pixels import as_numbers, as_pixel_rows
@@ -33,112 +34,10 @@ class Result(NamedTuple):
     logw: np.ndarray
 
 
-class Model:
+class Model(Buildable):
     """The everyday methods of a VAE.  Public methods return arrays of their own."""
 
-    heads: tuple[str, ...]      # the layers that give the parameters of q(z|x)
-    latent_class: type          # its latent is one of this class
-    config: dict | None = None  # how `mlp` built it; None for a model put together by hand
     _wires: Wires | None = None             # what forward leaves for backward
-
-    @classmethod
-    def mlp(cls, x_dim: int, hidden: Sequence[int], z_dim: int, *, likelihood="bernoulli",
-            activation: str = "relu", beta: float = 1.0, estimator=estimators.elbo,
-            baseline="others", latent=None, rng=None, dtype=np.float32):
-        """A VAE of dense layers: the encoder, its heads, and the decoder as its mirror image.
-
-        Parameters
-        ----------
-        x_dim, z_dim : int
-            D pixels and Z latent dimensions.
-        hidden : sequence of int
-            Widths of the encoder's hidden layers, e.g. (400,) or (200, 200); the decoder has them
-            in reverse.  Empty for a linear VAE.
-        likelihood : "bernoulli", "gaussian" (one learned variance), or a likelihood object
-        activation : "relu", "tanh", "sigmoid" or "softplus"
-        beta : float
-            Weight of the KL; 1 gives the ELBO.
-        estimator : function of minivae.estimators
-        baseline : "none", "others", "running-mean", "nvil", or an object of minivae.baselines
-            What is subtracted from f, see estimators.py; "nvil" goes with `score` alone.  A dict
-            gives a name its settings: {"name": "nvil", "hidden": 50}.
-        latent : the latent node
-            Default: GaussianLatent() for a VAE, BernoulliLatent() for a DiscreteVAE.
-        rng : None, int or numpy.random.Generator
-            Draws the initial weights, then the noise of `forward`.
-        dtype : float32 for training, float64 for checking
-
-        Raises
-        ------
-        ValueError
-            For an unknown name, a size below 1, a negative beta, a latent of the other kind of
-            model, or a baseline that the estimator does not take.
-        """
-        sizes = {"x_dim": whole_number(x_dim, "x_dim"),
-                 "hidden": building.whole_numbers(hidden, "hidden"),
-                 "z_dim": whole_number(z_dim, "z_dim")}
-        return cls._built(building.dense_layers, sizes, x_dim, likelihood, activation, beta,
-                          estimator, baseline, latent, rng, dtype)
-
-    @classmethod
-    def _built(cls, make_layers, sizes, x_dim, likelihood, activation, beta, estimator, baseline,
-               latent, rng, dtype):
-        """What mlp and conv share: the layers of these sizes, and a model of them."""
-        dtype, beta = building.checked_dtype(dtype), building.checked_beta(beta)
-        likelihood = building.checked_likelihood(likelihood, dtype)
-        estimator = building.checked_estimator(estimator)
-        act = choose(activation, building.ACTIVATIONS, "activation")
-        cls._check_latent(latent)
-        rng = np.random.default_rng(rng)
-        try:
-            made = make_layers(sizes, len(cls.heads), likelihood.width(x_dim), act, rng, dtype)
-        except MemoryError:
-            raise ValueError(f"a model of {sizes} does not fit into memory") from None
-        if isinstance(baseline, str):
-            baseline = {"name": baseline}
-        if isinstance(baseline, dict):
-            baseline = baselines.make(**baseline, x_dim=x_dim, rng=rng, dtype=dtype)
-        baselines.check(baseline, estimator)
-        model = cls(made["enc"], *made["heads"], made["dec"], made["to_out"], likelihood=likelihood,
-                    latent=latent, estimator=estimator, baseline=baseline, beta=beta, rng=rng,
-                    x_dim=x_dim, z_dim=sizes["z_dim"], dtype=dtype)
-        model.config = sizes | {"activation": activation}
-        return model
-
-    def _settle(self, x_dim: int | None, z_dim: int | None, dtype) -> None:
-        """The end of __init__: check the parts, and find the sizes.
-
-        Raises TypeError for a part of the wrong kind, ValueError for sizes or dtypes that are not
-        known or do not fit each other.
-        """
-        for name in ("enc", "dec"):
-            if not isinstance(getattr(self, name), Sequential):
-                raise TypeError(f"{name} must be a Sequential, got a "
-                                f"{type(getattr(self, name)).__name__}: Sequential(layer, ..)")
-        self._check_latent(self.latent)
-        self.estimator = building.checked_estimator(self.estimator)
-        self.beta = building.checked_beta(self.beta)
-        found = building.common_dtype((name, layer) for name, layer in self.named_layers()
-                                      if name != "latent")
-        self._dtype = building.checked_dtype(np.float32 if dtype is None else dtype)
-        if None not in (found, dtype) and found != self._dtype:
-            raise ValueError(f"dtype={self._dtype} was handed in, but the layers have {found}")
-        enc, dec = list(self._leaves("enc")), list(self._leaves("dec"))
-        heads = [list(self._leaves(head)) for head in self.heads]
-        to_out = list(self._leaves("to_out"))
-        self.x_dim = building.size_of("x_dim", x_dim, [(*[*enc, *heads[0]][0], 0)])
-        self.z_dim = building.size_of("z_dim", z_dim, [*((*head[-1], 1) for head in heads),
-                                                       (*[*dec, *to_out][0], 0)])
-        width = self.likelihood.width(self.x_dim)
-        building.size_of("the likelihood's width", width, [(*to_out[-1], 1)])
-
-    @classmethod
-    def _check_latent(cls, latent) -> None:
-        """Raise ValueError for a latent of the other kind of model; None is the default one."""
-        if latent is not None and not isinstance(latent, cls.latent_class):
-            got = latent if isinstance(latent, str) else type(latent).__name__
-            raise ValueError(f"the latent of a {cls.__name__} is a {cls.latent_class.__name__} or "
-                             f"made from it, got {got}")
 
     # --- the first and last lines of forward and backward ---
 
