@@ -15,6 +15,7 @@ from minivae.explain.names import first_of_theta, heads_of, nodes_of
 from minivae.explain.record import LATENT_NODES, PHI
 from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
 from minivae.explain.trace import NodePass, Parameter, Trace, source
+from minivae.layers import Layer
 from minivae.model import Model
 
 # what a card holds besides its name and its words; the ends of the walk have little of it
@@ -70,7 +71,7 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
     """What the pass did at one node, forward and backward, in the names of the pass.
 
     inCode gives these names for the symbols of the code that is shown.  Where backward never comes,
-    incoming is None.  step is (kernel, stride, padding) of a convolution.
+    incoming is None.
     """
     name, called = node.name, node.called
     arrives = "along_phi" if node.weights else f"d{called}"
@@ -79,8 +80,7 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
     if node.incoming is not None:
         incoming = figure(arrays, arrives, f"d(loss)/d({called})", f"{name}/{arrives}",
                           node.incoming, t.checks.get((name, called)))
-    layer = dict(t.vae.named_layers()).get(name)
-    step = layer.step if type(layer) in (Conv, ConvTranspose) else None
+    cut = patches_of(dict(t.vae.named_layers()).get(name), node)
     return {
         "name": name, "kind": node.kind, "title": title, "called": called,
         "words": {"forward": forward, "backward": backward},
@@ -98,13 +98,25 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
                    f"{name}/{node.passed_on[value]}", a, t.checks.get((name, value)))
             for value, a in node.outgoing.items()],
         "fills": [
-            filled(name, key, parameter, arrays, t.x.shape[1], step)
+            filled(name, key, parameter, arrays, t.x.shape[1], cut)
             for key, parameter in t.parameters_of(name).items()],
-        "step": step,
+        "patches": cut,
         "sums": sums(t, arrays) if name == "kl" else [],
         "code": {"forward": node.forward._asdict(),
                  "backward": node.backward._asdict() if node.backward else None,
                  "call": calls(t.vae, name)}}
+
+
+def patches_of(layer: Layer, node: NodePass) -> dict | None:
+    """How a convolution cuts images into patches; None for any other layer.
+
+    image : (H, W, C);  step : (kernel, stride, padding);  grid : (H', W'), how many patches.
+    """
+    if type(layer) not in (Conv, ConvTranspose):
+        return None
+    (x,) = node.inputs.values()
+    image, grid = (x, node.output) if type(layer) is Conv else (node.output, x)
+    return {"image": image.shape[1:], "step": layer.step, "grid": grid.shape[1:3]}
 
 
 def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
@@ -144,7 +156,7 @@ def meaning_of(value: str) -> str:
     return story.MEANINGS.get(value, value)
 
 
-def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int, step: tuple | None
+def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int, cut: dict | None
            ) -> dict:
     """A parameter's gradient: its norm, the norms of its parts, its checks, and one line to draw.
 
@@ -153,9 +165,9 @@ def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int, st
     filter, as large as a patch: (k, k, C).
     """
     grad = parameter.grad
-    if grad.ndim == 2 and step:
-        i = int(np.argmax(np.linalg.norm(grad, axis=0)))
-        line = grad[:, i].reshape(step[0], step[0], -1)
+    if grad.ndim == 2 and cut:
+        k, i = cut["step"][0], int(np.argmax(np.linalg.norm(grad, axis=0)))
+        line = grad[:, i].reshape(k, k, -1)
         meaning = f"column {i}, one filter, as large as a patch: the one with the largest norm"
     elif grad.ndim == 2 and min(grad.shape) > 1:
         by_row = grad.shape[1] == D and grad.shape[0] != D

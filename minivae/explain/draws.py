@@ -21,6 +21,8 @@ from minivae.optim import Adam
 from minivae.training.evaluation import EVALUATION_SEED, NonFiniteError
 
 DRAWS = 300              # passes with other noise, for the means and spreads
+FEWEST = 30              # so many where a pass is long, as in a model of convolutions
+NUMBERS = 1_500_000      # so many numbers are computed in all draws together, about
 LATENTS = 12             # so many latents are drawn where there are many
 
 
@@ -87,11 +89,17 @@ def norm_of_all(parameters: list[Parameter]) -> float:
     return norm(np.concatenate([parameter.grad.ravel() for parameter in parameters]))
 
 
+def draws_of(t: Trace) -> int:
+    """How many draws: DRAWS, or fewer where the nodes of a pass give many numbers."""
+    numbers = sum(node.output.size for node in t.passes.values()) // len(t.eps)
+    return max(FEWEST, min(DRAWS, NUMBERS // numbers))
+
+
 def noise_of_draws(t: Trace, subject: Subject, estimator: Callable) -> np.ndarray:
-    """eps : (K, DRAWS, Z); the first draw is that of the pass which the page walks through."""
+    """eps : (K, draws, Z); the first draw is that of the pass which the page walks through."""
     K, latent = samples_of(t.vae, estimator), t.vae.latent
     rng = np.random.default_rng([EVALUATION_SEED, subject.image, 2])
-    eps = latent.noise((K, DRAWS, t.vae.z_dim), rng, np.float64, estimator.antithetic)
+    eps = latent.noise((K, draws_of(t), t.vae.z_dim), rng, np.float64, estimator.antithetic)
     eps[:, :1] = subject.noise(K, estimator.antithetic)
     return eps
 

@@ -19,7 +19,7 @@ from minivae import estimators
 from minivae.convolutions import Conv, ConvTranspose
 from minivae.explain import story
 from minivae.explain.cards import cards
-from minivae.explain.draws import every_estimator, latents_shown, one_step
+from minivae.explain.draws import draws_of, every_estimator, latents_shown, one_step
 from minivae.explain.figures import Arrays, norm
 from minivae.explain.graph import pictures
 from minivae.explain.live import live
@@ -99,7 +99,10 @@ def contents(subject: Subject) -> dict:
     backward = [name for name in t.backward_order if name in forward]
     heads = heads_of(vae)
     graph = {"latent": vae.latent.name, "heads": heads, "path": vae.latent.has_path,
-             "noise": list(t.passes["sample"].inputs)[-1], "score": score}
+             "noise": (noise := list(t.passes["sample"].inputs)[-1]), "score": score,
+             # what gets no gradient: the image, also where a Reshape made it one, and the noise
+             "data": ["x", noise, *(node.name for node in passes if node.name.startswith("enc")
+                                    and node.incoming is None)]}
     given = " and ".join(t.passes[head].called for head in heads)
     data = {
         "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl,
@@ -111,6 +114,7 @@ def contents(subject: Subject) -> dict:
         "backward": ["loss", *backward, "x"],
         "params": parameters(t),
         "shownLatents": latents_shown(t),
+        "draws": draws_of(t),
         "estimators": every_estimator(t, subject, arrays),
         "wires": {wire: words.replace("mu and logvar", given) for wire, words in
                   story.WIRES.items()},
