@@ -17,7 +17,7 @@ TITLES = {"sample": "sampling", "likelihood": "log p(x|z)", "kl": "KL", "log_q":
 LOCK = "M-5 -1v-4a5 5 0 0 1 10 0v4h2v10h-14v-10zm2.5 0h5v-4a2.5 2.5 0 0 0 -5 0z"
 # what stands in a narrow box
 SHORT = {"ConvTranspose": "ConvT", "log p(x|z)": "log p", "log q, log p(z)": "log q, p",
-         "to_mu": "mu", "to_logvar": "logvar", "to_a": "a"}
+         "sampling": "sample", "to_mu": "mu", "to_logvar": "logvar", "to_a": "a"}
 GREYS, TINTS = 8, 16     # levels of grey, and of each colour, in which an image is drawn
 
 
