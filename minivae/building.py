@@ -14,7 +14,7 @@ import numpy as np
 
 from minivae import baselines
 from minivae.choices import choose, want_number, whole_number
-from minivae.convolutions import Conv, ConvTranspose, Reshape, conv_shape
+from minivae.convolutions import Conv, ConvTranspose, Reshape, checked_step, conv_shape
 from minivae.estimators import ESTIMATORS, elbo
 from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, as_rows,
                             grads_of, params_of)
@@ -83,9 +83,10 @@ def conv_shapes(sizes: dict) -> list[tuple[int, int]]:
 
     Raises ValueError where a kernel does not fit.
     """
+    step = checked_step(sizes["kernel"], sizes["stride"], sizes["padding"])
     shapes = [tuple(sizes["image_shape"][:2])]
     for _ in sizes["channels"]:
-        shapes.append(conv_shape(shapes[-1], sizes["kernel"], sizes["stride"], sizes["padding"]))
+        shapes.append(conv_shape(shapes[-1], *step))
     return shapes
 
 
@@ -134,10 +135,25 @@ def whole_numbers(values, what: str) -> list[int]:
 
 def checked_dtype(dtype) -> np.dtype:
     """float32 or float64.  Raises ValueError for another dtype, TypeError for what is none."""
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype}")
-    return dtype
+    try:
+        known = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
+    if known not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {known}")
+    return known
+
+
+def generator(rng) -> np.random.Generator:
+    """The Generator itself, or a new one from a seed; None seeds it from the system.
+
+    Raises TypeError or ValueError for what is no seed.
+    """
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)("rng must be None, a whole number of at least 0 or a "
+                          f"numpy.random.Generator, got {rng!r}") from None
 
 
 def checked_likelihood(likelihood, dtype: np.dtype) -> Likelihood:
@@ -327,14 +343,14 @@ class Buildable:
         estimator = checked_estimator(estimator)
         act = choose(activation, ACTIVATIONS, "activation")
         cls._check_latent(latent)
-        rng = np.random.default_rng(rng)
+        rng = generator(rng)
         try:
             made = make_layers(sizes, len(cls.heads), likelihood.width(x_dim), act, rng, dtype)
-        except MemoryError:
+        except (MemoryError, OverflowError):
             raise ValueError(f"a model of {sizes} does not fit into memory") from None
         if isinstance(baseline, str):
             baseline = {"name": baseline}
-        if isinstance(baseline, dict):
+        if isinstance(baseline, dict) and "name" in baseline:
             baseline = baselines.make(**baseline, x_dim=x_dim, rng=rng, dtype=dtype)
         baselines.check(baseline, estimator)
         model = cls(made["enc"], *made["heads"], made["dec"], made["to_out"], likelihood=likelihood,
@@ -354,12 +370,12 @@ class Buildable:
                 raise TypeError(f"{name} must be a Sequential, got a "
                                 f"{type(getattr(self, name)).__name__}: Sequential(layer, ..)")
         self._check_latent(self.latent)
-        self.estimator = checked_estimator(self.estimator)
-        self.beta = checked_beta(self.beta)
+        self.estimator, self.beta = checked_estimator(self.estimator), checked_beta(self.beta)
+        self.rng = generator(self.rng)
         found = common_dtype((name, layer) for name, layer in self.named_layers()
                                       if name != "latent")
         self._dtype = checked_dtype(np.float32 if dtype is None else dtype)
-        if None not in (found, dtype) and found != self._dtype:
+        if found is not None and dtype is not None and found != self._dtype:
             raise ValueError(f"dtype={self._dtype} was handed in, but the layers have {found}")
         enc, dec = list(self._leaves("enc")), list(self._leaves("dec"))
         heads = [list(self._leaves(head)) for head in self.heads]

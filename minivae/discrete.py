@@ -262,7 +262,7 @@ class DiscreteVAE(Model):
         self.enc, self.to_a = enc, to_a
         self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
         self.latent, self.baseline = latent or BernoulliLatent(), baseline or Others()
-        self.estimator, self.beta, self.rng = estimator, beta, np.random.default_rng(rng)
+        self.estimator, self.beta, self.rng = estimator, beta, rng
         self._settle(x_dim, z_dim, dtype)
 
     # a NaN is for the training loop to name, not for NumPy to warn of

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae.building import Buildable
+from minivae.building import Buildable, generator
 from minivae.choices import whole_number
 from minivae.estimators import Terms, Wires
 from minivae.layers import Layer, Sequential, as_rows, grads_of, params_of
-from minivae.pixels import as_numbers, as_pixel_rows
+from minivae.pixels import as_pixel_rows, finite_numbers
 
 
 class Result(NamedTuple):
@@ -39,6 +39,14 @@ class Model(Buildable):
 
     _wires: Wires | None = None             # what forward leaves for backward
 
+    def __repr__(self) -> str:
+        """The model in one line, e.g. for a notebook."""
+        sizes = self.config or {"x_dim": self.x_dim, "z_dim": self.z_dim}
+        n = sum(param.size for _, param, _ in self.named_params())
+        return (f"<{type(self).__name__} {', '.join(f'{k} {v}' for k, v in sizes.items())}; "
+                f"estimator {self.estimator.__name__}, beta {self.beta:g}, "
+                f"{type(self.likelihood).__name__}, {n:,} parameters, {self.dtype}>")
+
     # --- the first and last lines of forward and backward ---
 
     def checked_inputs(self, x: np.ndarray, eps: np.ndarray | None
@@ -52,7 +60,7 @@ class Model(Buildable):
         x = self.pixel_rows(x)
         if eps is None:
             eps = self.noise(1, len(x), self.rng)
-        eps = as_numbers(eps, "eps")
+        eps = finite_numbers(eps, "eps")
         if eps.ndim == 2:
             eps = eps[None]
         if eps.ndim != 3 or eps.shape[1:] != (len(x), self.z_dim) or len(eps) == 0:
@@ -187,9 +195,13 @@ class Model(Buildable):
     def decode(self, z: np.ndarray) -> np.ndarray:
         """z : (B, Z)  ->  E[x|z] : (B, D), the mean of p(x|z).
 
-        Raises ValueError for a z of another shape.
+        Raises ValueError for a z of another shape, or not finite.
         """
-        z = as_rows(as_numbers(z, "z"), (None, self.z_dim), self.dtype, "z")
+        z = as_rows(finite_numbers(z, "z"), (None, self.z_dim), self.dtype, "z")
+        return self._mean_given(z)
+
+    def _mean_given(self, z: np.ndarray) -> np.ndarray:
+        """`decode`, for a z that is the model's own: it may be NaN where training went wrong."""
         with self.undisturbed():
             return self.likelihood.mean(self.to_out.forward(self.dec.forward(z)))
 
@@ -198,7 +210,7 @@ class Model(Buildable):
 
         Raises ValueError for an x that does not fit the model.
         """
-        return self.decode(self.likeliest_z(x))
+        return self._mean_given(self.likeliest_z(x))
 
     def draw_prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """z : (n, Z), drawn from the prior."""
@@ -211,7 +223,7 @@ class Model(Buildable):
         Raises ValueError for an n below 1.
         """
         n = whole_number(n, "the number of images to sample")
-        rng = self.rng if rng is None else np.random.default_rng(rng)
+        rng = self.rng if rng is None else generator(rng)
         return self.decode(self.draw_prior(n, rng))
 
     # --- temporary changes ---

@@ -34,6 +34,8 @@ def as_numbers(x, name: str) -> np.ndarray:
         raise ValueError(f"{name} must be a dense array, got a sparse {type(x).__name__}: "
                          "pass x.toarray()")
     try:
+        # pandas' nullable columns, which NumPy would take for objects
+        x = x.to_numpy(float) if hasattr(x, "to_numpy") and np.asarray(x).dtype == object else x
         x = np.asarray(x)
     except Exception as error:     # lists of other lengths; whatever another library's array raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -41,6 +43,15 @@ def as_numbers(x, name: str) -> np.ndarray:
     if x.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers (bool, integer or float), got dtype {x.dtype}: "
                          "convert it, e.g. x.astype(np.float32)")
+    return x
+
+
+def finite_numbers(x, name: str) -> np.ndarray:
+    """The same, and every number is finite.  Raises ValueError otherwise."""
+    x = as_numbers(x, name)
+    if not np.isfinite(x).all():
+        where = tuple(map(int, np.argwhere(~np.isfinite(x))[0]))
+        raise ValueError(f"{name} must be finite, found {x[where]} at {list(where)}")
     return x
 
 

@@ -65,7 +65,7 @@ class VAE(Model):
         self.enc, self.to_mu, self.to_logvar = enc, to_mu, to_logvar
         self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
         self.latent, self.baseline = latent or GaussianLatent(), baseline or Others()
-        self.estimator, self.beta, self.rng = estimator, beta, np.random.default_rng(rng)
+        self.estimator, self.beta, self.rng = estimator, beta, rng
         self._settle(x_dim, z_dim, dtype)
 
     def forward(self, x: np.ndarray, eps: np.ndarray | None = None) -> Result:
