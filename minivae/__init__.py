@@ -1,7 +1,7 @@
 """minivae: a variational autoencoder from scratch, every gradient written by hand and checked.
 
 Read first.py, a whole VAE on one page; then layers.py, likelihoods.py, latents.py, vae.py,
-estimators.py and discrete.py, in that order.
+estimators.py, discrete.py and convolutions.py, in that order.
 """
 
 from importlib import import_module

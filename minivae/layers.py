@@ -1,6 +1,7 @@
 """Layers: one node of a network each, forward beside backward.  Page 1 of the lesson.
 
-Reading order: 0 first, 1 layers, 2 likelihoods, 3 latents, 4 vae, 5 estimators, 6 discrete.
+Reading order: 0 first, 1 layers, 2 likelihoods, 3 latents, 4 vae, 5 estimators, 6 discrete,
+7 convolutions.
 This page turns the lines `... @ W + b` and `tanh(..)` of page 0, and the lines that undo them, into
 classes.
 

@@ -221,5 +221,5 @@ def _again(settings: RunSettings, **changed) -> str:
         if value != getattr(recipe, field.name):
             text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
             option = field.name.replace("_", "-")
-            command += f" --{option} {as_argument(text.removesuffix(".0"))}"
+            command += f" --{option} {as_argument(text.removesuffix('.0'))}"
     return command

@@ -29,7 +29,7 @@ class Subject(NamedTuple):
     x: np.ndarray                        # the image : (1, D), of the model's dtype
     image: int                           # its number among the test images
     label: str | None
-    image_shape: tuple[int, ...]
+    image_shape: tuple[int, ...]         # (H, W), or (H, W, 3) in colour
     run: str                             # which run it is, in words
     note: str                            # which data they are, in words
     binarize: str                        # what was done to the pixels, a key of pixels.BINARIZE
@@ -96,8 +96,7 @@ def subject_of(vae: Model, data: Data, image: int, run: str, binarize: str, lr: 
     x = test_images(vae, data, binarize, [image])
     label = None if data.y_test is None else str(data.y_test[image])
     image_shape = tuple(int(side) for side in data.image_shape)
-    return Subject(vae, x, image, label, image_shape, run, data.note, binarize, lr,
-                   data)
+    return Subject(vae, x, image, label, image_shape, run, data.note, binarize, lr, data)
 
 
 def test_images(vae: VAE, data: Data, binarize: str, numbers: Sequence[int]) -> np.ndarray:
