@@ -20,6 +20,7 @@ from minivae.gradcheck.wrong import WrongGradient
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
 ENTRIES = 300           # arrays up to this size are checked entry by entry
+OUTPUTS = 500           # a y up to this size is looked at output by output, for a suspect
 BADNESS = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 
 
@@ -60,6 +61,8 @@ class Problem:
         dy, y, the inputs, the parameters: what a wrong gradient may have been made of.
     parts : function of nothing -> list of {part: function of nothing -> its value}
         For an f that is a weighted sum; then a wrong weight is named.
+    y : function of nothing -> the array y that f weighs, f = (dy * y).sum(); None for another f
+    back : function of dy -> what backward gives for it, as `gradients`
     without : names of the arrays on which f is known not to depend
         Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
 
@@ -73,10 +76,12 @@ class Problem:
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
                  known: Callable[[], dict] = dict, parts: Callable[[], list] = list,
-                 without: Collection[str] = ()):
+                 without: Collection[str] = (), y: Callable[[], np.ndarray] | None = None,
+                 back: Callable[[np.ndarray], dict] | None = None):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
         self.magnitude, self.rng, self.sizes = magnitude, rng, sizes
         self.known, self.parts, self.without = known, parts, without
+        self.y, self.back = y, back
 
     # --- all arrays ---
 
@@ -259,7 +264,7 @@ class Problem:
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
             known=self.known(), again=lambda: self.again(name),
             slopes=lambda *at, **where: self.slopes(name, *at, **where), parts=self.parts(),
-            sampled=sampled))
+            paths=lambda at: self.paths(name, at), sampled=sampled))
 
     def again(self, name: str) -> np.ndarray | None:
         """What a second pass gives; None where it raises."""
@@ -287,6 +292,32 @@ class Problem:
             return None
         finally:
             array[...] = kept
+
+
+    def paths(self, name: str, indices: list[tuple]) -> tuple[np.ndarray, np.ndarray] | None:
+        """The derivative of each output by some entries, by differences and by backward.
+
+        Two (y.size, len(indices)) arrays.  None for a large y, which would take as many passes,
+        and where a stranger's code raises.
+        """
+        if self.y is None or (y := self.y()).size > OUTPUTS:
+            return None
+        array, by_forward = self.arrays[name], []
+        try:
+            for i in indices:
+                kept = array[i]
+                sides = []
+                for array[i] in (kept + FIRST_STEP, kept - FIRST_STEP):
+                    sides.append(self.y().ravel().copy())
+                array[i] = kept
+                by_forward.append((sides[0] - sides[1]) / (2 * FIRST_STEP))
+            by_backward = [self.back(one.reshape(y.shape))[name] for one in np.eye(y.size)]
+        except Exception:
+            return None
+        finally:
+            self.f()
+        return (np.array(by_forward).T,
+                np.array([[grad[i] for i in indices] for grad in by_backward]))
 
 
 def worst_of(found: dict[tuple, Comparison]) -> tuple:
