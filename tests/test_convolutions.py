@@ -140,7 +140,7 @@ def test_the_layers_are_each_others_adjoint(step, dtype, rng):
 
 def seven_loops(x, W, b, dy, step):
     """y, dx, dW, db: every product of a weight and a pixel, one by one."""
-    (k, stride, padding), (B, H, width, C) = step, x.shape
+    (k, stride, padding), (_, H, width, C) = step, x.shape
     W = W.reshape(k, k, C, -1)
     y, dx, dW = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(W)
     y += b
@@ -208,7 +208,7 @@ def test_three_ways_agree_for_the_transpose(step, rng):
 
 
 def test_the_matrix_of_a_tiny_convolution_and_its_transpose():
-    """3 x 3 pixels, k 2, s 1: four rows, a patch each.  M' has a row for each pixel: who reads it, with which weight."""
+    """3 x 3 pixels, k 2, s 1: four rows, a patch each.  M' has a row for each pixel: who reads it, by which weight."""
     M = as_matrix(np.array([1.0, 2, 3, 4]), (2, 1, 0), (3, 3), 1)
     np.testing.assert_array_equal(M, [[1, 2, 0, 3, 4, 0, 0, 0, 0],
                                       [0, 1, 2, 0, 3, 4, 0, 0, 0],
@@ -551,13 +551,13 @@ def test_values_and_gradients_are_pytorchs(torch, stride, padding, dtype):
         x = rng.standard_normal((5, *shape, n_in)).astype(dtype)
         y = rng.standard_normal((5, *back.in_shape, n_out)).astype(dtype)
         over = [H - ((h - 1) * stride - 2 * padding + k) for H, h in zip(shape, back.in_shape)]
-        for one, function, x, dy, more in (
+        for one, function, a, dy, more in (
                 (layer, F.conv2d, x, y, {}), (back, F.conv_transpose2d, y, x, {"output_padding": over})):
-            want = torch_passes(torch, function, x, one.params["W"], one.params["b"], dy, k, stride=stride,
+            want = torch_passes(torch, function, a, one.params["W"], one.params["b"], dy, k, stride=stride,
                                 padding=padding, **more)
-            found = passes(one, x, dy)
+            found = passes(one, a, dy)
             found = [channels_first(found[0]), channels_first(found[1]), in_torchs_order(found[2], k), found[3]]
-            scales = [*(np.abs(a).max() for a in want[:3]), np.sqrt(dy.size)]      # db sums normal numbers: it may cancel
+            scales = [*(np.abs(a).max() for a in want[:3]), np.sqrt(dy.size)]    # db sums normal numbers: it may cancel
             for ours, theirs, scale in zip(found, want, scales, strict=True):
                 assert ours.shape == theirs.shape
                 np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)

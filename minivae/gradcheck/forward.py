@@ -31,7 +31,7 @@ def convolutions(seed: int) -> Report:
     Source: assignment 2 of Stanford's CS231n, the check of conv_forward_naive
     """
     rng = np.random.default_rng(seed)
-    layer = Conv(3, 3, 4, 2, 1, rng, F8)                   # theirs are (B, C, H, W), (out, in, k, k)
+    layer = Conv(3, 3, 4, 2, 1, rng, F8)             # theirs: x (B, C, H, W), W (out, in, k, k)
     W = np.linspace(-0.2, 0.3, 144).reshape(3, 3, 4, 4)
     layer.params["W"][...] = W.transpose(2, 3, 1, 0).reshape(48, 3)
     layer.params["b"][...] = np.linspace(-0.1, 0.2, 3)

@@ -106,8 +106,8 @@ def moved(gradient: WrongGradient) -> str | None:
                 a = here[:, : H - down, max(0, -over) : W - max(0, over)]
                 b = there[:, down:, max(0, over) : W + min(0, over)]
                 if a[0].size >= ENOUGH and a.any() and gradient.same(a, b):
-                    return (f"the right numbers, moved by {down} rows and {across} columns: is a "
-                            "padding or the middle of a kernel off?")
+                    return (f"the right numbers, moved by {down} down or up and {across} across: "
+                            "is a padding or the middle of a kernel off?")
     return None
 
 
@@ -223,7 +223,7 @@ def _scaled_along(gradient: WrongGradient, axis: int, word: str) -> str | None:
             "is a weight left out, or counted twice?")
 
 
-# --- paths from one output to one entry ------------------------------------------------------------
+# --- paths from one output to one entry -----------------------------------------------------------
 
 
 def other_paths(gradient: WrongGradient) -> str | None:

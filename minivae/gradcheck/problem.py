@@ -302,22 +302,26 @@ class Problem:
         """
         if self.y is None or (y := self.y()).size > OUTPUTS:
             return None
-        array, by_forward = self.arrays[name], []
+        array, kept = self.arrays[name], self.arrays[name].copy()
         try:
+            by_forward = []
             for i in indices:
-                kept = array[i]
-                sides = []
-                for array[i] in (kept + FIRST_STEP, kept - FIRST_STEP):
-                    sides.append(self.y().ravel().copy())
-                array[i] = kept
-                by_forward.append((sides[0] - sides[1]) / (2 * FIRST_STEP))
-            by_backward = [self.back(one.reshape(y.shape))[name] for one in np.eye(y.size)]
-        except Exception:
+                array[i] = kept[i] + FIRST_STEP
+                up = self.y().copy()
+                array[i] = kept[i] - FIRST_STEP
+                by_forward.append((up - self.y()).ravel() / (2 * FIRST_STEP))
+                array[i] = kept[i]
+            by_backward = [[grad[i] for i in indices] for grad in self.of_each_output(name, y)]
+        except Exception:                                  # whatever a stranger's code raises
             return None
         finally:
+            array[...] = kept
             self.f()
-        return (np.array(by_forward).T,
-                np.array([[grad[i] for i in indices] for grad in by_backward]))
+        return np.array(by_forward).T, np.array(by_backward)
+
+    def of_each_output(self, name: str, y: np.ndarray) -> list[np.ndarray]:
+        """What backward gives for dy = 1 in one output after the other, and 0 elsewhere."""
+        return [self.back(one.reshape(y.shape))[name] for one in np.eye(y.size)]
 
 
 def worst_of(found: dict[tuple, Comparison]) -> tuple:

@@ -71,7 +71,8 @@ FLOAT32 = {
     "float32.Tanh": cases.precision(lambda rng, dtype: Tanh(), (B, D)),
     "float32.Sigmoid": cases.precision(lambda rng, dtype: Sigmoid(), (B, D)),
     "float32.Softplus": cases.precision(lambda rng, dtype: Softplus(), (B, D)),
-    "float32.Conv": cases.precision(lambda rng, dtype: Conv(2, 3, 3, 2, 1, rng, dtype), (B, 6, 5, 2)),
+    "float32.Conv":
+        cases.precision(lambda rng, dtype: Conv(2, 3, 3, 2, 1, rng, dtype), (B, 6, 5, 2)),
     "float32.ConvTranspose":
         cases.precision(lambda rng, dtype: ConvTranspose(3, 2, 3, 2, 1, (6, 5), rng, dtype),
                         (B, 3, 3, 3)),

@@ -18,8 +18,8 @@ from minivae.gradcheck.formulas import (a_chain_rule_too_many, a_factor_at_hand,
                                         one_thing_for_another)
 from minivae.gradcheck.patterns import (in_one_place, mask_inverted, moved, nearly_right,
                                         never_filled, no_number, not_masked, only_one_row_is_right,
-                                        other_paths, rearranged, rounded, scaled, scaled_by_column, scaled_by_row, shifted,
-                                        swapped, zeroed)
+                                        other_paths, rearranged, rounded, scaled, scaled_by_column,
+                                        scaled_by_row, shifted, swapped, zeroed)
 from minivae.gradcheck.wrong import ENOUGH, ROUND, WrongGradient
 
 
