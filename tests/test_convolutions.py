@@ -398,6 +398,13 @@ def test_pixels_that_no_patch_reads_get_the_bias_and_no_gradient(rng):
         assert (a[:, [0, 1, 3, 4]][:, :, [0, 1, 3, 4]] != value).all()
 
 
+@pytest.mark.parametrize("layer, shape", [(conv(2, 3, 3, 2, 1), (2, 6, 5, 2)), (Reshape(3, 4), (2, 12)),
+                                          (conv_transpose(2, 3, 3, 2, 1, (6, 5)), (2, 3, 3, 2))])
+def test_they_say_that_they_are_linear_and_are_held_to_it(layer, shape, rng):
+    verdicts = {row.name: row.verdict for row in check_layer(layer, rng.standard_normal(shape)).rows}
+    assert verdicts["linear, as it says"] == verdicts["adjoint"] == "PASS"
+
+
 def test_reshape_is_the_same_numbers(rng):
     layer, x = Reshape(2, 3, 2), rng.standard_normal((4, 12))
     y = layer.forward(x)
