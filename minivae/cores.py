@@ -194,7 +194,8 @@ def sum_pixels(dy: np.ndarray, db: np.ndarray) -> None:
 
 def _by_rows(x: np.ndarray) -> np.ndarray:
     """x : (B, H, W, C)  ->  a view (B, H, W*C): what a patch takes from a row lies together."""
-    return x.reshape(x.shape[0], x.shape[1], -1)
+    B, H, W, C = x.shape
+    return x.reshape(B, H, W * C)
 
 
 def _by_tiles(product, multiplications: int, step: tuple, *arrays: np.ndarray) -> None:

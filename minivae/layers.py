@@ -18,6 +18,8 @@ Every forward and backward raises ValueError for an array whose shape does not f
 backward raises RuntimeError without a forward before it.
 """
 
+import math
+
 import numpy as np
 
 from minivae import cores, kernels
@@ -290,7 +292,7 @@ def as_sample_rows(a: np.ndarray, width: int | None, batch: np.ndarray, name: st
 
 def flat(a: np.ndarray) -> np.ndarray:
     """a : (B, ..)  ->  a view (B, n): what treats all numbers alike sees images as rows."""
-    return a if a.ndim == 2 else a.reshape(len(a), -1)
+    return a if a.ndim == 2 else a.reshape(len(a), math.prod(a.shape[1:]))
 
 
 def sigmoid(a: np.ndarray) -> np.ndarray:

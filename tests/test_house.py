@@ -24,8 +24,8 @@ training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace
 explain.wires_in_words explain.walk
 explain.figures explain.cards explain.draws explain.live explain.graph explain.page
-learn learn.exercise learn.twins learn.wires learn.restated learn.known learn.cut learn.verdict
-learn.rung learn.whole learn.weights learn.ladder learn.selftest
+learn learn.exercise learn.twins learn.patches learn.wires learn.restated learn.known learn.cut learn.verdict
+learn.rung learn.whole learn.weights learn.convolution_rungs learn.ladder learn.selftest
 learn.excerpts learn.curves learn.hunt learn.hunts learn.record
 learn.course learn.files learn.digits learn.child learn.grading learn.show learn.watch learn.finish
 learn.which_loss learn.two_numbers
