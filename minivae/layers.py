@@ -121,7 +121,7 @@ class ReLU(Layer):
         """x : (B, ..)  ->  y, of the same shape."""
         x = as_rows(x, (None, ...), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
-        kernels.relu_forward(flat(x), flat(y))                  # y = where(x <= 0, 0, x)
+        cores.relu_forward(flat(x), flat(y))                  # y = where(x <= 0, 0, x)
         self._cache["forward"] = (x,)
         return y
 
@@ -130,7 +130,7 @@ class ReLU(Layer):
         (x,) = self._take()
         dy = as_rows(dy, x.shape, x.dtype, "dy of ReLU")
         dx = self._work("dx", x.shape, x.dtype)
-        kernels.relu_backward(flat(x), flat(dy), flat(dx))      # dx = dy * (x > 0)
+        cores.relu_backward(flat(x), flat(dy), flat(dx))      # dx = dy * (x > 0)
         return dx
 
     def kink_inputs(self) -> np.ndarray:

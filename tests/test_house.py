@@ -18,7 +18,7 @@ gradcheck.report gradcheck.differences gradcheck.complex_step gradcheck.wrong gr
 gradcheck.suspects gradcheck.problem gradcheck.strangers gradcheck.contract gradcheck.parts
 gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means
 gradcheck.cases gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.faults gradcheck.museum
-data.arrays data.idx data.published data
+data.arrays data.image_files data.table data.own data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace

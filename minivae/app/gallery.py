@@ -11,7 +11,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from minivae.app.folders import is_file_name, output_path
-from minivae.data import load_data, load_test_images
 from minivae.latents import GaussianLatent
 from minivae.model import Model
 from minivae.pixels import ONCE, scales_of
@@ -106,16 +105,16 @@ def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None
 
 
 def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
-                data_dir: str | None = None, out: str | PathLike | None = None,
-                npz: bool = False) -> list[Path]:
+                data_dir: str | None = None, key: str | None = None,
+                out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write a sheet of n test images above their reconstructions; returns the paths written.
 
-    data, data_dir : other images, or where those of the run are now.  seed : of their choice, and
-    of pixels that are drawn black or white.  out, npz : as in `sample`.
+    data, data_dir, key : other images, or where those of the run are now.  seed : of their
+    choice, and of pixels that are drawn black or white.  out, npz : as in `sample`.
     """
     from minivae.app import plots
 
-    (H, W), index, x = _choose_images(run, data, data_dir, n, seed)
+    (H, W), index, x = _choose_images(run, data, data_dir, n, seed, key)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
     path = output_path(out, run.folder / "gallery", "reconstruct.png")
     plots.reconstructions(x, recon, (H, W), path)
@@ -124,8 +123,8 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
 
 
 def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
-           data_dir: str | None = None, out: str | PathLike | None = None,
-           npz: bool = False) -> list[Path]:
+           data_dir: str | None = None, key: str | None = None,
+           out: str | PathLike | None = None, npz: bool = False) -> list[Path]:
     """Write n interpolations between test images, what each latent does, and perhaps the manifold.
 
     The manifold is drawn of a Gaussian latent of two dimensions.  Parameters as in `reconstruct`,
@@ -134,7 +133,7 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
     if is_file_name(out):
         raise ValueError(f"--out {out} is a file, and this command writes several: name a folder")
     vae, folder = run.vae, run.folder / "gallery"
-    shape, index, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed)
+    shape, index, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
     # where there are fewer images than ends, some come again
     index, ends = np.resize(index, 2 * n), np.resize(x, (2 * n, vae.x_dim))
     paths = [output_path(out, folder, name) for name in ("interpolation.png", "traversal.png")]
@@ -200,16 +199,14 @@ def _draw_manifold(vae: Model, shape: tuple[int, int], path: Path) -> dict[str, 
 
 
 def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n: int,
-                   seed: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+                   seed: int, key: str | None = None
+                   ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
     """n test images, or all where there are fewer.
 
     Returns their shape (H, W), their indices (n,), and their pixels as the model takes them (n, D).
     """
-    if source:
-        data, where = load_test_images(source, data_dir), f"in {source}"
-    else:
-        data = load_data(run.config["data"], data_dir or run.config["data_dir"])
-        where = f"test images of {data.name}"
+    data = run.images(source, data_dir, key, hold_out=not source)
+    where = f"in {source}" if source else f"test images of {data.name}"
     binarize = run.config["binarize"]
     check_data(run.vae, data.x_test, source or f"{data.name}: x_test", binarize)
     rng = np.random.default_rng(seed)

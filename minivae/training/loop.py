@@ -14,7 +14,7 @@ from minivae.building import generator
 from minivae.choices import want_number, whole_number
 from minivae.model import Model
 from minivae.optim import Adam
-from minivae.pixels import choose_binarize, scales_of
+from minivae.pixels import choose_binarize, doubt_about_scale, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.checkpoint import SAVE_EVERY, TrainingState, Saver, restore
 from minivae.training.batches import check_data, draw
@@ -70,7 +70,7 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     Parameters
     ----------
     vae : VAE or DiscreteVAE
-    X, X_test : (N, D) arrays
+    X, X_test : (N, D) arrays, or images (N, H, W) or (N, H, W, 3)
         bool, uint8 (0..255 is divided by 255 as each batch is drawn) or float.
     epochs, batch_size : int
     lr : float
@@ -167,9 +167,10 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
         except NonFiniteError as error:
             saver.save_best()
             vae.restore(good)
+            advice = _advice(state, settings, images.X)
             raise NonFiniteError(
                 f"training turned non-finite in epoch {state.epoch}, {error}. "
-                f"The model is back at {good_since}. {_advice(state, settings)}") from None
+                f"The model is back at {good_since}. {advice}") from None
         if stopped:
             saver.save()
             return state.history
@@ -279,8 +280,11 @@ def _check_params(vae: Model) -> None:
         raise NonFiniteError(f"last batch: first in {name}")
 
 
-def _advice(state: TrainingState, settings: Settings) -> str:
+def _advice(state: TrainingState, settings: Settings, X: np.ndarray) -> str:
     """What to try after a NonFiniteError."""
+    doubt = doubt_about_scale(X)
+    if doubt:
+        return doubt[0].upper() + doubt[1:]
     if state.adam.t == 0:
         return "No step was taken yet: look at the data and the model"
     return f"Try a smaller lr than {settings.lr:g}"
