@@ -409,9 +409,9 @@ def test_a_long_epoch_is_saved_within(grey, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_saved_is_refused_before_training(grey, tmp_path):
-    by_hand = build()
-    by_hand.config = None
-    cases = [(by_hand, tmp_path / "model.npz", "put together by hand"),
+    unknown = build()
+    unknown.estimator = estimators.estimator(estimators.analytic_elbo)(lambda t: estimators.elbo(t))
+    cases = [(unknown, tmp_path / "model.npz", "save knows elbo"),
              (build(), tmp_path / "none" / "model.npz", "there is no folder")]
     for vae, path, message in cases:
         with pytest.raises(ValueError, match=message):

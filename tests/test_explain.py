@@ -22,7 +22,7 @@ from minivae.explain.record import nodes
 from minivae.explain.trace import trace
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
 from minivae.latents import GaussianLatent
-from minivae.model import ACTIVATIONS
+from minivae.building import ACTIVATIONS
 from minivae.training.evaluation import NonFiniteError
 
 from conftest import JIT, folder_of_images, small_run

@@ -13,12 +13,12 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 # workshops, then the doors.
 ORDER = """
 choices kernel_cache kernels pool cores pixels linear_gaussian first
-layers convolutions estimators optim likelihoods latents baselines model vae discrete
+layers convolutions estimators optim likelihoods latents baselines building model vae discrete
 gradcheck.report gradcheck.differences gradcheck.complex_step gradcheck.wrong gradcheck.patterns gradcheck.formulas
 gradcheck.suspects gradcheck.problem gradcheck.strangers gradcheck.contract gradcheck.parts
 gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means
 gradcheck.cases gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.faults gradcheck.museum
-locks data.arrays data.idx data.published data
+locks data.arrays data.image_files data.table data.own data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace

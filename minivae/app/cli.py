@@ -81,13 +81,13 @@ def run_train(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in options.items() if value is not None}
     if arguments.resume is not None:
         return resume_run(arguments, given)
-    settings = RunSettings.for_data(**given)
 
     # NumPy comes in here: images that cannot be read are refused before Numba and the model are
     # loaded, which takes longer
     from minivae.data import load_data
 
-    data = load_data(settings.data, settings.data_dir)
+    data = load_data(given.get("data", "digits"), given.get("data_dir"), given.get("key"))
+    settings = RunSettings.for_data(x_dim=data.x_train.shape[1], **given)
 
     from minivae.app.folders import new_run_folder
     from minivae.app.train import Run
@@ -106,7 +106,7 @@ def resume_run(arguments: argparse.Namespace, given: dict) -> int:
     if arguments.out is not None:
         raise ValueError(f"--out {arguments.out} with --resume: a resumed run stays in its folder")
     checkpoint, settings = settings_to_resume(arguments.resume, given)
-    data = load_data(settings.data, settings.data_dir)
+    data = load_data(settings.data, settings.data_dir, settings.key)
     return Run(data, settings, lambda: checkpoint.parent, checkpoint).train()
 
 
@@ -117,7 +117,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from minivae.saving.runs import newest_run
 
     evaluation = Evaluation(arguments.folder or newest_run(), arguments.eval_samples,
-                            arguments.images, arguments.data, arguments.data_dir)
+                            arguments.images, arguments.data, arguments.data_dir,
+                            arguments.key)
     picture = output_path(arguments.out, evaluation.folder, "kl_per_dimension.png", arguments.force)
     for warning in evaluation.warnings():
         print(f"minivae: warning: {warning}", file=sys.stderr)
@@ -171,7 +172,7 @@ def open_named_run(arguments: argparse.Namespace):
 
 def images_to_draw(arguments: argparse.Namespace) -> dict:
     """The options that reconstruct and latent share."""
-    names = ("n", "seed", "data", "data_dir", "out", "npz", "force")
+    names = ("n", "seed", "data", "data_dir", "key", "out", "npz", "force")
     return {name: getattr(arguments, name) for name in names}
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.data import load_data
 from minivae.pixels import ONCE, is_grey, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.runs import open_run
@@ -28,7 +27,7 @@ class Evaluation:
         Draws of z for each image, at least 2.
     images : int, optional
         How many test images, evenly spaced; left out, DEFAULT_IMAGES, or all of fewer.
-    data, data_dir : str, optional
+    data, data_dir, key : str, optional
         Where the data are now, if they have moved since the run noted it.
 
     Raises
@@ -38,10 +37,10 @@ class Evaluation:
     """
 
     def __init__(self, folder: str | PathLike, samples: int, images: int | None = None,
-                 data: str | None = None, data_dir: str | None = None):
+                 data: str | None = None, data_dir: str | None = None, key: str | None = None):
         self.trained, self.samples = open_run(folder), samples
         self.folder, self.config, self.vae, _ = self.trained
-        self.data = load_data(data or self.config["data"], data_dir or self.config["data_dir"])
+        self.data = self.trained.images(data, data_dir, key)
         x_test, binarize = self.data.x_test, self.config["binarize"]
         check_data(self.vae, x_test, f"{self.data.name}: x_test", binarize)
         self.same_images = digest(x_test) == self.config["test_sha256"]

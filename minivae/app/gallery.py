@@ -12,7 +12,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from minivae.app.folders import MARK, check_output, is_file_name, output_path, shown
-from minivae.data import load_data, load_test_images
 from minivae.latents import GaussianLatent
 from minivae.model import Model
 from minivae.pixels import ONCE, scales_of
@@ -73,7 +72,9 @@ def manifold(vae: Model, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def decoded(vae: Model, z: np.ndarray) -> np.ndarray:
     """z : (.., Z)  ->  images : (.., D).  Raises NonFiniteError where one is not finite."""
-    images = vae.decode(z.reshape(-1, vae.z_dim)).reshape(*z.shape[:-1], -1)
+    images = z
+    if np.isfinite(z).all():
+        images = vae.decode(z.reshape(-1, vae.z_dim)).reshape(*z.shape[:-1], -1)
     if not np.isfinite(images).all():
         raise NonFiniteError("the model gives images that are not finite: its training went wrong")
     return images
@@ -106,17 +107,18 @@ def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None
 
 
 def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
-                data_dir: str | None = None, out: str | PathLike | None = None,
-                npz: bool = False, force: bool = False) -> list[Path]:
+                data_dir: str | None = None, key: str | None = None,
+                out: str | PathLike | None = None, npz: bool = False,
+                force: bool = False) -> list[Path]:
     """Write a sheet of n test images above their reconstructions; returns the paths written.
 
-    data, data_dir : other images, or where those of the run are now.  seed : of their choice, and
-    of pixels that are drawn black or white.  out, npz, force : as in `sample`.
+    data, data_dir, key : other images, or where those of the run are now.  seed : of their
+    choice, and of pixels that are drawn black or white.  out, npz, force : as in `sample`.
     """
     from minivae.app import plots
 
     path, arrays_path = _paths(out, run, "reconstruct.png", npz, force)
-    (H, W), index, x = _choose_images(run, data, data_dir, n, seed)
+    (H, W), index, x = _choose_images(run, data, data_dir, n, seed, key)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
     plots.reconstructions(x, recon, (H, W), path)
     arrays = {"index": index, "x": x.reshape(-1, H, W), "reconstruction": recon.reshape(-1, H, W)}
@@ -124,8 +126,9 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
 
 
 def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
-           data_dir: str | None = None, out: str | PathLike | None = None,
-           npz: bool = False, force: bool = False) -> list[Path]:
+           data_dir: str | None = None, key: str | None = None,
+           out: str | PathLike | None = None, npz: bool = False,
+           force: bool = False) -> list[Path]:
     """Write n interpolations between test images, what each latent does, and perhaps the manifold.
 
     The manifold is drawn of a Gaussian latent of two dimensions.  Parameters as in `reconstruct`,
@@ -137,7 +140,7 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
     names = ["interpolation.png", "traversal.png", *["manifold.png"] * (reason is None)]
     paths = [_paths(out, run, name, False, force)[0] for name in names]
     _, arrays_path = _paths(out, run, "latent.png", npz, force)
-    shape, index, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed)
+    shape, index, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
     # where there are fewer images than ends, some come again
     index, ends = np.resize(index, 2 * n), np.resize(x, (2 * n, vae.x_dim))
     arrays = {"index": index, **_draw_interpolation(vae, ends, shape, paths[0]),
@@ -200,16 +203,14 @@ def _draw_manifold(vae: Model, shape: tuple[int, int], path: Path) -> dict[str, 
 
 
 def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n: int,
-                   seed: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+                   seed: int, key: str | None = None
+                   ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
     """n test images, or all where there are fewer.
 
     Returns their shape (H, W), their indices (n,), and their pixels as the model takes them (n, D).
     """
-    if source:
-        data, where = load_test_images(source, data_dir), f"in {source}"
-    else:
-        data = load_data(run.config["data"], data_dir or run.config["data_dir"])
-        where = f"test images of {data.name}"
+    data = run.images(source, data_dir, key, hold_out=not source)
+    where = f"in {source}" if source else f"test images of {data.name}"
     binarize = run.config["binarize"]
     check_data(run.vae, data.x_test, source or f"{data.name}: x_test", binarize)
     rng = np.random.default_rng(seed)

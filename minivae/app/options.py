@@ -81,6 +81,9 @@ def image_options() -> argparse.ArgumentParser:
     parent.add_argument("--data-dir", metavar="DIR",
                         help="where mnist/, fashion-mnist/ or kmnist/ is, where it has moved "
                              "(default: what the run noted)")
+    parent.add_argument("--key", metavar="NAME",
+                        help="which array of a .npz holds the images (default: what the run "
+                             "noted; with --data x_test, x_train or the only array)")
     return parent
 
 
@@ -147,8 +150,9 @@ def add_reconstruct(commands) -> None:
         "reconstruct", parents=[picture, image_options()],
         help="images, and below each what a trained model makes of it",
         description="Encode test images of the run, or images of yours, decode the posterior mean "
-                    "(of coins: the\nlikeliest) and write both on a sheet. Of a .npy all images "
-                    "are taken, of a .npz x_test if it is there.",
+                    "(of coins: the\nlikeliest) and write both on a sheet. All images of a file "
+                    "or folder are taken,\nor its test images if it has some; one .png is one "
+                    "image.",
         epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
     add_gallery_options(command, 40, "how many images",
                         "seed of their choice, and of pixels that are drawn black or white")

@@ -21,7 +21,7 @@ from minivae.app.signals import StopAsked
 from minivae.data import Data
 from minivae.data.published import PUBLISHED, find_folder
 from minivae.locks import locked
-from minivae.pixels import BINARIZE, choose_binarize, is_grey, scales_of
+from minivae.pixels import BINARIZE, choose_binarize, doubt_about_scale, is_grey, scales_of
 from minivae.saving import checkpoint
 from minivae.saving.archive import digest, write_whole
 from minivae.saving.model_file import build
@@ -47,8 +47,8 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
     ----------
     run : a run folder, or a checkpoint in it
     given : dict
-        The settings that are asked for.  epochs may be raised, and data and data_dir say where the
-        data are now; anything else must be as the run has it.
+        The settings that are asked for.  epochs may be raised, and data, data_dir and key say where
+        the data are now; anything else must be as the run has it.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
         path = path / "model.npz"
     _, meta = checkpoint.read(path)
     before = _settings_of(path, meta)
-    for name in sorted(given.keys() - {"epochs", "data", "data_dir"}):
+    for name in sorted(given.keys() - {"epochs", "data", "data_dir", "key"}):
         if given[name] != getattr(before, name):
             raise ValueError(f"--{name.replace('_', '-')} {given[name]} with --resume: the run has "
                              f"{getattr(before, name)}, and only --epochs may be changed")
@@ -252,12 +252,13 @@ class Run:
 
     def warnings(self) -> list[str]:
         """What whoever reads the numbers must know."""
-        if not self.vae.likelihood.binary or self.binarize != "none":
-            return []
-        if not is_grey(self.data.x_train):
-            return []
-        return ["grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no "
-                "likelihood of the data; --binarize dynamic or --likelihood gaussian mends it"]
+        found = [doubt_about_scale(self.data.x_train)]
+        if (self.vae.likelihood.binary and self.binarize == "none"
+                and is_grey(self.data.x_train)):
+            found.append("grey pixels under a Bernoulli likelihood: the loss is a cross-entropy "
+                         "and no likelihood of the data; --binarize dynamic or --likelihood "
+                         "gaussian mends it")
+        return [warning for warning in found if warning]
 
     def config(self) -> dict:
         """What config.json holds: the settings, and how to find and know the data again.
@@ -325,8 +326,9 @@ class Run:
         if s.data == "digits":
             another = ("minivae --latent 2", "two latents: look at latent.png")
         else:
-            data_dir = f" --data-dir {as_argument(s.data_dir)}" if s.data_dir else ""
-            another = (f"minivae train --data {as_argument(s.data)}{data_dir} --beta 4",
+            where = "".join(f" --{name} {as_argument(value)}" for name, value in (
+                ("data", s.data), ("data-dir", s.data_dir), ("key", s.key)) if value)
+            another = (f"minivae train{where} --beta 4",
                        "a stronger KL: fewer latents speak")
         load = f"minivae.load({json.dumps(str(self.out))})"
         code = f"import minivae; print({load}.sample(1).round(1))"

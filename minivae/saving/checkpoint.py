@@ -19,7 +19,7 @@ from minivae import pool
 from minivae.model import Model
 from minivae.optim import Adam
 from minivae.saving import archive
-from minivae.saving.model_file import TRAINING, describe
+from minivae.saving.model_file import TRAINING, check_made_alike, describe
 
 SAVE_EVERY = 60.0               # seconds: within an epoch, saves are at least as far apart
 SHARE = 1 / 200                 # the part of the time that saving may take
@@ -259,6 +259,9 @@ def restore(path: str | PathLike, state: TrainingState, settings: dict, epochs: 
     arrays, meta = read(path)
     try:
         check_same_data(path, meta, settings["X"], settings["X_test"])
+        if state.vae.config is None or "layers" in meta["config"]:     # one put together by hand
+            of_model = {name: a for name, a in arrays.items() if not name.startswith(TRAINING)}
+            check_made_alike(path, meta["config"], of_model, state.vae)
         _check_same_settings(path, meta, describe(state.vae) | settings)
         _check_epochs(path, meta, epochs)
         archive.check_fit(path, state.arrays(), arrays)

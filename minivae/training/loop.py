@@ -1,5 +1,6 @@
 """fit: the training loop.  Draw a batch, forward, backward, step: see `_one_epoch`."""
 
+import json
 import sys
 from collections.abc import Callable
 from math import ceil
@@ -9,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from minivae.building import generator
+from minivae.choices import want_number, whole_number
 from minivae.model import Model
 from minivae.optim import Adam
-from minivae.pixels import choose_binarize, scales_of
+from minivae.pixels import choose_binarize, doubt_about_scale, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.checkpoint import SAVE_EVERY, TrainingState, Saver, restore
 from minivae.training.batches import check_data, draw
@@ -67,7 +70,7 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     Parameters
     ----------
     vae : VAE or DiscreteVAE
-    X, X_test : (N, D) arrays
+    X, X_test : (N, D) arrays, or images (N, H, W) or (N, H, W, 3)
         bool, uint8 (0..255 is divided by 255 as each batch is drawn) or float.
     epochs, batch_size : int
     lr : float
@@ -114,6 +117,8 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
 
     Raises
     ------
+    TypeError
+        For an argument of the wrong kind, e.g. epochs that are no whole number.
     ValueError
         For data that cannot be trained on, or a setting out of range.
     CheckpointError
@@ -125,11 +130,12 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         as it was after the last good epoch, or at the point of resuming if none has ended since.
     """
     check_settings(epochs, batch_size, samples, lr, warmup, decay, patience)
+    _check_kinds(vae, adam, callback, stop, checkpoint, resume, note)
     binarize = choose_binarize(binarize, vae.likelihood)
     settings = Settings(int(batch_size), float(lr), int(samples), binarize, float(warmup),
                         float(decay), None if patience is None else int(patience))
     images = _check_images(vae, X, X_test, settings)
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     first_beta, _ = settings.schedule(vae.beta, passed=0.0)
     vae.try_estimator(samples, first_beta)
 
@@ -160,7 +166,7 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
             _check_params(vae)
             judged = {} if stopped else _judge(vae, images, settings)
         except NonFiniteError as error:
-            epoch, advice = state.epoch, _advice(state, settings)
+            epoch, advice = state.epoch, _advice(state, settings, images.X)
             state.restore(*good)
             if state.history:
                 saver.save()
@@ -283,8 +289,11 @@ def _check_params(vae: Model) -> None:
         raise NonFiniteError(f"last batch: first in {name}")
 
 
-def _advice(state: TrainingState, settings: Settings) -> str:
+def _advice(state: TrainingState, settings: Settings, X: np.ndarray) -> str:
     """What to try after a NonFiniteError."""
+    doubt = doubt_about_scale(X)
+    if doubt:
+        return doubt[0].upper() + doubt[1:]
     if state.adam.t == 0:
         return "No step was taken yet: look at the data and the model"
     return f"Try a smaller lr than {settings.lr:g}"
@@ -297,13 +306,35 @@ def _what_must_stay(settings: Settings, rng: np.random.Generator, images: Images
             "X": digest(images.X), "X_test": test}
 
 
+def _check_kinds(vae, adam, callback, stop, checkpoint, resume, note) -> None:
+    """Raise TypeError for an argument of `fit` that is of another kind than it says there."""
+    path = str | PathLike | None
+    for name, value, kind, words in (
+            ("vae", vae, Model, "a VAE or DiscreteVAE"), ("adam", adam, Adam | None, "an Adam"),
+            ("callback", callback, Callable | None, "a function"),
+            ("stop", stop, Callable | None, "a function"),
+            ("checkpoint", checkpoint, path, "a path"), ("resume", resume, path, "a path")):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be {words}, got {value!r}")
+    try:
+        json.dumps(note)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"note must be ready for JSON: {error}") from None
+
+
 def check_settings(epochs: int, batch_size: int, samples: int, lr: float, warmup: float = 0,
                    decay: float = 1.0, patience: int | None = None) -> None:
-    """Raise ValueError for a setting out of range.  They are explained at `fit`."""
-    counts = {"epochs": epochs, "batch_size": batch_size, "samples": samples, "patience": patience}
+    """Raise TypeError for a setting of the wrong kind, ValueError for one out of range.
+
+    They are explained at `fit`.
+    """
+    counts = {"epochs": epochs, "batch_size": batch_size, "samples": samples}
+    if patience is not None:
+        counts["patience"] = patience
     for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        whole_number(value, name)
+    for name, value in {"lr": lr, "warmup": warmup, "decay": decay}.items():
+        want_number(value, name)
     if not (np.isfinite(lr) and lr > 0):
         raise ValueError(f"lr must be a number > 0, got {lr}")
     if not (np.isfinite(warmup) and warmup >= 0):
