@@ -156,7 +156,7 @@ class Run:
             return self._train()
 
     def _train(self) -> int:
-        print("\n".join(map(shown, self.describe())), end="\n\n", flush=True)
+        print("\n".join(self.describe()), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
@@ -228,7 +228,8 @@ class Run:
                           "best.npz"))
         if self.resume:
             lines.append(("resumed", f"from {self.resume}, in epoch {len(self.history) + 1}"))
-        return [hanging(*line) for line in (*lines, ("folder", str(self.out)))]
+        lines.append(("folder", str(self.out)))
+        return [hanging(name, shown(words)) for name, words in lines]
 
     def _layers_in_words(self) -> str:
         """The widths of the layers, or the channels of the convolutions."""
