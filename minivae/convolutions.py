@@ -85,7 +85,7 @@ class Conv(Layer):
         W = self.params["W"]
         dy = as_rows(dy, y_shape, W.dtype, "dy of Conv")
         cores.patches_transpose_times(x, dy, self.step, self.grads["W"])       # dW = P(x).T @ dy
-        kernels.sum_rows(_pixels(dy), self.grads["b"])                         # db = sum of dy
+        cores.sum_pixels(dy, self.grads["b"])                  # db = dy.sum(axis=(0, 1, 2))
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
@@ -143,7 +143,7 @@ class ConvTranspose(Layer):
         W = self.params["W"]
         dy = as_rows(dy, y_shape, W.dtype, "dy of ConvTranspose")
         cores.patches_transpose_times(dy, x, self.step, self.grads["W"])       # dW = P(dy).T @ x
-        kernels.sum_rows(_pixels(dy), self.grads["b"])                         # db = sum of dy
+        cores.sum_pixels(dy, self.grads["b"])                  # db = dy.sum(axis=(0, 1, 2))
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
@@ -209,8 +209,3 @@ def _weights(kernel: int, n_image: int, n_patch: int, n_bias: int, rng: np.rando
     bound = np.sqrt(6.0 / (kernel**2 * (n_image + n_patch)))
     params["W"][...] = rng.uniform(-bound, bound, shapes["W"])
     return params, grads
-
-
-def _pixels(y: np.ndarray) -> np.ndarray:
-    """y : (B, H, W, C)  ->  a view with a row for each pixel, (B*H*W, C)."""
-    return y.reshape(-1, y.shape[3])

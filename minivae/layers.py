@@ -18,6 +18,8 @@ Every forward and backward raises ValueError for an array whose shape does not f
 backward raises RuntimeError without a forward before it.
 """
 
+import math
+
 import numpy as np
 
 from minivae import cores, kernels
@@ -122,7 +124,7 @@ class ReLU(Layer):
         """x : (B, ..)  ->  y, of the same shape."""
         x = as_rows(x, (None, ...), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
-        kernels.relu_forward(flat(x), flat(y))                  # y = where(x <= 0, 0, x)
+        cores.relu_forward(flat(x), flat(y))                  # y = where(x <= 0, 0, x)
         self._cache["forward"] = (x,)
         return y
 
@@ -131,7 +133,7 @@ class ReLU(Layer):
         (x,) = self._take()
         dy = as_rows(dy, x.shape, x.dtype, "dy of ReLU")
         dx = self._work("dx", x.shape, x.dtype)
-        kernels.relu_backward(flat(x), flat(dy), flat(dx))      # dx = dy * (x > 0)
+        cores.relu_backward(flat(x), flat(dy), flat(dx))      # dx = dy * (x > 0)
         return dx
 
     def kink_inputs(self) -> np.ndarray:
@@ -290,7 +292,7 @@ def as_sample_rows(a: np.ndarray, width: int | None, batch: np.ndarray, name: st
 
 def flat(a: np.ndarray) -> np.ndarray:
     """a : (B, ..)  ->  a view (B, n): what treats all numbers alike sees images as rows."""
-    return a if a.ndim == 2 else a.reshape(len(a), -1)
+    return a if a.ndim == 2 else a.reshape(len(a), math.prod(a.shape[1:]))
 
 
 def sigmoid(a: np.ndarray) -> np.ndarray:
@@ -335,6 +337,7 @@ class Latent(Layer):
     settings: dict = {}         # what its class is called with, for a file
     prior: str                  # where new z come from, for the titles of pictures
     mean_name: str              # what E_q[z] is called there
+    unit = ""                   # what z is measured in there, if in anything
     between_in_words: str       # what `between` walks along
     values_to_try: np.ndarray   # what one z_j is set to, to show what it does
     has_path = True             # whether z moves with q's parameters, so that a gradient can pass

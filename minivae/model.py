@@ -18,7 +18,7 @@ from minivae.building import Buildable, generator
 from minivae.choices import whole_number
 from minivae.estimators import Terms, Wires
 from minivae.layers import Layer, Sequential, as_rows, grads_of, params_of
-from minivae.pixels import as_pixel_rows, finite_numbers
+from minivae.pixels import as_pixel_rows, check_pixels, finite_numbers, scale_of
 
 
 class Result(NamedTuple):
@@ -147,9 +147,9 @@ class Model(Buildable):
         if x.shape[1] != self.x_dim:
             raise ValueError(f"x must have {self.x_dim} pixels per row for this model, "
                              f"got shape {x.shape}")
-        if x.dtype.kind in "iu" and x.max() > 1:
-            raise ValueError(f"x holds whole numbers up to {x.max()}; pixels go from 0 to 1: "
-                             "divide by 255?")
+        if x.dtype.kind in "iu":
+            x = check_pixels(x, "x")
+            x = x * self.dtype.type(1 / scale_of(x))       # bytes, as `fit` takes them
         return np.ascontiguousarray(x, self.dtype)
 
     def noise(self, K: int, B: int, rng: np.random.Generator) -> np.ndarray:

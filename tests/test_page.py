@@ -508,7 +508,8 @@ def hover(browser, selector, x, y):
     browser.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center', behavior: 'instant'})", selector)
     box = browser.run("const b = document.querySelector(arguments[0]).getBoundingClientRect();"
                       "return [b.left, b.top, b.width, b.height]", selector)
-    time.sleep(0.1)                                        # the scrolling above hides the tip, a frame later
+    # the scrolling above hides the tip, a frame later
+    browser.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
     browser.chrome("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + x * box[2], y=box[1] + y * box[3])
     said = browser.run("const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.innerText")
     return said.replace("−", "-")

@@ -267,9 +267,14 @@ def test_save_refuses_what_load_could_not_read(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_whole_numbers_past_one_are_no_pixels():
-    with pytest.raises(ValueError, match="whole numbers up to 200; .* divide by 255"):
-        model(likelihood="gaussian").forward(np.full((2, D), 200, np.uint8))
+def test_bytes_are_divided_by_255_and_other_whole_numbers_past_one_are_no_pixels():
+    eps = np.zeros((2, Z))
+    losses = [model(likelihood="gaussian").forward(x, eps).loss
+              for x in (np.full((2, D), 200, np.uint8), np.full((2, D), 200), np.full((2, D), np.float64(200) / 255))]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-12)
+    for top in (16, 1000):
+        with pytest.raises(ValueError, match=f"whole numbers from {top} to {top}: "):
+            model(likelihood="gaussian").forward(np.full((2, D), top))
     assert model().forward(np.ones((2, D), int)).loss > 0
 
 

@@ -69,8 +69,8 @@ def find_subject(folder: str | PathLike | None, image: int) -> Subject:
     if folder is None and not any(Path("runs").glob("*/model.npz")):
         return trained_on_the_spot(image)
     run = open_run(folder or newest_run())
-    data = load_data(run.config["data"], run.config["data_dir"])
-    which_model = ", best.npz" if run.file == "best.npz" else ""
+    data = run.images()
+    which_model = "" if run.file == "model.npz" else f", {run.file}"
     newest = "" if folder else ", the newest one"
     name = f"{run.folder}{which_model}{newest}"
     return subject_of(run.vae, data, image, name, run.config["binarize"], float(run.config["lr"]))

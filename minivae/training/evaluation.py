@@ -32,7 +32,7 @@ def evaluate(vae: Model, X: np.ndarray, *, binarize: str | None = None,
     Parameters
     ----------
     vae : VAE or DiscreteVAE
-    X : (N, D) array
+    X : (N, D) array, or images (N, H, W) or (N, H, W, 3)
         bool, uint8 or float, as in `fit`.
     binarize : "dynamic" | "threshold" | "none"
         Left out, dynamic for a Bernoulli likelihood, else none.
