@@ -255,9 +255,8 @@ def grads_of(layer) -> dict[str, np.ndarray]:
 
 
 def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
-    """`a` as a contiguous array of `shape` and `dtype` (None: its own).
-
-    In shape None is any size, and ... at the end any number of sizes, at least one.
+    """`a` as a contiguous array of `dtype` (None: its own) and of `shape`, where None is any size
+    and a last ... any number of sizes.
 
     Kernels read whatever memory they are pointed at, so every node asks here first.
     Raises ValueError for another shape; where dtype is None, also for an `a` that is neither
