@@ -255,8 +255,7 @@ def grads_of(layer) -> dict[str, np.ndarray]:
 
 
 def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
-    """`a` as a contiguous array of `dtype` (None: its own) and of `shape`, where None is any size
-    and a last ... any number of sizes.
+    """`a`, contiguous.  In shape None is any size, a last ... any sizes; dtype None is its own.
 
     Kernels read whatever memory they are pointed at, so every node asks here first.
     Raises ValueError for another shape; where dtype is None, also for an `a` that is neither
