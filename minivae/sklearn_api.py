@@ -8,9 +8,9 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minivae.optim import Adam
-from minivae.pixels import choose_binarize
+from minivae.pixels import as_pixel_rows, choose_binarize
 from minivae.training.batches import check_data, draw
-from minivae.training.loop import fit
+from minivae.training.loop import check_settings, fit
 from minivae.vae import VAE
 
 DRAWS = 10                      # of pixels and z for each image that is scored
@@ -29,6 +29,10 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Latent dimensions, and so the columns of `transform`.
     hidden : tuple of int
         Widths of the encoder's hidden layers; the decoder has them in reverse.
+    channels : None or tuple of int
+        Those of the encoder's convolutions, in the place of hidden, e.g. (32, 64).
+    image_shape : None or tuple of int
+        (H, W), or (H, W, C) in colour: what a row of X is an image of.  Convolutions need it.
     likelihood : "bernoulli" or "gaussian"
         bernoulli: X must lie in [0, 1]; grey pixels are drawn black or white, afresh at every pass.
         gaussian: X may hold any finite numbers; one variance is learned.
@@ -53,10 +57,13 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         D, and the names of the columns where X had any.
     """
 
-    def __init__(self, z_dim=8, hidden=(200,), *, likelihood="bernoulli", activation="relu",
-                 beta=1.0, samples=1, epochs=20, batch_size=128, lr=1e-3, random_state=None):
+    def __init__(self, z_dim=8, hidden=(200,), *, channels=None, image_shape=None,
+                 likelihood="bernoulli", activation="relu", beta=1.0, samples=1, epochs=20,
+                 batch_size=128, lr=1e-3, random_state=None):
         self.z_dim = z_dim
         self.hidden = hidden
+        self.channels = channels
+        self.image_shape = image_shape
         self.likelihood = likelihood
         self.activation = activation
         self.beta = beta
@@ -69,16 +76,19 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def fit(self, X, y=None):
         """Train a new model on X (N, D), and return self.  y is ignored.
 
+        After an error there is no model, neither the new one nor the one before.
+
         Raises
         ------
+        TypeError
+            For a setting of the wrong kind.
         ValueError
             For a setting out of range, or an X that cannot be trained on.
         NonFiniteError
             When the loss turns NaN or infinite, see `minivae.fit`.
         """
-        X = self._rows(X, reset=True)
-        self._begin(X)
-        return self._train(X, self.epochs)
+        self._forget()
+        return self._train_new(X, self.epochs)
 
     def partial_fit(self, X, y=None):
         """Train the present model for one more epoch, over X (N, D), and return self.
@@ -86,11 +96,10 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Adam goes on where it stood, moments included.  Without a model, a new one is made.  y is
         ignored.  Raises as `fit`.
         """
-        fresh = not hasattr(self, "vae_")
-        X = self._rows(X, reset=fresh)
-        if fresh:
-            self._begin(X)
-        return self._train(X, 1)
+        if not hasattr(self, "vae_"):
+            return self._train_new(X, 1)
+        self._check_settings()
+        return self._train(self._rows(X), 1)
 
     def transform(self, X):
         """X (N, D)  ->  the posterior means mu : (N, Z).
@@ -176,26 +185,57 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _n_features_out(self):
         return self.vae_.z_dim
 
+    def _train_new(self, X, epochs):
+        """Begin and train; what fails leaves no model, least of all one with fresh weights."""
+        self._check_settings()
+        X = self._rows(X, reset=True)
+        try:
+            self._begin(X)
+            return self._train(X, epochs)
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self):
+        for name in ("vae_", "history_", "n_iter_"):
+            vars(self).pop(name, None)
+
+    def _check_settings(self):
+        check_settings(self.epochs, self.batch_size, self.samples, self.lr)
+
     def _rows(self, X, reset=False):
+        if np.ma.isMaskedArray(X):
+            X = as_pixel_rows(X, "X")                      # scikit-learn would not see the mask
         return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
 
     def _fitted(self):
-        check_is_fitted(self)
+        check_is_fitted(self, "vae_")
         return self.vae_
 
     def _begin(self, X):
         """Make a new model and a new Adam, from the settings as they are now."""
         self._rng = _generator(self.random_state)
-        self._settings = {"hidden": self.hidden, "z_dim": self.z_dim,
-                          "likelihood": self.likelihood, "activation": self.activation,
-                          "beta": self.beta}
+        self._sizes = self._chosen_sizes()
+        self._settings = {"z_dim": self.z_dim, "likelihood": self.likelihood,
+                          "activation": self.activation, "beta": self.beta}
         self._build(X.dtype, self._rng)
         self._adam = Adam(self.vae_.named_params(), self.lr).state()
         self.n_iter_, self.history_ = 0, []
 
     def _build(self, dtype, rng):
         """A model of the settings that `_begin` kept: set_params may have changed them since."""
-        self.vae_ = VAE.mlp(self.n_features_in_, **self._settings, rng=rng, dtype=dtype)
+        make = VAE.mlp if "x_dim" in self._sizes else VAE.conv
+        self.vae_ = make(**self._sizes, **self._settings, rng=rng, dtype=dtype)
+
+    def _chosen_sizes(self):
+        """Those of the dense layers or of the convolutions.  Raises ValueError."""
+        if self.channels is None:
+            return {"x_dim": self.n_features_in_, "hidden": self.hidden}
+        if self.image_shape is None or np.prod(self.image_shape) != self.n_features_in_:
+            raise ValueError(f"channels needs image_shape, (H, W) or (H, W, C), with as many "
+                             f"numbers as X has columns, {self.n_features_in_}; got "
+                             f"{self.image_shape}")
+        return {"image_shape": self.image_shape, "channels": self.channels}
 
     def _train(self, X, epochs):
         adam = Adam(self.vae_.named_params(), self.lr)

@@ -7,16 +7,23 @@ holds every field.  Nothing that imports NumPy is imported here: `minivae --help
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 
 from minivae.choices import check_choice
 
 
+MOST = 10**9                    # of anything that an option counts
+
+
 def positive_int(text: str) -> int:
-    """A whole number of at least 1, from the command line.  Raises ArgumentTypeError for others."""
+    """A whole number from 1 to MOST, from the command line; ArgumentTypeError for others."""
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
+    if value > MOST:
+        raise ArgumentTypeError(f"wanted a whole number of at most {MOST:,}, got {text!r}")
     return value
 
 
@@ -49,6 +56,7 @@ def setting(default, text: str, *, default_text: str | None = None, **option):
 
 
 BY_DATA = "see below"
+LATER = ("key", "conv")         # settings that the first runs do not have
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,16 @@ class RunSettings:
     32
     >>> RunSettings.for_data("mnist", epochs=5).batch_size
     128
+    >>> RunSettings.for_data("mine.npy", x_dim=28 * 28).hidden
+    [400, 200]
     """
 
     data: str = setting(
-        "digits", "what to train on: digits, mnist, fashion-mnist or kmnist, or a .npy or .npz of "
-        "images", metavar="NAME|PATH")
+        "digits", "what to train on: digits, mnist, fashion-mnist or kmnist; or images of yours: "
+        "a .npy, .npz or .csv, or a folder of .png or .jpg files", metavar="NAME|PATH")
+    key: str | None = setting(
+        None, "which array of a .npz holds the images", metavar="NAME",
+        default_text="x_train, or its only array")
     data_dir: str | None = setting(
         None, "where mnist/ is, or fashion-mnist/ or kmnist/", metavar="DIR",
         default_text="the environment variable MINIVAE_DATA, then a cache folder, to which they "
@@ -78,6 +91,10 @@ class RunSettings:
     hidden: list[int] = setting(
         [200], "widths of the encoder's hidden layers; the decoder mirrors them", type=widths,
         metavar="N,N,..", default_text=BY_DATA)
+    conv: list[int] | None = setting(
+        None, "channels of the encoder's convolutions, e.g. 32,64, in the place of --hidden; each "
+        "halves the sides of its images, and the decoder mirrors them", type=widths,
+        metavar="C,C,..", default_text="dense layers")
     latent: int = setting(
         8, "latent dimensions", type=positive_int, metavar="Z", default_text=BY_DATA)
     likelihood: str = setting("bernoulli", "bernoulli or gaussian", metavar="NAME")
@@ -93,7 +110,7 @@ class RunSettings:
         default_text="1; 2 for a bernoulli latent")
     latent_kind: str = setting(
         "gaussian", "gaussian; bernoulli (0 or 1); or 0/1 with a biased gradient: concrete, "
-        "straight-through",
+        "straight-through", metavar="KIND",
         choices=("gaussian", "bernoulli", "concrete", "straight-through"))
     temperature: float = setting(
         0.5, "temperature of the concrete latent; lower: less bias, more variance", type=float)
@@ -120,13 +137,19 @@ class RunSettings:
         default_text="dynamic for bernoulli, none for gaussian")
 
     @classmethod
-    def for_data(cls, data: str = "digits", **given) -> RunSettings:
+    def for_data(cls, data: str = "digits", x_dim: int | None = None, **given) -> RunSettings:
         """The settings for `data`: its recipe, except where something else is given.
 
-        data : the name of a data set, or the path of a file, as in `load_data`.
+        data : the name of a data set, or a path, as in `load_data`.
+        x_dim : D, the numbers of an image; they choose the recipe of images of one's own.
         given : any other fields.
+        Raises ValueError where both hidden and conv are given.
         """
-        recipe = RECIPES.get(data, RECIPES["own"])
+        if given.get("conv") and given.get("hidden"):
+            raise ValueError("--conv with --hidden: a model has convolutions or hidden layers, "
+                             "give one of the two")
+        own = "own, large" if x_dim is not None and x_dim >= LARGE else "own, small"
+        recipe = RECIPES[data if data in RECIPES else own]
         coins = COINS if given.get("latent_kind") == "bernoulli" else {}
         return cls(**{"data": data, **recipe, **coins, **given})
 
@@ -144,12 +167,16 @@ class RunSettings:
         check_settings(self.epochs, self.batch_size, self.samples, self.lr, self.warmup, self.decay,
                        self.patience)
 
-    def model_config(self, x_dim: int) -> dict:
-        """What `saving.model_file.build` makes the model from, for images of x_dim pixels."""
+    def model_config(self, image_shape: Sequence[int]) -> dict:
+        """What `saving.model_file.build` makes the model from, for images of that shape."""
         latent = {"name": self.latent_kind}
         if self.latent_kind == "concrete":
             latent["temperature"] = self.temperature
-        return {"x_dim": x_dim, "hidden": self.hidden, "z_dim": self.latent,
+        if self.conv:
+            sizes = {"image_shape": list(image_shape), "channels": self.conv}
+        else:
+            sizes = {"x_dim": prod(image_shape), "hidden": self.hidden}
+        return {**sizes, "z_dim": self.latent,
                 "activation": self.activation, "likelihood": {"name": self.likelihood},
                 "beta": self.beta, "estimator": self.estimator,
                 "baseline": {"name": self.baseline}, "latent": latent, "dtype": self.dtype}
@@ -160,7 +187,11 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, found: dict) -> RunSettings:
-        """What `to_json` gave.  Raises ValueError for an unknown or a missing name."""
+        """What `to_json` gave.  Raises ValueError for an unknown or a missing name.
+
+        A run of before there was a setting had none of it.
+        """
+        found = {**dict.fromkeys(LATER), **found}
         names = {f.name for f in fields(cls)}
         unknown, missing = sorted(found.keys() - names), sorted(names - found.keys())
         if unknown:
@@ -172,13 +203,17 @@ class RunSettings:
 
 _MNIST = {"epochs": 30, "batch_size": 128, "hidden": [400, 200], "latent": 30, "lr": 1e-3}
 
+# Images of one's own are large from so many numbers on, H * W or in colour H * W * 3.
+LARGE = 400
+
 # What for_data takes in the place of the defaults.  The defaults are made for the digits.
 RECIPES = {
     "digits": {},
     "mnist": _MNIST,
     "fashion-mnist": _MNIST,
     "kmnist": _MNIST,
-    "own": {"epochs": 30, "batch_size": 64, "hidden": [200], "latent": 10, "lr": 1e-3},
+    "own, small": {"epochs": 30, "batch_size": 64, "hidden": [200], "latent": 10, "lr": 1e-3},
+    "own, large": {**_MNIST, "batch_size": 64},
 }
 # A row of coins lets no gradient through, so the ELBO's estimator cannot train it; disarm can.
 COINS = {"estimator": "disarm", "samples": 2}
@@ -187,8 +222,11 @@ COINS = {"estimator": "disarm", "samples": 2}
 def recipes_in_words() -> str:
     """A line for each data set: its settings that differ from data set to data set."""
     lines = []
-    for data in RECIPES:
-        s = RunSettings.for_data(data)
-        shown = ", ".join(f"{name} {getattr(s, name)}" for name in RECIPES["own"])
-        lines.append(f"  {data:13s} {shown}")
-    return "\n".join(lines)
+    for data, recipe in RECIPES.items():
+        s = RunSettings(**recipe)
+        shown = {name: getattr(s, name) for name in _MNIST}
+        shown["hidden"] = ",".join(map(str, s.hidden))
+        options = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in shown.items())
+        lines.append(f"  {data:13s} {options}")
+    return "\n".join([*lines, f"  Images of your own are large from {LARGE} numbers on: H * W, in "
+                              "colour H * W * 3."])

@@ -385,7 +385,7 @@ FAULTS = [
           "every evaluation is another function: no gradient of it can be checked (public)"),
     Fault("vae-cache-overwritten", "a cache overwritten by a second forward",
           "model:Model.undisturbed",
-          "layer._cache, layer._buffers = {}, {}", "pass",
+          'layer.__dict__ = copy.deepcopy(own | {"_cache": {}, "_buffers": {}}, same)', "pass",
           "looking at reconstructions while training changes what is learned (public)"),
     # --- discrete latents
     Fault("coin-upside-down", "sign inside a function", "discrete:BernoulliLatent.sample",
