@@ -37,7 +37,7 @@ from minivae.training.evaluation import NonFiniteError
 HERE = Path(__file__).parent
 STYLE = "page.css"
 # the model, which a worker runs too
-ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
+ENGINE = "estimators.js layers.js model.js agree.js draws.js worker.js embedded.js"
 SCRIPTS = "draw.js pass.js front.js card.js answers.js tip.js live.js spread.js training.js page.js"
 PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
