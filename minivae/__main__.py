@@ -1,5 +1,5 @@
 """`python -m minivae` is `minivae`."""
 
-from minivae.app.cli import main
+from minivae.app.cli import command
 
-raise SystemExit(main())
+command()

@@ -22,6 +22,10 @@ class Parser(argparse.ArgumentParser):
         """Raise ValueError: `main` prints it in one line."""
         raise ValueError(f"{message} (see `{self.prog} --help`)")
 
+    def _print_message(self, message: str, file=None):
+        """Print --help or --version.  argparse would pass over a disk that is full."""
+        print(message, end="", file=file, flush=True)
+
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""

@@ -153,12 +153,12 @@ class Run:
         print(EPOCH_HEAD, flush=True)
         with StopAsked() as stop:
             self._fit(stop)
-        if self.history:
-            self._write_history()
-        if stop.number is not None:
-            self._print_files()
-            self._print_how_to_resume()
-            return 128 + stop.number
+            if self.history:
+                self._write_history()
+            if stop.number is not None:
+                self._print_files()
+                self._print_how_to_resume()
+                return 128 + stop.number
         if len(self.history) < self.settings.epochs:
             print("stopped early: no better ELBO on the held-out images in "
                   f"{self.settings.patience} epochs")
