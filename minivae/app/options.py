@@ -5,6 +5,7 @@ Nothing that imports NumPy is imported here.
 
 import argparse
 from dataclasses import fields
+from functools import partial
 
 from minivae import __version__
 from minivae.app.exit_codes import EXIT_CODES
@@ -133,7 +134,7 @@ def add_sample(commands) -> None:
         description="Draw z from the prior and write a sheet of the images that the decoder makes "
                     "of them.",
         epilog="example: minivae sample runs/digits --n 25 --seed 3 --out new.png")
-    add_gallery_options(command, 100, "how many new images",
+    add_gallery_options(command, 100, 10_000, "how many new images",
                         "seed of the draws from the prior")
 
 
@@ -147,7 +148,7 @@ def add_reconstruct(commands) -> None:
                     "(of coins: the\nlikeliest) and write both on a sheet. Of a .npy all images "
                     "are taken, of a .npz x_test if it is there.",
         epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
-    add_gallery_options(command, 40, "how many images",
+    add_gallery_options(command, 40, 10_000, "how many images",
                         "seed of their choice, and of pixels that are drawn black or white")
 
 
@@ -161,14 +162,18 @@ def add_latent(commands) -> None:
                     "does to one image;\nand of a model with two Gaussian latents manifold.png, "
                     "the images of the whole plane.",
         epilog="example: minivae --latent 2 --out runs/two && minivae latent runs/two --seed 1")
-    add_gallery_options(command, 8, "how many interpolations",
+    add_gallery_options(command, 8, 500, "how many interpolations",
                         "seed of the choice of images, and of pixels that are drawn black or "
                         "white")
 
 
-def add_gallery_options(command, n: int, what_n: str, what_seed: str) -> None:
-    """--n, with its default, --seed and --npz; `what_n` and `what_seed` explain the first two."""
-    command.add_argument("--n", type=positive_int, default=n, help=f"{what_n} (default: {n})")
+def add_gallery_options(command, n: int, most: int, what_n: str, what_seed: str) -> None:
+    """--n, with its default and its limit, --seed and --npz.
+
+    what_n and what_seed explain the first two.
+    """
+    command.add_argument("--n", type=partial(positive_int, most=most), default=n,
+                         help=f"{what_n} (default: {n}, at most {most:,})")
     command.add_argument("--seed", type=natural_number, default=0, help=f"{what_seed} (default: 0)")
     command.add_argument("--npz", action="store_true",
                          help="write the arrays, too, into a .npz beside the pictures")

@@ -7,6 +7,8 @@ import os
 import sys
 from contextlib import suppress
 
+LONGEST = 600                   # characters of a line on stderr: its middle is left out
+
 
 def open_streams() -> None:
     """Replace closed streams, as daemons have them, and let no letter end the command.
@@ -24,6 +26,8 @@ def open_streams() -> None:
 def say(message: str) -> None:
     """Print one line to stderr; where that is full or gone, nobody can be told."""
     line = " ".join(message.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} .. {line[-LONGEST // 2 :]}"
     # an ESC in a file's name would reach the terminal
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     with suppress(OSError):

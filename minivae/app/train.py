@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from threading import Timer
@@ -74,13 +77,32 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
 def _settings_of(path: Path, meta: dict) -> RunSettings:
     """The settings in a checkpoint's note.  Raises CheckpointError where it has none."""
     note = meta.get("note")
-    note = note if isinstance(note, dict) else {}
+    if not isinstance(note, dict) or "minivae" not in note:
+        raise checkpoint.CheckpointError(f"{path} was not written by `minivae train`: in Python, "
+                                         "fit(resume=...) goes on from it")
     try:
         return RunSettings.from_json({name: value for name, value in note.items()
                                       if name not in ABOUT_THE_RUN})
-    except ValueError:
-        raise checkpoint.CheckpointError(f"{path} was not written by `minivae train`: in Python, "
-                                         "fit(resume=...) goes on from it") from None
+    except ValueError as error:
+        raise checkpoint.CheckpointError(f"{path} describes no training that this version knows: "
+                                         f"{error}") from None
+
+
+def check_memory(widths: list[int]) -> None:
+    """Raise ValueError for layers of these widths that the machine has no memory for.
+
+    A weight of the encoder has its like in the decoder; each of them has a gradient and Adam's two
+    moments, 4 bytes or more each.  The system might promise that memory, and then end the process.
+    """
+    wanted = 32 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
+    if not hasattr(os, "sysconf"):                         # Windows
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > memory:
+        layers = " - ".join(map(str, widths))
+        raise ValueError(f"an encoder of {layers} units, and its decoder, take "
+                         f"{wanted / 2**30:,.0f} GiB in training, and this machine has "
+                         f"{memory / 2**30:,.0f}: choose a smaller --hidden or --latent")
 
 
 class Run:
@@ -115,6 +137,7 @@ class Run:
         settings.check()
         self.data, self.settings, self.resume = data, settings, resume
         rng = np.random.default_rng(settings.seed)
+        check_memory([data.x_train.shape[1], *settings.hidden, settings.latent])
         self.vae = build(settings.model_config(data.x_train.shape[1]), rng)
         self.binarize = choose_binarize(settings.binarize, self.vae.likelihood)
         self._check_together()
@@ -143,7 +166,17 @@ class Run:
 
         The files are renewed as the epochs pass.  Returns the exit code: 0, or 128 + the number of
         the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite.
+        A start that leaves no model leaves no folder either: its name is free for the next one.
         """
+        try:
+            return self._train()
+        finally:
+            if not self.resume and not (self.out / "model.npz").exists():
+                (self.out / "config.json").unlink(missing_ok=True)
+                with suppress(OSError):                    # where there is more, it stays
+                    self.out.rmdir()
+
+    def _train(self) -> int:
         print("\n".join(self.describe()), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
@@ -151,7 +184,8 @@ class Run:
             print(f"minivae: warning: {warning}", file=sys.stderr)
         compile_kernels(self.data.x_train, self.settings, self.binarize)
         print(EPOCH_HEAD, flush=True)
-        with StopAsked() as stop:
+        # what is not finite is found by the training, and told in its own words
+        with StopAsked() as stop, np.errstate(all="ignore"):
             self._fit(stop)
             if self.history:
                 self._write_history()

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from minivae.choices import some
+
 FORMAT = 3
 
 
@@ -154,6 +156,8 @@ def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
         names the save from before, where there is one.
     """
     hint = f"; the save before it is {previous(path)}" if previous(path).exists() else ""
+    if Path(path).is_fifo():
+        raise ArchiveError(f"{path} is a pipe: wanted a file")      # to open it would wait
     try:
         with open(path, "rb") as raw, zipfile.ZipFile(raw) as file:
             return _unpack(file, os.fstat(raw.fileno()).st_size)
@@ -190,8 +194,8 @@ def _unpack(file: zipfile.ZipFile, size: int) -> tuple[dict[str, np.ndarray], di
         raise ValueError("the bytes of its header are not those that were written")
     listing = header["arrays"]
     if len(members) != len(listing) + 2 or set(parts) != set(listing):
-        raise ValueError(f"it should hold the arrays {', '.join(listing)}, "
-                         f"and holds {', '.join(parts)}")
+        lacking, unknown = set(listing) - set(parts), set(parts) - set(listing)
+        raise ValueError(f"it should hold the arrays that it lists: {_differ(lacking, unknown)}")
     arrays = {name: _array(file.read(parts[name])) for name in listing}
     for name, listed in listing.items():
         if digest(arrays[name]) != listed["sha256"]:
@@ -223,14 +227,20 @@ def check_fit(path: str | PathLike, wanted: dict[str, np.ndarray],
 
     path stands in the message: it is the file that `arrays` came from.
     """
-    lacking, unknown = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
+    lacking, unknown = set(wanted) - set(arrays), set(arrays) - set(wanted)
     if lacking or unknown:
-        raise ArchiveError(f"{path} is damaged: arrays missing {lacking}, unexpected {unknown}")
+        raise ArchiveError(f"{path} is damaged: {_differ(lacking, unknown)}")
     for name, want in wanted.items():
         got = arrays[name]
         if (got.shape, got.dtype) != (want.shape, want.dtype):
             raise ArchiveError(f"{path} is damaged: {name} has shape {got.shape} and {got.dtype}, "
                                f"wanted {want.shape} and {want.dtype}")
+
+
+def _differ(lacking: set[str], unknown: set[str]) -> str:
+    """The names of arrays that are missing and those that are too many, in words."""
+    return (f"arrays missing: {some(sorted(lacking)) or 'none'}; "
+            f"unexpected: {some(sorted(unknown)) or 'none'}")
 
 
 def digest(array: np.ndarray) -> str:
