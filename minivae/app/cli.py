@@ -20,13 +20,12 @@ from minivae.app.exit_codes import (EXIT_FAULT, EXIT_INTERRUPTED, EXIT_NO_READER
                                     EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT)
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
-from minivae.app.signals import Interrupts, leave, on_signals, say_and_leave
+from minivae.app.signals import Interrupts, leave, on_signals
 from minivae.app.surroundings import check_variables, flush, open_streams, say
 
 
-def command() -> NoReturn:
-    """The command `minivae`: `main` in a process of its own, which ends with its exit code."""
-    on_signals(say_and_leave)
+def process() -> NoReturn:
+    """`main` in a process of its own, which ends with its exit code."""
     open_streams()
     # pictures go into files: what a notebook has set here is not for this process
     os.environ["MPLBACKEND"] = "Agg"
@@ -65,6 +64,9 @@ def main(argv: list[str] | None = None) -> int:
 def run_command(argv: list[str], interrupts: Interrupts) -> int:
     """Run the command in `argv`; an error becomes one line and an exit code."""
     try:
+        for word in argv:
+            if word.endswith("=--"):                       # argparse would make a list of it
+                raise ValueError(f"{word}: wanted a value after the =")
         arguments = parser().parse_args(argv)
         check_variables()
         with quieted(arguments):

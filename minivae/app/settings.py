@@ -70,7 +70,7 @@ def _is_of(value, kind) -> bool:
     if kind == list[int]:
         return isinstance(value, list) and all(type(n) is int for n in value)
     if kind is float:
-        return type(value) in (int, float)
+        return type(value) is float or (type(value) is int and abs(value) <= MOST)
     return type(value) is kind
 
 
