@@ -12,12 +12,13 @@ from functools import wraps
 
 import numpy as np
 from numba import prange, types
-from numba.extending import register_jitable
+from numba.extending import overload, register_jitable
 
 from minivae import kernels
-from minivae.pool import NOBODY, ONEDNN, pool
+from minivae.pool import NO_BIAS, NOBODY, ONEDNN, pool
 
 SMALL = 20_000          # numbers: over fewer a loop is done before a second core has begun
+TILE = 100_000          # numbers of patches at a time: 400 kB
 FEW_ROWS = 48           # up to here OpenBLAS is twice as fast at W @ dy.T as at dy @ W.T; measured
 
 
@@ -91,18 +92,18 @@ _set_num_threads = types.ExternalFunction("minivae_omp_set_num_threads", types.v
 
 
 @kernels.kernel
-def _gemm(library, ta, tb, m, n, k, a, lda, b, ldb, c, ldc):
-    """C = op(A) op(B) on this thread alone; a, b, c are addresses, row-major, float32."""
-    one, zero = np.float32(1), np.float32(0)
+def _gemm(library, ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
+    """C = op(A) op(B) + beta C on this thread alone; a, b, c are addresses, row-major, float32."""
+    one, beta = np.float32(1), np.float32(beta)
     if library == ONEDNN:
         before = _get_max_threads()
         _set_num_threads(1)
-        _onednn_sgemm(84 if ta else 78, 84 if tb else 78, m, n, k, one, a, lda, b, ldb, zero, c,
+        _onednn_sgemm(84 if ta else 78, 84 if tb else 78, m, n, k, one, a, lda, b, ldb, beta, c,
                       ldc)
         _set_num_threads(before)
     else:
         _openblas_sgemm(101, 112 if ta else 111, 112 if tb else 111, m, n, k, one, a, lda, b, ldb,
-                        zero, c, ldc)
+                        beta, c, ldc)
 
 
 @register_jitable
@@ -133,14 +134,14 @@ def _in_parts(library, parts, ta, tb, a, b, out, bias):
             i, end = _cut(m, part, parts, 8)
             if i < end:
                 _gemm(library, ta, tb, end - i, n, k, A + 4 * i * (1 if ta else lda), lda, B, ldb,
-                      C + 4 * i * n, n)
+                      0, C + 4 * i * n, n)
                 if bias.size:
                     kernels.add_bias(bias, out[i:end])
         else:
             j, end = _cut(n, part, parts, 16)
             if j < end:
                 _gemm(library, ta, tb, m, end - j, k, A, lda, B + 4 * j * (ldb if tb else 1), ldb,
-                      C + 4 * j, n)
+                      0, C + 4 * j, n)
     if bias.size and not by_rows:
         kernels.add_bias(bias, out)
 
@@ -152,6 +153,138 @@ def _product(library, parts, ta, tb, a, b, out, bias):
     """The parts on all cores, or one by one in Python: each is one call of the library."""
     chosen = _together if pool.together() else _in_parts
     chosen(library, parts, ta, tb, a, b, out, bias)
+
+
+# --- convolutions: products of patches, a few images at a time ------------------------------------
+
+
+def patches_times(x: np.ndarray, W: np.ndarray, step: tuple, out: np.ndarray,
+                  b: np.ndarray = NO_BIAS) -> None:
+    """out = patches(x) @ W + b : x (B, H, W, C), W (k*k*C, C'), out (B, H', W', C')
+
+    step : kernel size, stride, padding.
+    """
+    _by_tiles(_patches_times, out.size * len(W), step, _by_rows(x), W, out, b)
+
+
+def patches_transpose_times(x: np.ndarray, dy: np.ndarray, step: tuple, out: np.ndarray) -> None:
+    """out = patches(x).T @ dy : x (B, H, W, C), dy (B, H', W', C'), out (k*k*C, C')"""
+    sums = np.zeros((pool.parts, *out.shape), out.dtype)   # a sum for each part, over its images
+    _by_tiles(_patches_transpose_times, dy.size * len(out), step, _by_rows(x), dy, sums)
+    sums.sum(axis=0, out=out)
+
+
+def add_patches_times(dy: np.ndarray, W: np.ndarray, step: tuple, out: np.ndarray,
+                      b: np.ndarray = NO_BIAS) -> None:
+    """out = add_patches(dy @ W.T) + b : dy (B, H', W', C'), W (k*k*C, C'), out (B, H, W, C)"""
+    _by_tiles(_add_patches_times, dy.size * len(W), step, dy, W, _by_rows(out), b)
+
+
+def _by_rows(x: np.ndarray) -> np.ndarray:
+    """x : (B, H, W, C)  ->  a view (B, H, W*C): what a patch takes from a row lies together."""
+    return x.reshape(x.shape[0], x.shape[1], -1)
+
+
+def _by_tiles(product, multiplications: int, step: tuple, *arrays: np.ndarray) -> None:
+    """Call a product of patches: in the pool, or with np.matmul, which has threads of its own."""
+    if _in_pool(*arrays):
+        pool.run(product, multiplications, step, *arrays)
+    else:
+        product(NOBODY, 1, step, *arrays)
+
+
+def _block(library, ta, tb, a, b, add, out):
+    """out = op(a) @ op(b), plus what out holds where `add` is 1: one product, on this thread."""
+    if library != NOBODY:
+        _gemm_of(library, ta, tb, a, b, add, out)
+    elif add:
+        with np.errstate(invalid="ignore", over="ignore"):
+            out += (a.T if ta else a) @ (b.T if tb else b)
+    else:
+        _matmul(a.T if ta else a, b.T if tb else b, out=out)
+
+
+@kernels.kernel
+def _gemm_of(library, ta, tb, a, b, add, out):
+    """The same by _gemm, which wants addresses and sizes."""
+    k = a.shape[0] if ta else a.shape[1]
+    _gemm(library, ta, tb, out.shape[0], out.shape[1], k, _address(a), a.shape[1], _address(b),
+          b.shape[1], add, _address(out), out.shape[1])
+
+
+@overload(_block)
+def _compiled_block(library, ta, tb, a, b, add, out):
+    """_block inside compiled code, where somebody multiplies always."""
+    return lambda library, ta, tb, a, b, add, out: _gemm_of(library, ta, tb, a, b, add, out)
+
+
+@register_jitable
+def _images_at_a_time(height, width, K):
+    """So many that their patches, K numbers for each output pixel, stay in a core's own cache."""
+    return max(1, TILE // (height * width * K))
+
+
+def _on_cores(product):
+    """Decorator: the parts on all cores, or one by one in Python."""
+    together = kernels.kernel(product, parallel=True)
+
+    @wraps(product)
+    def run(library, *arguments):
+        chosen = together if library != NOBODY and pool.together() else product
+        chosen(library, *arguments)
+
+    return run
+
+
+@_on_cores
+def _patches_times(library, parts, step, x, W, out, b):
+    size, stride, padding = step
+    B, height, width, C = out.shape
+    tile = _images_at_a_time(height, width, len(W))
+    for part in prange(parts):
+        begin, end = _cut(B, part, parts, 1)
+        rows = np.empty((tile, height, width, len(W)), x.dtype)
+        for i in range(begin, end, tile):
+            j = min(i + tile, end)
+            cut, y = rows[: j - i], out[i:j].reshape(-1, C)
+            kernels.patches(x[i:j], size, stride, padding, cut)
+            _block(library, False, False, cut.reshape(-1, len(W)), W, 0, y)
+            if b.size:
+                kernels.add_bias(b, y)
+
+
+@_on_cores
+def _patches_transpose_times(library, parts, step, x, dy, sums):
+    size, stride, padding = step
+    B, height, width, C = dy.shape
+    K = sums.shape[1]
+    tile = _images_at_a_time(height, width, K)
+    for part in prange(parts):
+        begin, end = _cut(B, part, parts, 1)
+        rows = np.empty((tile, height, width, K), x.dtype)
+        for i in range(begin, end, tile):
+            j = min(i + tile, end)
+            cut, dy_cut = rows[: j - i], dy[i:j].reshape(-1, C)
+            kernels.patches(x[i:j], size, stride, padding, cut)
+            _block(library, True, False, cut.reshape(-1, K), dy_cut, 1, sums[part])
+
+
+@_on_cores
+def _add_patches_times(library, parts, step, dy, W, out, b):
+    size, stride, padding = step
+    B, height, width, C = dy.shape
+    tile = _images_at_a_time(height, width, len(W))
+    for part in prange(parts):
+        begin, end = _cut(B, part, parts, 1)
+        rows = np.empty((tile, height, width, len(W)), dy.dtype)
+        for i in range(begin, end, tile):
+            j = min(i + tile, end)
+            cut, image = rows[: j - i], out[i:j]
+            _block(library, False, True, dy[i:j].reshape(-1, C), W, 0, cut.reshape(-1, len(W)))
+            image[:] = 0
+            if b.size:
+                kernels.add_bias(b, image.reshape(-1, b.size))
+            kernels.add_patches(cut, size, stride, padding, image)
 
 
 # --- loops: each part is the kernel of the same name ----------------------------------------------

@@ -102,6 +102,55 @@ def sum_rows(dy, db):
             db[j] += dy[n, j]
 
 
+# --- convolutions: images x (B, H, W*C), patches (B, H', W', k*k*C) -------------------------------
+
+
+@kernel
+def patches(x, k, stride, padding, out):
+    """out[n, i, j] = the k x k pixels of x[n] under output pixel i, j, as one row; 0 outside x[n]
+
+    Its top left pixel is (i*stride - padding, j*stride - padding).  A row of it lies together.
+    """
+    C = out.shape[3] // (k * k)
+    zero = x.dtype.type(0)
+    for n in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                left = (j * stride - padding) * C
+                for a in range(k):
+                    row, at = i * stride - padding + a, a * k * C
+                    first, last = inside(row, left, k * C, x.shape[1], x.shape[2])
+                    for t in range(first):
+                        out[n, i, j, at + t] = zero
+                    for t in range(first, last):
+                        out[n, i, j, at + t] = x[n, row, left + t]
+                    for t in range(last, k * C):
+                        out[n, i, j, at + t] = zero
+
+
+@kernel
+def add_patches(rows, k, stride, padding, x):
+    """x += every number of rows, at the pixel that `patches` reads it from: its adjoint"""
+    C = rows.shape[3] // (k * k)
+    for n in range(rows.shape[0]):
+        for i in range(rows.shape[1]):
+            for j in range(rows.shape[2]):
+                left = (j * stride - padding) * C
+                for a in range(k):
+                    row, at = i * stride - padding + a, a * k * C
+                    first, last = inside(row, left, k * C, x.shape[1], x.shape[2])
+                    for t in range(first, last):
+                        x[n, row, left + t] += rows[n, i, j, at + t]
+
+
+@register_jitable
+def inside(row, left, length, H, WC):
+    """Which of `length` numbers of a row, from column `left` on, lie inside the image: from, to."""
+    if row < 0 or row >= H:
+        return 0, 0
+    return min(length, max(0, -left)), max(0, min(length, WC - left))
+
+
 # --- activations ------------------------------------------------------------------------------
 
 

@@ -117,19 +117,19 @@ class ReLU(Layer):
     """y = max(x, 0).  dy/dx = 1 where x > 0, else 0; at the kink itself we take 0."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """x : (B, n)  ->  y : (B, n)."""
-        x = as_rows(x, (None, None), None, "x of ReLU")
+        """x : (B, ..)  ->  y, of the same shape."""
+        x = as_rows(x, (None, ...), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
-        kernels.relu_forward(x, y)                     # y = where(x <= 0, 0, x)
+        kernels.relu_forward(flat(x), flat(y))                  # y = where(x <= 0, 0, x)
         self._cache["forward"] = (x,)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """dy : (B, n)  ->  dx : (B, n)."""
+        """dy : (B, ..)  ->  dx, of the same shape."""
         (x,) = self._take()
         dy = as_rows(dy, x.shape, x.dtype, "dy of ReLU")
         dx = self._work("dx", x.shape, x.dtype)
-        kernels.relu_backward(x, dy, dx)               # dx = dy * (x > 0)
+        kernels.relu_backward(flat(x), flat(dy), flat(dx))      # dx = dy * (x > 0)
         return dx
 
     def kink_inputs(self) -> np.ndarray:
@@ -141,19 +141,19 @@ class Tanh(Layer):
     """y = tanh(x).  dy/dx = 1 - y^2 needs only the output."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """x : (B, n)  ->  y : (B, n)."""
-        x = as_rows(x, (None, None), None, "x of Tanh")
+        """x : (B, ..)  ->  y, of the same shape."""
+        x = as_rows(x, (None, ...), None, "x of Tanh")
         y = self._work("y", x.shape, x.dtype)
-        cores.tanh_forward(x, y)                     # y = tanh(x)
+        cores.tanh_forward(flat(x), flat(y))                    # y = tanh(x)
         self._cache["forward"] = (y,)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """dy : (B, n)  ->  dx : (B, n)."""
+        """dy : (B, ..)  ->  dx, of the same shape."""
         (y,) = self._take()
         dy = as_rows(dy, y.shape, y.dtype, "dy of Tanh")
         dx = self._work("dx", y.shape, y.dtype)
-        cores.tanh_backward(y, dy, dx)               # dx = dy * (1 - y**2)
+        cores.tanh_backward(flat(y), flat(dy), flat(dx))        # dx = dy * (1 - y**2)
         return dx
 
 
@@ -161,19 +161,19 @@ class Sigmoid(Layer):
     """y = 1 / (1 + e^-x).  dy/dx = y (1 - y)."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """x : (B, n)  ->  y : (B, n)."""
-        x = as_rows(x, (None, None), None, "x of Sigmoid")
+        """x : (B, ..)  ->  y, of the same shape."""
+        x = as_rows(x, (None, ...), None, "x of Sigmoid")
         y = self._work("y", x.shape, x.dtype)
-        kernels.sigmoid_forward(x, y)                  # y = 1 / (1 + exp(-x))
+        kernels.sigmoid_forward(flat(x), flat(y))               # y = 1 / (1 + exp(-x))
         self._cache["forward"] = (y,)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """dy : (B, n)  ->  dx : (B, n)."""
+        """dy : (B, ..)  ->  dx, of the same shape."""
         (y,) = self._take()
         dy = as_rows(dy, y.shape, y.dtype, "dy of Sigmoid")
         dx = self._work("dx", y.shape, y.dtype)
-        kernels.sigmoid_backward(y, dy, dx)            # dx = dy * y * (1 - y)
+        kernels.sigmoid_backward(flat(y), flat(dy), flat(dx))   # dx = dy * y * (1 - y)
         return dx
 
 
@@ -181,19 +181,19 @@ class Softplus(Layer):
     """y = log(1 + e^x), a smooth max(x, 0).  dy/dx = sigmoid(x), so the input is kept."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """x : (B, n)  ->  y : (B, n)."""
-        x = as_rows(x, (None, None), None, "x of Softplus")
+        """x : (B, ..)  ->  y, of the same shape."""
+        x = as_rows(x, (None, ...), None, "x of Softplus")
         y = self._work("y", x.shape, x.dtype)
-        kernels.softplus_forward(x, y)                 # y = logaddexp(0, x)
+        kernels.softplus_forward(flat(x), flat(y))              # y = logaddexp(0, x)
         self._cache["forward"] = (x,)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        """dy : (B, n)  ->  dx : (B, n)."""
+        """dy : (B, ..)  ->  dx, of the same shape."""
         (x,) = self._take()
         dy = as_rows(dy, x.shape, x.dtype, "dy of Softplus")
         dx = self._work("dx", x.shape, x.dtype)
-        kernels.softplus_backward(x, dy, dx)           # dx = dy / (1 + exp(-x))
+        kernels.softplus_backward(flat(x), flat(dy), flat(dx))  # dx = dy / (1 + exp(-x))
         return dx
 
 
@@ -236,7 +236,9 @@ class Sequential(Layer):
 
 
 def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
-    """`a` as a contiguous array of `shape` (None: any size) and `dtype` (None: its own).
+    """`a` as a contiguous array of `shape` and `dtype` (None: its own).
+
+    In shape None is any size, and ... at the end any number of sizes, at least one.
 
     Kernels read whatever memory they are pointed at, so every node asks here first.
     Raises ValueError for another shape; where dtype is None, also for an `a` that is neither
@@ -244,6 +246,8 @@ def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
     """
     a = np.asarray(a)
     if a.shape != shape:
+        if shape[-1] is ...:
+            shape = (*shape[:-1], *(a.ndim - len(shape) + 1) * (None,))
         fits = len(a.shape) == len(shape)
         if not fits or any(want not in (None, n) for n, want in zip(a.shape, shape)):
             wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
@@ -264,6 +268,11 @@ def as_sample_rows(a: np.ndarray, width: int | None, batch: np.ndarray, name: st
         raise ValueError(f"{name} must hold K samples for each of the {B} rows of the batch, "
                          f"got {len(a)} rows")
     return a
+
+
+def flat(a: np.ndarray) -> np.ndarray:
+    """a : (B, ..)  ->  a view (B, n): what treats all numbers alike sees images as rows."""
+    return a if a.ndim == 2 else a.reshape(len(a), -1)
 
 
 def sigmoid(a: np.ndarray) -> np.ndarray:

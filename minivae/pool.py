@@ -155,21 +155,24 @@ class Pool:
 
     def multiply(self, product, ta: bool, tb: bool, a: np.ndarray, b: np.ndarray,
                  out: np.ndarray, bias: np.ndarray = NO_BIAS) -> None:
-        """Run the product of cores.py, out = op(a) @ op(b) + bias, a small one in one part.
+        """Run the product of cores.py, out = op(a) @ op(b) + bias, a small one in one part."""
+        self.run(product, a.size * out.shape[1], ta, tb, a, b, out, bias)
+
+    def run(self, product, multiplications: int, *arguments) -> None:
+        """Call product(library, parts, *arguments), in one part where it is small.
 
         OpenBLAS is told to use one thread meanwhile: the pool has the others.
         """
-        multiplications = a.size * out.shape[1]
         parts = self.parts if multiplications > SMALL_PRODUCT else 1
         if self.library == ONEDNN:
-            product(ONEDNN, parts, ta, tb, a, b, out, bias)
+            product(ONEDNN, parts, *arguments)
             return
         with self.lock:
             before = self._get_threads()
             if before != 1:
                 self._set_threads(1)
             try:
-                product(OPENBLAS, parts, ta, tb, a, b, out, bias)
+                product(OPENBLAS, parts, *arguments)
             finally:
                 if before != 1:
                     self._set_threads(before)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 # workshops, then the doors.
 ORDER = """
 choices kernels pool cores pixels linear_gaussian first
-layers estimators optim likelihoods latents baselines model vae discrete
+layers convolutions estimators optim likelihoods latents baselines model vae discrete
 gradcheck.report gradcheck.differences gradcheck.complex_step gradcheck.wrong gradcheck.patterns gradcheck.formulas
 gradcheck.suspects gradcheck.problem gradcheck.strangers gradcheck.contract gradcheck.parts
 gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means
