@@ -521,8 +521,8 @@ def test_a_model_described_falsely_is_refused_before_it_is_built(small, tmp_path
     (lambda h: h["meta"]["state"]["products"].update(parts=10**12), "its products is missing or not"),
     (lambda h: h["meta"]["state"]["rng"]["state"].update(state=-1), "describes no training"),
     (lambda h: h["meta"]["state"].update(next_row=24), "contradict"),
-    ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "another epoch", "seconds", "a half row",
-            "a row of history", "best ELBO", "parts", "negative rng", "next row"])
+    ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "another epoch", "seconds",
+            "a half row", "a row of history", "best ELBO", "parts", "negative rng", "next row"])
 def test_a_state_described_falsely_is_refused_in_one_line(grey, tmp_path, change, message):
     path = tmp_path / "model.npz"
     train(build(), grey, checkpoint=path, epochs=1)
