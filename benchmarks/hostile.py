@@ -282,9 +282,10 @@ def python_api(rng):
             yield f"{function}({name}={what})", lambda: asked(lambda: call(**{**arguments, name: value}), name)
 
 
+# nothing here may lead out of the folder: these words are names of outputs, too
 BAD = ["", " ", "-1", "0", "1.5", "nan", "inf", "-inf", "1e400", "abc", "ü", "²", "١", "\x1b[31m", "\n",
        "None", "[]", "1,2", ",", "1,,2", "0x10", "1_0", "+1", "1e3", "1000000000000", "9" * 40, "9" * 5000,
-       "a" * 5000, "/dev/null", "/", ".", "..", "/nonexistent/x", "-y", "--", "%s", "{}", "$HOME", "*"]
+       "a" * 5000, "mine.npy/x", "pipe", "dangling", ".", "no/such/x", "-y", "--", "%s", "{}", "$HOME", "*"]
 # the options whose larger values are taken at their word: nobody waits for 10**9 epochs
 LONG = {"--epochs", "--eval-samples", "--warmup", "--patience", "--samples", "--batch-size"}
 
@@ -300,6 +301,8 @@ def arguments(rng):
             "walk": ["walk"], "explain": ["explain", "--out", "page.html"],
             "learn": ["learn", "--once", "--dir", "exercises"]}
     takes_run = {"evaluate", "sample", "reconstruct", "latent", "walk", "explain"}
+    os.mkfifo("pipe")
+    os.symlink("nowhere", "dangling")
     counter = itertools.count()
     for name, options in commands.items():
         if name not in base:
