@@ -18,23 +18,46 @@ from pathlib import Path
 import numpy as np
 
 from minivae import VAE, DiscreteVAE, check_model, estimators
+from minivae.convolutions import Conv, ConvTranspose, Reshape
 from minivae.discrete import ConcreteLatent
 from minivae.gradcheck.museum import FAULTS, catch, planted
-from minivae.likelihoods import GaussianLikelihood
+from minivae.layers import Dense, Sequential, Tanh
+from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 
 K, B, D, Z = 3, 5, 7, 2
-# the five VAEs: the class, the samples, and what differs from hidden layers of 6 and 4
+
+
+def conv_vae(x_dim: int, z_dim: int, beta: float, rng, dtype) -> VAE:
+    """A VAE with two convolutions and a transposed one between dense layers.
+
+    Patches overlap, strides are 1 and 3, kernels 2 and 4, paddings 0 and 1, and sizes do not
+    divide.
+    """
+    enc = Sequential(Dense(x_dim, 42, rng, dtype), Reshape(7, 6, 1),
+                     Conv(1, 2, 2, 1, 0, rng, dtype), Tanh(),
+                     Conv(2, 3, 4, 3, 1, rng, dtype), Tanh(), Reshape(12))
+    heads = [Dense(12, z_dim, rng, dtype) for _ in range(2)]
+    dec = Sequential(Dense(z_dim, 8, rng, dtype), Reshape(2, 2, 2),
+                     ConvTranspose(2, 1, 4, 3, 1, (6, 5), rng, dtype), Tanh(), Reshape(30))
+    return VAE(enc, *heads, dec, Dense(30, x_dim, rng, dtype),
+               likelihood=BernoulliLikelihood(dtype), beta=beta, rng=rng)
+
+
+# the six VAEs: what makes one, the samples, and what it takes besides the sizes
 MODELS = {
     "tanh, Bernoulli, K=3":
-        (VAE, K, dict(activation="tanh")),
+        (VAE.mlp, K, dict(activation="tanh", hidden=[6, 4])),
     "relu, square layers, K=1":
-        (VAE, 1, dict(activation="relu", hidden=[5, 5])),
+        (VAE.mlp, 1, dict(activation="relu", hidden=[5, 5])),
     "softplus, Gaussian, K=3":
-        (VAE, K, dict(activation="softplus", likelihood=GaussianLikelihood("shared", np.float64))),
+        (VAE.mlp, K, dict(activation="softplus", hidden=[6, 4],
+                          likelihood=GaussianLikelihood("shared", np.float64))),
     "sigmoid, sampled KL, K=3":
-        (VAE, K, dict(activation="sigmoid", estimator=estimators.elbo_mc)),
+        (VAE.mlp, K, dict(activation="sigmoid", hidden=[6, 4], estimator=estimators.elbo_mc)),
     "tanh, Concrete latents, K=3":
-        (DiscreteVAE, K, dict(activation="tanh", latent=ConcreteLatent(0.7))),
+        (DiscreteVAE.mlp, K, dict(activation="tanh", hidden=[6, 4], latent=ConcreteLatent(0.7))),
+    "tanh, convolutions, K=1":
+        (conv_vae, 1, {}),
 }
 
 
@@ -43,18 +66,18 @@ class FlatLoss:
 
     Parameters
     ----------
-    kind : VAE or DiscreteVAE
+    make : VAE.mlp, DiscreteVAE.mlp or conv_vae
     samples : int
         K, the samples of z for each image.
     settings : dict
-        What `kind.mlp` takes besides the sizes.
+        What `make` takes besides the sizes.
     """
 
-    def __init__(self, kind: type, samples: int, settings: dict):
+    def __init__(self, make: Callable, samples: int, settings: dict):
         rng = np.random.default_rng(0)
         # copied: a likelihood has parameters, and they are moved below
-        settings = {"hidden": [6, 4], **copy.deepcopy(settings)}
-        self.vae = kind.mlp(x_dim=D, z_dim=Z, beta=1.7, rng=rng, dtype=np.float64, **settings)
+        settings = copy.deepcopy(settings)
+        self.vae = make(x_dim=D, z_dim=Z, beta=1.7, rng=rng, dtype=np.float64, **settings)
         for _, p, _ in self.vae.named_params():
             p += 0.3 * rng.standard_normal(p.shape)
         self.x, self.eps = rng.random((B, D)), self.vae.noise(samples, B, rng)
@@ -255,10 +278,10 @@ def installed_checkers() -> dict[str, tuple[str, Checker]]:
 
 
 def accepts(checker: Checker) -> bool:
-    """Whether the checker calls all five models right."""
-    for kind, samples, settings in MODELS.values():
+    """Whether the checker calls all six models right."""
+    for make, samples, settings in MODELS.values():
         try:
-            if not checker(FlatLoss(kind, samples, settings)):
+            if not checker(FlatLoss(make, samples, settings)):
                 return False
         except Exception:                                  # each library objects in its own way
             return False

@@ -37,8 +37,17 @@ def batches_of(B, n=16384):
 
 
 def widths(net):
-    """The widths of the encoder's layers, from the pixels to the latents."""
+    """The widths of a dense encoder's layers, from the pixels to the latents."""
     return [D, *net["hidden"], net["z"]]
+
+
+# of a net with "channels": every convolution halves the sides of its images
+KERNEL, STRIDE, PADDING = 4, 2, 1
+
+
+def sides(net):
+    """The sides of the square images of a net with "channels": 28, 14, 7 for two."""
+    return [28 >> i for i in range(len(net["channels"]) + 1)]
 
 
 class Ours:
@@ -54,7 +63,11 @@ class Ours:
         if plain:
             without_onednn()
 
-        self.vae = VAE.mlp(D, net["hidden"], net["z"], activation=net["activation"], rng=0)
+        if "channels" in net:
+            self.vae = VAE.conv((28, 28), net["channels"], net["z"], kernel=KERNEL, stride=STRIDE,
+                                padding=PADDING, activation=net["activation"], rng=0)
+        else:
+            self.vae = VAE.mlp(D, net["hidden"], net["z"], activation=net["activation"], rng=0)
         self.adam = Adam(self.vae.named_params())
 
     def stepper(self, batches):
@@ -86,27 +99,41 @@ def without_onednn():
 
 
 class Floor:
-    """The matrix products of a step alone, as our layers call them."""
+    """The matrix products of a step alone, as our layers call them; of images those of patches."""
 
     def __init__(self, net, plain=False):
         if plain:
             without_onednn()
+        if "channels" in net:
+            self.shapes = self.conv_shapes(net)
+            return
         enc, z = widths(net)[:-1], net["z"]
         pairs = [*zip(enc[:-1], enc[1:]), (enc[-1], z), (enc[-1], z)]
         dec = [z, *reversed(enc)]
-        self.shapes = pairs + list(zip(dec[:-1], dec[1:]))
+        self.shapes = [(1, *pair) for pair in pairs + list(zip(dec[:-1], dec[1:]))]
+
+    @staticmethod
+    def conv_shapes(net):
+        """(rows for each image, n_in, n_out) of every product x W: patches, heads, patches."""
+        channels, side = [1, *net["channels"]], sides(net)
+        layers = [(side[i + 1] ** 2, KERNEL**2 * channels[i], channels[i + 1])
+                  for i in range(len(channels) - 1)]
+        flat = side[-1] ** 2 * channels[-1]
+        # a transposed convolution has the products of the convolution that it turns round
+        return [*layers, (1, flat, net["z"]), (1, flat, net["z"]), (1, net["z"], flat),
+                *reversed(layers)]
 
     def stepper(self, batches):
         from minivae import cores
 
         B, rng, products = len(batches[0]), np.random.default_rng(0), []
         new = lambda *shape: rng.standard_normal(shape, np.float32)
-        for i, (n_in, n_out) in enumerate(self.shapes):
-            x, W, dy = new(B, n_in), new(n_in, n_out), new(B, n_out)
-            products.append((cores.times, x, W, new(B, n_out)))            # y = x W
+        for i, (rows, n_in, n_out) in enumerate(self.shapes):
+            x, W, dy = new(B * rows, n_in), new(n_in, n_out), new(B * rows, n_out)
+            products.append((cores.times, x, W, new(B * rows, n_out)))     # y = x W
             products.append((cores.transpose_times, x, dy, new(n_in, n_out)))      # x.T dy
             if i:                                # nobody needs the first layer's dx
-                products.append((cores.times_transpose, dy, W, new(B, n_in)))  # dx = dy W.T
+                products.append((cores.times_transpose, dy, W, new(B * rows, n_in)))   # dy W.T
 
         def step():
             for product, a, b, out in products:
@@ -116,7 +143,8 @@ class Floor:
 
 
 class Torch:
-    """PyTorch: variant "eager", "fused" (eager, fused Adam) or "compile" (compiled, fused Adam)."""
+    """PyTorch: variant "eager", "fused" (eager, fused Adam), "compile" (compiled, fused Adam) or
+    "channels last" (eager, fused Adam, images in that layout)."""
 
     def __init__(self, net, variant):
         import torch
@@ -127,16 +155,12 @@ class Torch:
         torch.manual_seed(0)
         act = {"relu": nn.ReLU, "tanh": nn.Tanh}[net["activation"]]
 
-        def stack(sizes):
-            pairs = zip(sizes[:-1], sizes[1:])
-            return [part for a, b in pairs for part in (nn.Linear(a, b), act())]
-
-        enc, z_dim = widths(net)[:-1], net["z"]
         self.model = model = nn.Module()
-        model.enc = nn.Sequential(*stack(enc))
-        model.to_mu = nn.Linear(enc[-1], z_dim)
-        model.to_logvar = nn.Linear(enc[-1], z_dim)
-        model.dec = nn.Sequential(*stack([z_dim, *reversed(enc[1:])]), nn.Linear(enc[1], D))
+        enc, h, dec = self.conv_parts(net, act) if "channels" in net else self.parts(net, act)
+        model.enc, model.dec = nn.Sequential(*enc), nn.Sequential(*dec)
+        model.to_mu, model.to_logvar = nn.Linear(h, net["z"]), nn.Linear(h, net["z"])
+        if variant == "channels last":
+            model.to(memory_format=torch.channels_last)
 
         cross_entropy = self.cross_entropy = nn.functional.binary_cross_entropy_with_logits
 
@@ -149,6 +173,34 @@ class Torch:
 
         self.loss = torch.compile(loss, dynamic=False) if variant == "compile" else loss
         self.adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=variant != "eager")
+
+    @staticmethod
+    def parts(net, act):
+        """The encoder's layers, how many numbers leave it, and the decoder's layers."""
+        from torch import nn
+
+        def stack(sizes):
+            pairs = zip(sizes[:-1], sizes[1:])
+            return [part for a, b in pairs for part in (nn.Linear(a, b), act())]
+
+        enc = widths(net)[:-1]
+        dec = [*stack([net["z"], *reversed(enc[1:])]), nn.Linear(enc[1], D)]
+        return stack(enc), enc[-1], dec
+
+    @staticmethod
+    def conv_parts(net, act):
+        """The same of a net of convolutions, on images (B, C, H, W)."""
+        from torch import nn
+
+        channels, last = [1, *net["channels"]], sides(net)[-1]
+        pairs, step = list(zip(channels[:-1], channels[1:])), (KERNEL, STRIDE, PADDING)
+        flat = channels[-1] * last**2
+        enc = [nn.Unflatten(1, (1, 28, 28)),
+               *(part for a, b in pairs for part in (nn.Conv2d(a, b, *step), act())), nn.Flatten()]
+        dec = [nn.Linear(net["z"], flat), act(), nn.Unflatten(1, (channels[-1], last, last)),
+               *(part for a, b in reversed(pairs)
+                 for part in (nn.ConvTranspose2d(b, a, *step), act()))]
+        return enc, flat, [*dec[:-1], nn.Flatten()]
 
     def stepper(self, batches):
         batches = itertools.cycle([self.torch.from_numpy(x) for x in batches])
@@ -188,29 +240,27 @@ class Jax:
         import jax.numpy as jnp
 
         act = {"relu": jax.nn.relu, "tanh": jnp.tanh}[net["activation"]]
-        enc, z_dim, rng = widths(net)[:-1], net["z"], np.random.default_rng(0)
+        rng = np.random.default_rng(0)
+
+        def weights(*shape, fans):
+            W = rng.uniform(-1, 1, shape) * np.sqrt(6 / fans)
+            return jnp.asarray(W, jnp.float32), jnp.zeros(shape[-1])
 
         def dense(n_in, n_out):
-            W = rng.uniform(-1, 1, (n_in, n_out)) * np.sqrt(6 / (n_in + n_out))
-            return jnp.asarray(W, jnp.float32), jnp.zeros(n_out)
+            return weights(n_in, n_out, fans=n_in + n_out)
 
-        def stack(sizes):
-            return [dense(n_in, n_out) for n_in, n_out in zip(sizes[:-1], sizes[1:])]
-
-        params = {"enc": stack(enc), "mu": dense(enc[-1], z_dim), "logvar": dense(enc[-1], z_dim),
-                  "dec": stack([z_dim, *reversed(enc)])}
+        affine = lambda h, layer: h @ layer[0] + layer[1]
+        if "channels" in net:
+            params, encode, decode = self.conv_net(net, act, weights, dense, affine)
+        else:
+            params, encode, decode = self.dense_net(net, act, dense, affine)
         tree = jax.tree_util.tree_map
 
         def loss(params, key, x):
-            affine = lambda h, layer: h @ layer[0] + layer[1]
-            h = x
-            for layer in params["enc"]:
-                h = act(affine(h, layer))
+            h = encode(params["enc"], x)
             mu, logvar = affine(h, params["mu"]), affine(h, params["logvar"])
-            g = mu + jnp.exp(0.5 * logvar) * jax.random.normal(key, mu.shape)
-            for layer in params["dec"][:-1]:
-                g = act(affine(g, layer))
-            logits = affine(g, params["dec"][-1])
+            z = mu + jnp.exp(0.5 * logvar) * jax.random.normal(key, mu.shape)
+            logits = decode(params["dec"], z)
             recon = (jax.nn.softplus(logits) - x * logits).sum()
             return (recon + 0.5 * (mu**2 + jnp.exp(logvar) - 1 - logvar).sum()) / len(x)
 
@@ -229,6 +279,59 @@ class Jax:
         self.jnp, self.update = jnp, jax.jit(update, donate_argnums=0)
         m, v = tree(jnp.zeros_like, params), tree(jnp.zeros_like, params)
         self.state = params, m, v, jnp.float32(0), jax.random.key(0)
+
+    @staticmethod
+    def dense_net(net, act, dense, affine):
+        """The parameters, and the functions of the encoder up to h and of the decoder."""
+        enc, z_dim = widths(net)[:-1], net["z"]
+
+        def stack(sizes):
+            return [dense(n_in, n_out) for n_in, n_out in zip(sizes[:-1], sizes[1:])]
+
+        params = {"enc": stack(enc), "mu": dense(enc[-1], z_dim), "logvar": dense(enc[-1], z_dim),
+                  "dec": stack([z_dim, *reversed(enc)])}
+
+        def encode(layers, h):
+            for layer in layers:
+                h = act(affine(h, layer))
+            return h
+
+        def decode(layers, g):
+            return affine(encode(layers[:-1], g), layers[-1])
+
+        return params, encode, decode
+
+    @staticmethod
+    def conv_net(net, act, weights, dense, affine):
+        """The same of a net of convolutions, on images (B, H, W, C), JAX's fastest on a CPU."""
+        from jax import lax
+
+        channels, side = [1, *net["channels"]], sides(net)
+        pairs, flat = list(zip(channels[:-1], channels[1:])), channels[-1] * side[-1] ** 2
+        conv = lambda a, b: weights(KERNEL, KERNEL, a, b, fans=KERNEL**2 * (a + b))
+        params = {"enc": [conv(a, b) for a, b in pairs], "mu": dense(flat, net["z"]),
+                  "logvar": dense(flat, net["z"]),
+                  "dec": [dense(net["z"], flat), *(conv(b, a) for a, b in reversed(pairs))]}
+        layout, stride = ("NHWC", "HWIO", "NHWC"), (STRIDE, STRIDE)
+
+        def encode(layers, x):
+            h = x.reshape(-1, 28, 28, 1)
+            for W, b in layers:
+                around = ((PADDING, PADDING), (PADDING, PADDING))
+                y = lax.conv_general_dilated(h, W, stride, around, dimension_numbers=layout)
+                h = act(y + b)
+            return h.reshape(len(x), -1)
+
+        def decode(layers, z):
+            g = act(affine(z, layers[0])).reshape(-1, side[-1], side[-1], channels[-1])
+            rest = KERNEL - 1 - PADDING
+            for i, (W, b) in enumerate(layers[1:]):
+                g = (act(g) if i else g)
+                g = lax.conv_transpose(g, W, stride, ((rest, rest), (rest, rest)),
+                                       dimension_numbers=layout) + b
+            return g.reshape(len(z), -1)
+
+        return params, encode, decode
 
     def stepper(self, batches):
         batches = itertools.cycle([self.jnp.asarray(x) for x in batches])
@@ -252,6 +355,9 @@ CONTESTANTS = {
     "PyTorch compiled": lambda net: Torch(net, "compile"),
     "JAX jit": Jax,
 }
+# these take part where images are convolved, and only there
+CONV_CONTESTANTS = {**CONTESTANTS,
+                    "PyTorch channels last": lambda net: Torch(net, "channels last")}
 
 
 class Worker:
@@ -266,7 +372,7 @@ class Worker:
     """
 
     def __init__(self, name):
-        self.make = CONTESTANTS[name]
+        self.make = CONV_CONTESTANTS[name]
         self.contestants, self.steps = {}, {}
 
     def answer(self, question):

@@ -487,3 +487,45 @@ def draw_verdicts(axes, verdicts: list) -> None:
     axes.set_yticks(rows, [name for name, _, _ in verdicts], fontsize=8.5)
     axes.set(xscale="log", xlim=(1e-4, 1e16), xlabel="difference / error bar of the reference",
              title="PASS within one error bar, FAIL beyond ten")
+
+
+# --- 10: convolutions -----------------------------------------------------------------------------
+
+
+def draw_matrix(axes, matrix: np.ndarray, title: str) -> None:
+    """A matrix of numbers that are not negative, its zeros white, with lines between the cells."""
+    rows, columns = matrix.shape
+    axes.imshow(matrix, cmap="Blues", interpolation="nearest")
+    axes.set_xticks(np.arange(0, columns, 4))
+    axes.set_yticks(np.arange(0, rows, 4))
+    axes.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", lw=0.8)
+    axes.tick_params(which="both", length=0)
+    axes.set(title=title, xlabel="pixel that goes in", ylabel="pixel that comes out")
+
+
+def draw_filters(axes, W: np.ndarray, dW: np.ndarray) -> None:
+    """The columns of W (9, n) as filters of 3x3 pixels, and below each its gradient."""
+    n = W.shape[1]
+    for row, filters in enumerate((W, dW)):
+        shades = filters / np.abs(filters).max()
+        for j in range(n):
+            axes.imshow(shades[:, j].reshape(3, 3), cmap="RdBu", vmin=-1, vmax=1,
+                        extent=(4 * j, 4 * j + 3, -4 * row - 3, -4 * row), interpolation="nearest")
+    axes.set(xlim=(-0.5, 4 * n - 0.5), ylim=(-7.5, 0.5), aspect="equal", xlabel="filter",
+             title="The first filters, and below each its gradient; blue is positive")
+    axes.set_xticks(4 * np.arange(n) + 1.5, [str(j) for j in range(n)])
+    axes.set_yticks([-1.5, -5.5], ["W", "dW"])
+    axes.tick_params(length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
+def draw_images(axes, images: np.ndarray, title: str) -> None:
+    """images : (rows, columns, H, W) in [0, 1], with a thin line between them."""
+    tiles = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=0.25)
+    rows, columns, H, W = tiles.shape
+    axes.imshow(tiles.swapaxes(1, 2).reshape(rows * H, columns * W), cmap="gray_r", vmin=0, vmax=1,
+                interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(title)

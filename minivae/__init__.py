@@ -1,7 +1,7 @@
 """minivae: a variational autoencoder from scratch, every gradient written by hand and checked.
 
 Read first.py, a whole VAE on one page; then layers.py, likelihoods.py, latents.py, vae.py,
-estimators.py and discrete.py, in that order.
+estimators.py, discrete.py and convolutions.py, in that order.
 """
 
 from importlib import import_module
@@ -13,6 +13,10 @@ _HOMES = {
     "VAE": "minivae.vae",
     "DiscreteVAE": "minivae.discrete",
     "fit": "minivae.training.loop",
+    "evaluate": "minivae.training.evaluation",
+    "elbo": "minivae.training.evaluation",
+    "measure": "minivae.training.metrics",
+    "interpolate": "minivae.training.metrics",
     "load": "minivae.saving.model_file",
     "save": "minivae.saving.model_file",
     "load_data": "minivae.data",

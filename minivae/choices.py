@@ -1,6 +1,10 @@
-"""A choice by name, and the one message for a name that there is not."""
+"""What a caller may choose: a name from a table, a whole number, a number.  One message for each.
+
+Nothing is imported here that is heavy, so every file may use it.
+"""
 
 from collections.abc import Iterable
+from numbers import Integral, Real
 
 
 def check_choice(name: str, known: Iterable[str], what: str) -> None:
@@ -8,7 +12,7 @@ def check_choice(name: str, known: Iterable[str], what: str) -> None:
 
     what : what is chosen, e.g. "activation".
     """
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(known)}")
 
 
@@ -23,3 +27,24 @@ def choose(name: str, table: dict, what: str):
     """table[name].  Raises ValueError, with the names that there are, for another."""
     check_choice(name, table, what)
     return table[name]
+
+
+def whole_number(value, what: str, at_least: int = 1) -> int:
+    """`value` as an int.  Raises TypeError for what is no whole number, ValueError below at_least.
+
+    what : what the number is, e.g. "epochs".
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{what} must be a whole number, got {value!r}")
+    if value < at_least:
+        raise ValueError(f"{what} must be at least {at_least}, got {value}")
+    return int(value)
+
+
+def want_number(value, what: str) -> None:
+    """Raise TypeError for what is no real number: a string, None, an array.
+
+    what : what the number is, e.g. "lr".  NaN and infinity are the caller's to judge.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{what} must be a number, got {value!r}")

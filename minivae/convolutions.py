@@ -56,6 +56,7 @@ class Conv(Layer):
     """
 
     linear = True               # in x, up to b
+    skips_input_grad = True     # its backward takes input_grad=False
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, padding: int,
                  rng: np.random.Generator, dtype=np.float32):
@@ -84,7 +85,7 @@ class Conv(Layer):
         W = self.params["W"]
         dy = as_rows(dy, y_shape, W.dtype, "dy of Conv")
         cores.patches_transpose_times(x, dy, self.step, self.grads["W"])       # dW = P(x).T @ dy
-        kernels.sum_rows(_pixels(dy), self.grads["b"])                         # db = sum of dy
+        cores.sum_pixels(dy, self.grads["b"])                  # db = dy.sum(axis=(0, 1, 2))
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
@@ -114,6 +115,7 @@ class ConvTranspose(Layer):
     """
 
     linear = True               # in x, up to b
+    skips_input_grad = True     # its backward takes input_grad=False
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, padding: int,
                  out_shape: tuple[int, int], rng: np.random.Generator, dtype=np.float32):
@@ -141,7 +143,7 @@ class ConvTranspose(Layer):
         W = self.params["W"]
         dy = as_rows(dy, y_shape, W.dtype, "dy of ConvTranspose")
         cores.patches_transpose_times(dy, x, self.step, self.grads["W"])       # dW = P(dy).T @ x
-        kernels.sum_rows(_pixels(dy), self.grads["b"])                         # db = sum of dy
+        cores.sum_pixels(dy, self.grads["b"])                  # db = dy.sum(axis=(0, 1, 2))
         if not input_grad:
             return None
         dx = self._work("dx", x.shape, W.dtype)
@@ -207,8 +209,3 @@ def _weights(kernel: int, n_image: int, n_patch: int, n_bias: int, rng: np.rando
     bound = np.sqrt(6.0 / (kernel**2 * (n_image + n_patch)))
     params["W"][...] = rng.uniform(-bound, bound, shapes["W"])
     return params, grads
-
-
-def _pixels(y: np.ndarray) -> np.ndarray:
-    """y : (B, H, W, C)  ->  a view with a row for each pixel, (B*H*W, C)."""
-    return y.reshape(-1, y.shape[3])

@@ -8,7 +8,7 @@ same beside busy neighbours and in a forked child.
 float64, and a machine without a pool, take np.matmul and the kernels as they are.
 """
 
-from functools import wraps
+from functools import partial, wraps
 
 import numpy as np
 from numba import prange, types
@@ -18,7 +18,8 @@ from minivae import kernels
 from minivae.pool import NO_BIAS, NOBODY, ONEDNN, pool
 
 SMALL = 20_000          # numbers: over fewer a loop is done before a second core has begun
-TILE = 100_000          # numbers of patches at a time: 400 kB
+TILE = 100_000          # numbers of patches at a time, 400 kB; 50_000 to 400_000 do as well
+LARGE = 250_000         # numbers, as the images of a convolution have
 FEW_ROWS = 48           # up to here OpenBLAS is twice as fast at W @ dy.T as at dy @ W.T; measured
 
 
@@ -180,9 +181,21 @@ def add_patches_times(dy: np.ndarray, W: np.ndarray, step: tuple, out: np.ndarra
     _by_tiles(_add_patches_times, dy.size * len(W), step, dy, W, _by_rows(out), b)
 
 
+def sum_pixels(dy: np.ndarray, db: np.ndarray) -> None:
+    """db = dy.sum(axis=(0, 1, 2)) : dy (B, H, W, C), db (C,)"""
+    rows = dy.reshape(-1, dy.shape[3])
+    if not _in_pool(rows, db):
+        kernels.sum_rows(rows, db)
+        return
+    sums = np.zeros((pool.parts, *db.shape), db.dtype)     # a sum for each part, over its pixels
+    _sum_pixels(pool.library, pool.parts, rows, sums)
+    sums.sum(axis=0, out=db)
+
+
 def _by_rows(x: np.ndarray) -> np.ndarray:
     """x : (B, H, W, C)  ->  a view (B, H, W*C): what a patch takes from a row lies together."""
-    return x.reshape(x.shape[0], x.shape[1], -1)
+    B, H, W, C = x.shape
+    return x.reshape(B, H, W * C)
 
 
 def _by_tiles(product, multiplications: int, step: tuple, *arrays: np.ndarray) -> None:
@@ -287,26 +300,52 @@ def _add_patches_times(library, parts, step, dy, W, out, b):
             kernels.add_patches(cut, size, stride, padding, image)
 
 
+@_on_cores
+def _sum_pixels(library, parts, rows, sums):
+    for part in prange(parts):
+        i, end = _cut(len(rows), part, parts, 1)
+        kernels.sum_rows(rows[i:end], sums[part])
+
+
 # --- loops: each part is the kernel of the same name ----------------------------------------------
 
 
-def in_parts(function):
+def in_parts(function, least=SMALL):
     """Decorator: run the loop on all cores, or the kernel of the same name where one is better.
 
     The loop gets the number of parts, then the kernel's own arguments.  Every number is computed by
     one part alone, in the kernel's own order, so the bits are those of the kernel.
+    least : over so many numbers
     """
     together, name = kernels.kernel(function, parallel=True), function.__name__
 
     @wraps(function)
     def run(*arguments):
         a = arguments[0]
-        if a.size >= SMALL and a.dtype == np.float32 and pool.together():
+        if a.size >= least and a.dtype == np.float32 and pool.together():
             together(pool.parts, *arguments)
         else:
             getattr(kernels, name)(*arguments)
 
     return run
+
+
+# of a simple loop the second core saves little, and to compile it so takes half a second more
+in_parts_if_large = partial(in_parts, least=LARGE)
+
+
+@in_parts_if_large
+def relu_forward(parts, x, y):
+    for part in prange(parts):
+        i, end = _cut(x.shape[0], part, parts, 1)
+        kernels.relu_forward(x[i:end], y[i:end])
+
+
+@in_parts_if_large
+def relu_backward(parts, x, dy, dx):
+    for part in prange(parts):
+        i, end = _cut(x.shape[0], part, parts, 1)
+        kernels.relu_backward(x[i:end], dy[i:end], dx[i:end])
 
 
 @in_parts

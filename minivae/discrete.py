@@ -252,18 +252,18 @@ class DiscreteVAE(Model):
 
     With a score function it is NVIL, Mnih & Gregor (2014), arXiv:1402.0030.  Build one with
     `DiscreteVAE.mlp(..., latent=BernoulliLatent(), estimator=estimators.disarm)`, or hand in any
-    layers of your own.  Parameters as VAE's, with one head, to_a, in the place of two.  dec must
-    begin with a Dense, too.
+    layers of your own.  Parameters as VAE's, with one head, to_a, in the place of two.
     """
 
     heads, latent_class = ("to_a",), BernoulliLatent
 
     def __init__(self, enc, to_a, dec, to_out, *, likelihood, latent=None, estimator=elbo,
-                 baseline=None, beta=1.0, rng=None):
+                 baseline=None, beta=1.0, rng=None, x_dim=None, z_dim=None, dtype=None):
         self.enc, self.to_a = enc, to_a
         self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
         self.latent, self.baseline = latent or BernoulliLatent(), baseline or Others()
-        self.estimator, self.beta, self.rng = estimator, float(beta), np.random.default_rng(rng)
+        self.estimator, self.beta, self.rng = estimator, beta, rng
+        self._settle(x_dim, z_dim, dtype)
 
     # a NaN is for the training loop to name, not for NumPy to warn of
     @np.errstate(over="ignore", invalid="ignore")

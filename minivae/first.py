@@ -9,8 +9,8 @@ The decoder (theta) turns z into one logit per pixel: sigmoid(logit) is the prob
 recon is -log p(x|z), kl is KL(N(mu, std^2) || N(0, I)).  Kingma & Welling (2014), arXiv:1312.6114.
 B images in a batch, D pixels, H hidden units, Z latents.  dfoo is d(loss)/d(foo), same shape.
 
-Run it: python -m minivae.first.  Read next: 1 layers.py (the layers of this page, as classes),
-2 likelihoods.py (recon), 3 latents.py (z, kl), 4 vae.py (again), 5 estimators.py, 6 discrete.py.
+Run it: python -m minivae.first.  Read next: 1 layers.py (these layers as classes), 2 likelihoods.py
+(recon), 3 latents.py (z, kl), 4 vae.py (again), 5 estimators.py, 6 discrete.py, 7 convolutions.py.
 """
 
 import numpy as np

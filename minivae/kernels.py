@@ -12,13 +12,11 @@ Rules of this file
 - exp, expm1, log1p and tanh are those at the end of this file, fast in float32.
 """
 
-import os
-from pathlib import Path
-
-import numba
 import numpy as np
 from numba import njit, types
 from numba.extending import overload, register_jitable
+
+from minivae.kernel_cache import keep
 
 # error_model="numpy": Python's zero-division check would block vectorisation.
 # fastmath without "nnan" and "ninf": with them isnan() would be False and a NaN would go unseen.
@@ -29,25 +27,10 @@ LOG_2PI = np.log(2 * np.pi)
 
 
 def kernel(function, **options):
-    """Compile at the first call; keep the machine code in the user's cache folder.
-
-    Numba would keep it beside this file.  There it stays behind when pip uninstalls the package,
-    and Python then takes the folder that is left for the package.
-    """
-    before = numba.config.CACHE_DIR              # of NUMBA_CACHE_DIR, which goes first
-    numba.config.CACHE_DIR = before or str(cache_folder())
-    try:
-        return njit(cache=True, **OPTIONS, **options)(function)
-    except RuntimeError:                         # no folder can be written
-        return njit(**OPTIONS, **options)(function)
-    finally:
-        numba.config.CACHE_DIR = before
-
-
-def cache_folder() -> Path:
-    """Where the machine code of these kernels is kept, e.g. ~/.cache/minivae/kernels."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "minivae" / "kernels"
+    """Compile at the first call; keep the machine code in the user's cache folder."""
+    compiled = njit(**OPTIONS, **options)(function)
+    keep(compiled)
+    return compiled
 
 
 @register_jitable(error_model="numpy", fastmath=FASTMATH)
@@ -109,46 +92,37 @@ def sum_rows(dy, db):
 def patches(x, k, stride, padding, out):
     """out[n, i, j] = the k x k pixels of x[n] under output pixel i, j, as one row; 0 outside x[n]
 
-    Its top left pixel is (i*stride - padding, j*stride - padding).  A row of it lies together.
+    Its top left pixel is (i*stride - padding, j*stride - padding).
     """
-    C = out.shape[3] // (k * k)
-    zero = x.dtype.type(0)
+    length, zero = out.shape[3] // k, x.dtype.type(0)              # k*C numbers
     for n in range(out.shape[0]):
         for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                left = (j * stride - padding) * C
-                for a in range(k):
-                    row, at = i * stride - padding + a, a * k * C
-                    first, last = inside(row, left, k * C, x.shape[1], x.shape[2])
-                    for t in range(first):
-                        out[n, i, j, at + t] = zero
-                    for t in range(first, last):
-                        out[n, i, j, at + t] = x[n, row, left + t]
-                    for t in range(last, k * C):
-                        out[n, i, j, at + t] = zero
+            for a in range(k):
+                row = i * stride - padding + a
+                for j in range(out.shape[2]):
+                    left = (j * stride - padding) * (length // k)
+                    for t in range(length):
+                        u = left + t
+                        inside = row >= 0 and row < x.shape[1] and u >= 0 and u < x.shape[2]
+                        out[n, i, j, a * length + t] = x[n, row, u] if inside else zero
 
 
 @kernel
 def add_patches(rows, k, stride, padding, x):
-    """x += every number of rows, at the pixel that `patches` reads it from: its adjoint"""
-    C = rows.shape[3] // (k * k)
+    """x += every number of rows, at the pixel that `patches` copies it from: its adjoint"""
+    length = rows.shape[3] // k
     for n in range(rows.shape[0]):
         for i in range(rows.shape[1]):
-            for j in range(rows.shape[2]):
-                left = (j * stride - padding) * C
-                for a in range(k):
-                    row, at = i * stride - padding + a, a * k * C
-                    first, last = inside(row, left, k * C, x.shape[1], x.shape[2])
+            for a in range(k):
+                row = i * stride - padding + a
+                for j in range(rows.shape[2]):
+                    left = (j * stride - padding) * (length // k)
+                    first, last = max(0, -left), min(length, x.shape[2] - left)
+                    if row < 0 or row >= x.shape[1]:
+                        last = first
                     for t in range(first, last):
-                        x[n, row, left + t] += rows[n, i, j, at + t]
-
-
-@register_jitable
-def inside(row, left, length, H, WC):
-    """Which of `length` numbers of a row, from column `left` on, lie inside the image: from, to."""
-    if row < 0 or row >= H:
-        return 0, 0
-    return min(length, max(0, -left)), max(0, min(length, WC - left))
+                        # unsigned, so that no index is taken for a negative one: 8 times as fast
+                        x[n, row, np.uint64(left + t)] += rows[n, i, j, np.uint64(a * length + t)]
 
 
 # --- activations ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class GaussianLatent(Latent):
     Every node raises ValueError for arrays whose shapes do not fit.
     """
 
-    name, prior, mean_name = "gaussian", "z from N(0, I)", "mu"
+    name, prior, mean_name, unit = "gaussian", "z from N(0, I)", "mu", "prior std"
     between_in_words = "a straight line between posterior means"
     values_to_try = np.linspace(-3, 3, 11)                 # the prior's std is 1
 

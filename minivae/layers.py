@@ -1,6 +1,7 @@
 """Layers: one node of a network each, forward beside backward.  Page 1 of the lesson.
 
-Reading order: 0 first, 1 layers, 2 likelihoods, 3 latents, 4 vae, 5 estimators, 6 discrete.
+Reading order: 0 first, 1 layers, 2 likelihoods, 3 latents, 4 vae, 5 estimators, 6 discrete,
+7 convolutions.
 This page turns the lines `... @ W + b` and `tanh(..)` of page 0, and the lines that undo them, into
 classes.
 
@@ -16,6 +17,8 @@ of the same method; copy it to keep it longer.
 Every forward and backward raises ValueError for an array whose shape does not fit, and every
 backward raises RuntimeError without a forward before it.
 """
+
+import math
 
 import numpy as np
 
@@ -76,6 +79,7 @@ class Dense(Layer):
     """
 
     linear = True               # in x, up to b: then dx can be checked without any step
+    skips_input_grad = True     # its backward takes input_grad=False
 
     def __init__(self, n_in: int, n_out: int, rng: np.random.Generator, dtype=np.float32):
         super().__init__()
@@ -120,7 +124,7 @@ class ReLU(Layer):
         """x : (B, ..)  ->  y, of the same shape."""
         x = as_rows(x, (None, ...), None, "x of ReLU")
         y = self._work("y", x.shape, x.dtype)
-        kernels.relu_forward(flat(x), flat(y))                  # y = where(x <= 0, 0, x)
+        cores.relu_forward(flat(x), flat(y))                  # y = where(x <= 0, 0, x)
         self._cache["forward"] = (x,)
         return y
 
@@ -129,7 +133,7 @@ class ReLU(Layer):
         (x,) = self._take()
         dy = as_rows(dy, x.shape, x.dtype, "dy of ReLU")
         dx = self._work("dx", x.shape, x.dtype)
-        kernels.relu_backward(flat(x), flat(dy), flat(dx))      # dx = dy * (x > 0)
+        cores.relu_backward(flat(x), flat(dy), flat(dx))      # dx = dy * (x > 0)
         return dx
 
     def kink_inputs(self) -> np.ndarray:
@@ -210,8 +214,8 @@ class Sequential(Layer):
         for layer in layers:
             self.layers += layer.layers if isinstance(layer, Sequential) else [layer]
         for i, layer in enumerate(self.layers):
-            self.params |= {f"{i}.{key}": p for key, p in layer.params.items()}
-            self.grads |= {f"{i}.{key}": g for key, g in layer.grads.items()}
+            self.params |= {f"{i}.{key}": p for key, p in params_of(layer).items()}
+            self.grads |= {f"{i}.{key}": g for key, g in grads_of(layer).items()}
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, n_in)  ->  y : (B, n_out)."""
@@ -222,17 +226,33 @@ class Sequential(Layer):
     def backward(self, dy: np.ndarray, input_grad: bool = True) -> np.ndarray | None:
         """dy : (B, n_out)  ->  dx : (B, n_in).
 
-        input_grad=False: the first layer, which must be a Dense, leaves dx out (None).
+        input_grad=False: dx is left out (None), because nobody needs it.  The walk ends at the
+        first layer with parameters, and that one leaves out its own dx, too, where it can.
         """
-        for layer in reversed(self.layers[1:]):
-            dy = layer.backward(dy)
-        if not self.layers:
+        with_params = [i for i, layer in enumerate(self.layers) if params_of(layer)]
+        if input_grad or not with_params:
+            for layer in reversed(self.layers):
+                dy = layer.backward(dy)
             return dy
-        first = self.layers[0]
-        return first.backward(dy) if input_grad else first.backward(dy, input_grad=False)
+        last = self.layers[with_params[0]]
+        for layer in reversed(self.layers[with_params[0] + 1:]):
+            dy = layer.backward(dy)
+        skip = {"input_grad": False} if getattr(last, "skips_input_grad", False) else {}
+        last.backward(dy, **skip)
+        return None
 
 
-# --- what the nodes share: checks of shape and dtype ----------------------------------------------
+# --- what the nodes share: params, checks of shape and dtype --------------------------------------
+
+
+def params_of(layer) -> dict[str, np.ndarray]:
+    """A layer's parameters by name; a layer of your own that has none need not say so."""
+    return getattr(layer, "params", None) or {}
+
+
+def grads_of(layer) -> dict[str, np.ndarray]:
+    """Their gradients, by the same names."""
+    return getattr(layer, "grads", None) or {}
 
 
 def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
@@ -272,7 +292,7 @@ def as_sample_rows(a: np.ndarray, width: int | None, batch: np.ndarray, name: st
 
 def flat(a: np.ndarray) -> np.ndarray:
     """a : (B, ..)  ->  a view (B, n): what treats all numbers alike sees images as rows."""
-    return a if a.ndim == 2 else a.reshape(len(a), -1)
+    return a if a.ndim == 2 else a.reshape(len(a), math.prod(a.shape[1:]))
 
 
 def sigmoid(a: np.ndarray) -> np.ndarray:
@@ -317,6 +337,7 @@ class Latent(Layer):
     settings: dict = {}         # what its class is called with, for a file
     prior: str                  # where new z come from, for the titles of pictures
     mean_name: str              # what E_q[z] is called there
+    unit = ""                   # what z is measured in there, if in anything
     between_in_words: str       # what `between` walks along
     values_to_try: np.ndarray   # what one z_j is set to, to show what it does
     has_path = True             # whether z moves with q's parameters, so that a gradient can pass

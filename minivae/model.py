@@ -1,27 +1,24 @@
-"""What a model does besides learning: build, check its input, encode, decode, sample.
+"""What a model does besides learning: check its input, encode, decode, sample.
 
 vae.py and discrete.py hold what learns; their models inherit these everyday methods.  What differs
-between a Gaussian latent and coins is asked of the latent.  Files are made in saving/.
+between a Gaussian latent and coins is asked of the latent.  Models are built in building.py, and
+files are made in saving/.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from minivae import baselines, estimators
-from minivae.choices import choose
+from minivae.building import Buildable, generator
+from minivae.choices import whole_number
 from minivae.estimators import Terms, Wires
-from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, as_rows)
-from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from minivae.pixels import as_pixel_rows
-
-ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "softplus": Softplus}
-LIKELIHOODS = {"bernoulli": BernoulliLikelihood, "gaussian": GaussianLikelihood}
+from minivae.layers import Layer, Sequential, as_rows, grads_of, params_of
+from minivae.pixels import as_pixel_rows, check_pixels, finite_numbers, scale_of
 
 
 class Result(NamedTuple):
@@ -37,90 +34,18 @@ class Result(NamedTuple):
     logw: np.ndarray
 
 
-class Model:
+class Model(Buildable):
     """The everyday methods of a VAE.  Public methods return arrays of their own."""
 
-    heads: tuple[str, ...]      # the layers that give the parameters of q(z|x)
-    latent_class: type          # its latent is one of this class
-    config: dict | None = None  # how `mlp` built it; None for a model put together by hand
     _wires: Wires | None = None             # what forward leaves for backward
 
-    @classmethod
-    def mlp(cls, x_dim: int, hidden: Sequence[int], z_dim: int, *, likelihood="bernoulli",
-            activation: str = "relu", beta: float = 1.0, estimator=estimators.elbo,
-            baseline="others", latent=None, rng=None, dtype=np.float32):
-        """A VAE of dense layers: the encoder, its heads, and the decoder as its mirror image.
-
-        Parameters
-        ----------
-        x_dim, z_dim : int
-            D pixels and Z latent dimensions.
-        hidden : sequence of int
-            Widths of the encoder's hidden layers, e.g. (400,) or (200, 200); the decoder has them
-            in reverse.  Empty for a linear VAE.
-        likelihood : "bernoulli", "gaussian" (one learned variance), or a likelihood object
-        activation : "relu", "tanh", "sigmoid" or "softplus"
-        beta : float
-            Weight of the KL; 1 gives the ELBO.
-        estimator : function of minivae.estimators
-        baseline : "none", "others", "running-mean", "nvil", or an object of minivae.baselines
-            What is subtracted from f, see estimators.py; "nvil" goes with `score` alone.  A dict
-            gives a name its settings: {"name": "nvil", "hidden": 50}.
-        latent : the latent node
-            Default: GaussianLatent() for a VAE, BernoulliLatent() for a DiscreteVAE.
-        rng : None, int or numpy.random.Generator
-            Draws the initial weights, then the noise of `forward`.
-        dtype : float32 for training, float64 for checking
-
-        Raises
-        ------
-        ValueError
-            For an unknown name, a size below 1, a negative beta, a latent of the other kind of
-            model, or a baseline that the estimator does not take.
-        """
-        hidden = [int(n) for n in np.atleast_1d(hidden)]
-        sizes = {"x_dim": x_dim, "z_dim": z_dim} | {f"hidden[{i}]": n for i, n in enumerate(hidden)}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        if not (np.isfinite(beta) and beta >= 0):
-            raise ValueError(f"beta must be a number >= 0, got {beta}")
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
-        act = choose(activation, ACTIVATIONS, "activation")
-        if isinstance(likelihood, str):
-            node = choose(likelihood, LIKELIHOODS, "likelihood")
-            likelihood = node(dtype=dtype)
-        for name, param in likelihood.params.items():
-            if param.dtype != dtype:
-                raise ValueError(f"the likelihood's {name} is {param.dtype}, the model "
-                                 f"{np.dtype(dtype)}: give the likelihood that dtype too")
-        if latent is not None and not isinstance(latent, cls.latent_class):
-            got = latent if isinstance(latent, str) else type(latent).__name__
-            raise ValueError(f"the latent of a {cls.__name__} is a {cls.latent_class.__name__} or "
-                             f"made from it, got {got}")
-        rng = np.random.default_rng(rng)
-
-        def dense_stack(widths: list[int]) -> Sequential:
-            pairs = zip(widths[:-1], widths[1:])
-            return Sequential(*(layer for n_in, n_out in pairs
-                                for layer in (Dense(n_in, n_out, rng, dtype), act())))
-
-        widths, back = [x_dim, *hidden], [z_dim, *reversed(hidden)]
-        enc = dense_stack(widths)
-        heads = [Dense(widths[-1], z_dim, rng, dtype) for _ in cls.heads]
-        dec = dense_stack(back)
-        to_out = Dense(back[-1], likelihood.width(x_dim), rng, dtype)
-        if isinstance(baseline, str):
-            baseline = {"name": baseline}
-        if isinstance(baseline, dict):
-            baseline = baselines.make(**baseline, x_dim=x_dim, rng=rng, dtype=dtype)
-        baselines.check(baseline, estimator)
-        model = cls(enc, *heads, dec, to_out, likelihood=likelihood, latent=latent,
-                    estimator=estimator, baseline=baseline, beta=beta, rng=rng)
-        model.config = {"x_dim": int(x_dim), "hidden": hidden, "z_dim": int(z_dim),
-                        "activation": activation}
-        return model
+    def __repr__(self) -> str:
+        """The model in one line, e.g. for a notebook."""
+        sizes = self.config or {"x_dim": self.x_dim, "z_dim": self.z_dim}
+        n = sum(param.size for _, param, _ in self.named_params())
+        return (f"<{type(self).__name__} {', '.join(f'{k} {v}' for k, v in sizes.items())}; "
+                f"estimator {self.estimator.__name__}, beta {self.beta:g}, "
+                f"{type(self.likelihood).__name__}, {n:,} parameters, {self.dtype}>")
 
     # --- the first and last lines of forward and backward ---
 
@@ -135,7 +60,7 @@ class Model:
         x = self.pixel_rows(x)
         if eps is None:
             eps = self.noise(1, len(x), self.rng)
-        eps = np.asarray(eps)
+        eps = finite_numbers(eps, "eps")
         if eps.ndim == 2:
             eps = eps[None]
         if eps.ndim != 3 or eps.shape[1:] != (len(x), self.z_dim) or len(eps) == 0:
@@ -182,34 +107,33 @@ class Model:
     # --- sizes, layers, numbers ---
 
     @property
-    def x_dim(self) -> int:
-        """D, the number of pixels."""
-        first = self.enc.layers[0] if self.enc.layers else getattr(self, self.heads[0])
-        return first.params["W"].shape[0]
-
-    @property
-    def z_dim(self) -> int:
-        """Z, the number of latent dimensions."""
-        return getattr(self, self.heads[0]).params["W"].shape[1]
-
-    @property
     def dtype(self) -> np.dtype:
-        """The precision of every parameter."""
-        return self.to_out.params["W"].dtype
+        """The precision of every parameter; of a model without any, what it was built with."""
+        return next((param.dtype for _, param, _ in self.named_params()), self._dtype)
 
     def named_layers(self) -> Iterator[tuple[str, Layer]]:
         """Yield (name, layer) in the order encoder, heads, latent, decoder, likelihood."""
-        yield from ((f"enc.{i}", layer) for i, layer in enumerate(self.enc.layers))
-        yield from ((head, getattr(self, head)) for head in self.heads)
+        yield from self._leaves("enc")
+        for head in self.heads:
+            yield from self._leaves(head)
         yield "latent", self.latent
-        yield from ((f"dec.{i}", layer) for i, layer in enumerate(self.dec.layers))
-        yield from ((self.likelihood.out_name, self.to_out), ("likelihood", self.likelihood))
+        yield from self._leaves("dec")
+        yield from self._leaves("to_out", self.likelihood.out_name)
+        yield "likelihood", self.likelihood
+
+    def _leaves(self, part: str, name: str | None = None) -> Iterator[tuple[str, Layer]]:
+        """Yield (name, layer) of one part, e.g. "enc.0": all of a Sequential, or the one layer."""
+        layer, name = getattr(self, part), name or part
+        if not isinstance(layer, Sequential):
+            yield name, layer
+            return
+        yield from ((f"{name}.{i}", inner) for i, inner in enumerate(layer.layers))
 
     def named_params(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yield (name, param, grad), each W before its b; the arrays are the live ones."""
         for name, layer in self.named_layers():
-            yield from ((f"{name}.{key}", param, layer.grads[key])
-                        for key, param in layer.params.items())
+            yield from ((f"{name}.{key}", param, grads_of(layer)[key])
+                        for key, param in params_of(layer).items())
 
     def pixels(self, x: np.ndarray) -> np.ndarray:
         """x as (B, D) rows of the model's dtype, or a ValueError that says what is wrong."""
@@ -223,9 +147,9 @@ class Model:
         if x.shape[1] != self.x_dim:
             raise ValueError(f"x must have {self.x_dim} pixels per row for this model, "
                              f"got shape {x.shape}")
-        if x.dtype.kind in "iu" and x.max() > 1:
-            raise ValueError(f"x holds whole numbers up to {x.max()}; pixels go from 0 to 1: "
-                             "divide by 255?")
+        if x.dtype.kind in "iu":
+            x = check_pixels(x, "x")
+            x = x * self.dtype.type(1 / scale_of(x))       # bytes, as `fit` takes them
         return np.ascontiguousarray(x, self.dtype)
 
     def noise(self, K: int, B: int, rng: np.random.Generator) -> np.ndarray:
@@ -271,9 +195,13 @@ class Model:
     def decode(self, z: np.ndarray) -> np.ndarray:
         """z : (B, Z)  ->  E[x|z] : (B, D), the mean of p(x|z).
 
-        Raises ValueError for a z of another shape.
+        Raises ValueError for a z of another shape, or not finite.
         """
-        z = as_rows(np.asarray(z), (None, self.z_dim), self.dtype, "z")
+        z = as_rows(finite_numbers(z, "z"), (None, self.z_dim), self.dtype, "z")
+        return self._mean_given(z)
+
+    def _mean_given(self, z: np.ndarray) -> np.ndarray:
+        """`decode`, for a z that is the model's own: it may be NaN where training went wrong."""
         with self.undisturbed():
             return self.likelihood.mean(self.to_out.forward(self.dec.forward(z)))
 
@@ -282,7 +210,7 @@ class Model:
 
         Raises ValueError for an x that does not fit the model.
         """
-        return self.decode(self.likeliest_z(x))
+        return self._mean_given(self.likeliest_z(x))
 
     def draw_prior(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """z : (n, Z), drawn from the prior."""
@@ -294,28 +222,32 @@ class Model:
         rng : None for the model's own, a seed, or a numpy.random.Generator.
         Raises ValueError for an n below 1.
         """
-        if n < 1:
-            raise ValueError(f"the number of images to sample must be at least 1, got {n}")
-        rng = self.rng if rng is None else np.random.default_rng(rng)
+        n = whole_number(n, "the number of images to sample")
+        rng = self.rng if rng is None else generator(rng)
         return self.decode(self.draw_prior(n, rng))
 
     # --- temporary changes ---
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Lend every layer an empty cache and fresh buffers: a pending backward stays whole."""
-        pending = [(layer, layer._cache, layer._buffers) for _, layer in self.named_layers()]
+        """Lend every layer an empty cache and fresh buffers: a pending backward stays whole.
+
+        A layer of one's own may keep what it likes under any name, so a copy of all its attributes
+        is lent; only params and grads are the same arrays.
+        """
+        pending = [(layer, vars(layer)) for _, layer in self.named_layers()]
         wires, baseline = self._wires, self.baseline
         # calls in the block change this copy only
         self.baseline = copy.copy(baseline)
-        for layer, _, _ in pending:
-            layer._cache, layer._buffers = {}, {}
+        for layer, own in pending:
+            same = {id(a): a for a in (*params_of(layer).values(), *grads_of(layer).values())}
+            layer.__dict__ = copy.deepcopy(own | {"_cache": {}, "_buffers": {}}, same)
         try:
             yield
         finally:
             self._wires, self.baseline = wires, baseline
-            for layer, cache, buffers in pending:
-                layer._cache, layer._buffers = cache, buffers
+            for layer, own in pending:
+                layer.__dict__ = own
 
     @contextmanager
     def at_beta(self, beta: float) -> Iterator[None]:
@@ -356,7 +288,14 @@ class Model:
         return params | {f"baseline.{name}": a for name, a in self.baseline.state().items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take up, in place, what `state` gave.  Raises KeyError where a name is missing."""
+        """Take up, in place, what `state` gave.
+
+        Raises KeyError where a name is missing, ValueError for an array of another shape.
+        """
+        for name, param, _ in self.named_params():
+            if np.shape(state[name]) != param.shape:
+                raise ValueError(f"{name} has shape {np.shape(state[name])}, "
+                                 f"wanted {param.shape}")
         for name, param, _ in self.named_params():
             param[...] = state[name]
         memory = {name.removeprefix("baseline."): a for name, a in state.items()

@@ -8,9 +8,9 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minivae.optim import Adam
-from minivae.pixels import choose_binarize
+from minivae.pixels import as_pixel_rows, choose_binarize
 from minivae.training.batches import check_data, draw
-from minivae.training.loop import fit
+from minivae.training.loop import check_settings, fit
 from minivae.vae import VAE
 
 DRAWS = 10                      # of pixels and z for each image that is scored
@@ -69,16 +69,19 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def fit(self, X, y=None):
         """Train a new model on X (N, D), and return self.  y is ignored.
 
+        After an error there is no model, neither the new one nor the one before.
+
         Raises
         ------
+        TypeError
+            For a setting of the wrong kind.
         ValueError
             For a setting out of range, or an X that cannot be trained on.
         NonFiniteError
             When the loss turns NaN or infinite, see `minivae.fit`.
         """
-        X = self._rows(X, reset=True)
-        self._begin(X)
-        return self._train(X, self.epochs)
+        self._forget()
+        return self._train_new(X, self.epochs)
 
     def partial_fit(self, X, y=None):
         """Train the present model for one more epoch, over X (N, D), and return self.
@@ -86,11 +89,10 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Adam goes on where it stood, moments included.  Without a model, a new one is made.  y is
         ignored.  Raises as `fit`.
         """
-        fresh = not hasattr(self, "vae_")
-        X = self._rows(X, reset=fresh)
-        if fresh:
-            self._begin(X)
-        return self._train(X, 1)
+        if not hasattr(self, "vae_"):
+            return self._train_new(X, 1)
+        self._check_settings()
+        return self._train(self._rows(X), 1)
 
     def transform(self, X):
         """X (N, D)  ->  the posterior means mu : (N, Z).
@@ -176,11 +178,31 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _n_features_out(self):
         return self.vae_.z_dim
 
+    def _train_new(self, X, epochs):
+        """Begin and train; what fails leaves no model, least of all one with fresh weights."""
+        self._check_settings()
+        X = self._rows(X, reset=True)
+        try:
+            self._begin(X)
+            return self._train(X, epochs)
+        except BaseException:
+            self._forget()
+            raise
+
+    def _forget(self):
+        for name in ("vae_", "history_", "n_iter_"):
+            vars(self).pop(name, None)
+
+    def _check_settings(self):
+        check_settings(self.epochs, self.batch_size, self.samples, self.lr)
+
     def _rows(self, X, reset=False):
+        if np.ma.isMaskedArray(X):
+            X = as_pixel_rows(X, "X")                      # scikit-learn would not see the mask
         return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
 
     def _fitted(self):
-        check_is_fitted(self)
+        check_is_fitted(self, "vae_")
         return self.vae_
 
     def _begin(self, X):

@@ -34,25 +34,39 @@ class VAE(Model):
 
     Parameters
     ----------
-    enc, to_mu, to_logvar : Sequential that begins with a Dense, and two Dense
-        phi: x (B, D) -> h (B, H), and the two heads h -> mu, logvar (B, Z).
-    dec, to_out : Sequential, and a Dense
-        theta: z (K*B, Z) -> g (K*B, H) -> the likelihood's input, e.g. logits (K*B, D).
+    enc, to_mu, to_logvar : Sequential of any layers, and two layers
+        phi: x (B, D) -> h (B, ..), and the two heads h -> mu, logvar (B, Z).
+    dec, to_out : Sequential of any layers, and a layer
+        theta: z (K*B, Z) -> g (K*B, ..) -> the likelihood's input, e.g. logits (K*B, D).
+        A layer is any object with forward and backward, and params and grads if it has any; a
+        Sequential is one, too.  One that draws, such as a dropout, must draw from the rng that
+        `fit` is given: then a training that was stopped goes on bit for bit.
     likelihood, latent : the nodes of likelihoods.py and latents.py.
     estimator : a function of estimators.py, the weights on the wires.
     baseline : what a score-function estimator subtracts from f; see baselines.py.
     beta : float, the KL's weight; 1 gives the ELBO.
     rng : seed or numpy.random.Generator, for the noise that forward draws when left without.
+    x_dim, z_dim : int, D and Z.  Wanted where no Dense stands at that place to read them off.
+    dtype : of a model without parameters; else it is read off them.
+
+    Raises
+    ------
+    TypeError
+        For a part of the wrong kind.
+    ValueError
+        For sizes or dtypes that are not known or do not fit each other.
     """
 
     heads, latent_class = ("to_mu", "to_logvar"), GaussianLatent
 
     def __init__(self, enc, to_mu, to_logvar, dec, to_out, *, likelihood, latent=None,
-                 estimator=elbo, baseline=None, beta=1.0, rng=None):
+                 estimator=elbo, baseline=None, beta=1.0, rng=None, x_dim=None, z_dim=None,
+                 dtype=None):
         self.enc, self.to_mu, self.to_logvar = enc, to_mu, to_logvar
         self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
         self.latent, self.baseline = latent or GaussianLatent(), baseline or Others()
-        self.estimator, self.beta, self.rng = estimator, float(beta), np.random.default_rng(rng)
+        self.estimator, self.beta, self.rng = estimator, beta, rng
+        self._settle(x_dim, z_dim, dtype)
 
     def forward(self, x: np.ndarray, eps: np.ndarray | None = None) -> Result:
         """x : (B, D); eps : (B, Z) or (K, B, Z), drawn from the model's rng when left out.

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import looks
 import numpy as np
 import pytest
 
-from benchmarks import calibration
+from benchmarks import calibration, step
 from benchmarks.checkers import CHECKERS, MODELS, FlatLoss, accepts
 from benchmarks.step import TARGETS
 from conftest import JIT
@@ -28,6 +29,24 @@ def test_the_benchmark_measures_every_row_without_its_peers(tmp_path):
     assert all(row["ours"] > 0 for row in record["table"])
     assert record["machine"]["cores"] >= 1
     assert (tmp_path / "step.png").stat().st_size > 5000 and (tmp_path / "scaling.png").stat().st_size > 5000
+
+
+def test_the_pictures_of_speed_can_be_read_where_they_are_shown():
+    """The page shows step.png 838 pixels wide."""
+    record = json.loads((Path(step.__file__).parent / "results" / "step.json").read_text())
+    bars, lines = step.step_figure(record["ms per step"]), step.scaling_figure(record["us per image"])
+    assert looks.faults(bars) == [] and looks.overlapping_words(lines) == []
+    pixels_per_point = 838 / bars.get_figwidth() / 72
+    assert min(text.get_fontsize() for axes in bars.axes for part in looks.texts_of(axes) for text in part
+               ) * pixels_per_point > 11
+    assert "less is better" in bars.get_suptitle()
+    titles = [axes.get_title(loc="left") for axes in bars.axes]
+    assert [t for t in titles if "400-20" in t] == [f"784-400-20, batch {n}" for n in (20, 128, 512)]
+    assert [t for t in titles if "tanh" in t] == [f"784-200-200-50 tanh, batch {n}" for n in (20, 100)]
+    for axes in bars.axes:
+        for label, patch in zip(axes.get_yticklabels(), axes.patches):
+            name = label.get_text().replace("products alone", "products")
+            assert patch.get_width() == record["ms per step"][axes.get_title(loc="left")][name]
 
 
 # --- how honest is the error bar ---

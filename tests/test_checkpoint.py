@@ -281,6 +281,79 @@ def test_patience_wants_ten_images(grey):
         fit(build(), grey[0][:9], patience=1)
 
 
+@pytest.fixture
+def never_due(monkeypatch):
+    """It is never time to save, as after a slow save: only the end of training, or an error, saves."""
+    monkeypatch.setattr(Throttle, "due", lambda self, every=0.0: False)
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+@pytest.mark.parametrize("patience", [None, 5])
+def test_a_training_that_blows_up_leaves_the_epoch_on_the_disk_that_its_message_names(grey, tmp_path, never_due,
+                                                                                      patience):
+    """And from there the training goes on, bit for bit, where the cause is gone."""
+    never, path, same = tmp_path / "never.npz", tmp_path / "model.npz", dict(patience=patience)
+    train(build(), grey, checkpoint=never, epochs=2, **same)
+    kept, asked = {}, iter(range(100))
+
+    def sabotage():                                        # in the middle of epoch 3, which has 3 batches
+        if next(asked) == (7 if patience is None else 6):
+            vae.to_mu.params["W"][...] = np.inf
+        return False
+
+    vae = build()
+    with pytest.raises(NonFiniteError, match="in epoch 3, .* The model is back at the end of epoch 2"):
+        train(vae, grey, checkpoint=path, stop=sabotage, callback=lambda row: kept.update(vae.state()), **same)
+    assert everything(path) == everything(never)
+    for name, array in minivae.load(path).state().items():
+        np.testing.assert_array_equal(array, kept[name], err_msg=name)
+        np.testing.assert_array_equal(array, vae.state()[name], err_msg=name)
+    train(build(), grey, checkpoint=never, resume=never, **same)
+    train(build(seed=1), grey, checkpoint=path, resume=path, **same)
+    assert everything(path) == everything(never)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, OSError(errno.ENOSPC, "full"), KeyboardInterrupt])
+def test_an_error_in_the_callback_loses_no_epoch(grey, tmp_path, never_due, error):
+    """The reader of the lines goes away, a picture finds the disk full: the epoch is saved all the same."""
+    def fails(row):
+        if row["epoch"] == 2:
+            raise error
+
+    path = tmp_path / "model.npz"
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        train(build(), grey, checkpoint=path, callback=fails)
+    assert len(checkpoint.read(path)[1]["state"]["history"]) == 2
+
+
+def test_the_first_epoch_is_saved_before_its_callback(grey, tmp_path):
+    """A kill while its pictures are drawn finds the model on the disk."""
+    seen = []
+    train(build(), grey, checkpoint=tmp_path / "model.npz", epochs=1,
+          callback=lambda row: seen.append((tmp_path / "model.npz").exists()))
+    assert seen == [True]
+
+
+def test_two_trainings_in_one_folder_keep_their_best_models_apart(grey, tmp_path):
+    for name in ("A", "B", "model"):
+        train(build(), grey, checkpoint=tmp_path / f"{name}.npz", patience=5, epochs=1)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"A.npz", "A.best.npz", "B.npz", "B.best.npz", "model.npz", "best.npz"}
+
+
+@pytest.mark.parametrize("name, patience", [("data.npz", None), ("model.npz", None), ("best.npz", 5),
+                                            ("data.npy", None)])
+def test_a_checkpoint_never_takes_the_place_of_a_file_of_another_program(grey, tmp_path, name, patience):
+    if name.endswith(".npz"):
+        np.savez(tmp_path / name, x_train=grey[0])
+    else:
+        np.save(tmp_path / name, grey[0])
+    path, before = tmp_path / ("model.npz" if name == "best.npz" else name), (tmp_path / name).read_bytes()
+    with pytest.raises(ArchiveError, match=f"{name} exists already and minivae did not write it"):
+        train(build(), grey, checkpoint=path, patience=patience, callback=lambda row: pytest.fail("it trained"))
+    assert (tmp_path / name).read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
 def test_a_training_that_blows_up_leaves_its_last_save_and_its_best_model(grey, tmp_path):
     def sabotage(row):
@@ -336,9 +409,9 @@ def test_a_long_epoch_is_saved_within(grey, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_saved_is_refused_before_training(grey, tmp_path):
-    by_hand = build()
-    by_hand.config = None
-    cases = [(by_hand, tmp_path / "model.npz", "put together by hand"),
+    unknown = build()
+    unknown.estimator = estimators.estimator(estimators.analytic_elbo)(lambda t: estimators.elbo(t))
+    cases = [(unknown, tmp_path / "model.npz", "save knows elbo"),
              (build(), tmp_path / "none" / "model.npz", "there is no folder")]
     for vae, path, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -572,14 +645,80 @@ def test_the_same_file_twice_and_no_hard_links_are_no_trouble(tmp_path, monkeypa
 
 
 def test_temporary_files_of_the_dead_are_swept_away_and_others_are_not(tmp_path):
-    for name in (".model.npz.abc.tmp", ".model.npz.abc.link.tmp", ".other.npz.abc.tmp", "model.npz.tmp"):
+    """A young one of a process that runs may be under its hands."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead, alive = gone.stdout.strip(), os.getpid()
+    for name in (f".model.npz.{dead}.a.tmp", f".model.npz.{dead}.a.link.tmp", f".model.npz.{alive}.old.tmp",
+                 ".model.npz.x.tmp", f".other.npz.{dead}.a.tmp", "model.npz.tmp"):
         (tmp_path / name).touch()
+    os.utime(tmp_path / f".model.npz.{alive}.old.tmp", (1000, 1000))
+    (tmp_path / f".model.npz.{alive}.young.tmp").touch()
     save_small(tmp_path / "model.npz")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".other.npz.abc.tmp", "model.npz", "model.npz.tmp"]
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {f".model.npz.{alive}.young.tmp", f".other.npz.{dead}.a.tmp", "model.npz", "model.npz.tmp"}
+
+
+WRITER = """
+import os, sys
+from minivae.saving.archive import write_whole
+children = []
+for number in range(12):
+    child = os.fork()
+    if child == 0:
+        for _ in range(40):
+            write_whole(sys.argv[1], bytes([number]) * 20_000)
+        os._exit(0)
+    children.append(child)
+sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
+"""
+
+
+def test_twelve_processes_that_write_one_file_leave_one_of_theirs_whole_and_nothing_else(tmp_path):
+    path = tmp_path / "sample.png"
+    done = subprocess.run([sys.executable, "-c", WRITER, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr               # how many of them failed
+    data = path.read_bytes()
+    assert len(data) == 20_000 and len(set(data)) == 1 and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_keeps_its_permissions_and_a_new_one_heeds_the_umask(tmp_path):
+    before = os.umask(0o077)
+    try:
+        save_small(tmp_path / "new.npz")
+        save_small(tmp_path / "old.npz")
+        os.chmod(tmp_path / "old.npz", 0o640)
+        save_small(tmp_path / "old.npz")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "new.npz", tmp_path / "old.npz")]
+    assert modes == [0o600, 0o640]
+
+
+def test_a_link_stays_a_link_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere" / "real.npz", tmp_path / "model.npz")
+    for _ in range(2):
+        save_small(tmp_path / "model.npz")
+        assert (tmp_path / "model.npz").is_symlink() and checkpoint.read(tmp_path / "elsewhere" / "real.npz")
+
+
+@pytest.mark.parametrize("kind", ["folder", "device"])
+def test_what_is_no_file_is_never_replaced_by_one(tmp_path, grey, kind):
+    path = tmp_path / "model.npz"
+    if kind == "folder":
+        path.mkdir()
+        (path / "mine").write_text("mine")
+    else:
+        os.mkfifo(path)                                    # a device node takes root to make
+    for write in (lambda: archive.write_whole(path, b"new"), lambda: minivae.save(build(), path),
+                  lambda: train(build(), grey, checkpoint=path, callback=lambda row: pytest.fail("it trained"))):
+        with pytest.raises(ArchiveError, match=f"it is a {kind}, wanted the name of a file"):
+            write()
+    assert list(tmp_path.iterdir()) == [path] and not path.is_file()
 
 
 @pytest.mark.parametrize("where, number", [
-    ("tempfile.mkstemp", errno.EROFS), ("tempfile.mkstemp", errno.EACCES), ("os.fsync", errno.ENOSPC),
+    ("builtins.open", errno.EROFS), ("builtins.open", errno.EACCES), ("os.fsync", errno.ENOSPC),
     ("os.replace", errno.ENOSPC)])
 def test_a_save_that_fails_leaves_the_old_file_and_says_so_in_one_line(tmp_path, monkeypatch, where, number):
     path = tmp_path / "model.npz"
@@ -671,8 +810,9 @@ def test_a_signal_saves_says_how_to_go_on_and_the_run_is_the_one_never_stopped(t
             break
     out, err = process.communicate(timeout=120)
     assert process.returncode == 128 + number, err
-    assert err.strip() == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
-    assert out.endswith("  minivae train --resume r\n")
+    assert err.splitlines()[-1] == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
+    assert out.endswith("bit for bit:\n  " + out.splitlines()[-1].strip() + "\n")
+    assert out.endswith("minivae train --resume r\n")
     trained = len(checkpoint.read("r/model.npz")[1]["state"]["history"])
     assert main(["train", "--resume", "r", "--epochs", str(trained + 2)]) == 0
     assert main(["train", "--epochs", str(trained + 2), *SHORT, "--out", "never"]) == 0
@@ -748,6 +888,8 @@ def test_a_run_with_patience_keeps_its_best_model_and_evaluate_judges_that(tmp_p
     printed = capsys.readouterr().out
     assert "stopped early: no better ELBO on the held-out images in 2 epochs" in printed and "  r/best.npz\n" in printed
     lines = Path("r/history.csv").read_text().splitlines()
+    _, meta = checkpoint.read(Path("r/model.npz"))
+    assert f"the best was epoch {meta['state']['best_epoch']}, test loss " in printed
     assert lines[0] == "epoch,loss,recon,kl,test_elbo,held_elbo,beta,lr,seconds" and len(lines) - 1 < 300
     main(["evaluate", "r", "--eval-samples", "20"])
     assert "best.npz, the best one" in capsys.readouterr().out

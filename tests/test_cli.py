@@ -20,6 +20,13 @@ from conftest import JIT
 
 FILES = {"model.npz", "model.prev.npz", "config.json", "history.csv", "curves.png", "reconstructions.png",
          "samples.png", "latent.png"}
+
+
+def names_in(folder):
+    """The files of a folder that a plain `ls` shows."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
 QUICK = ["--epochs", "2", "--hidden", "8", "--latent", "3"]
 
 
@@ -42,12 +49,13 @@ def history(folder):
 def test_train_writes_the_run_folder_and_names_every_file(here, capsys):
     assert main(["train", *QUICK]) == 0
     out = capsys.readouterr().out
-    assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES
-    assert all(f"runs/digits/{name}" in out for name in FILES) and "try next" in out and "dynamic binarisation" in out
+    assert names_in(here / "runs" / "digits") == FILES
+    assert all(f"runs/digits/{name}" in out for name in FILES) and "try next" in out
+    assert "(dynamic binarisation)" in " ".join(out.split())
     rows = history(here / "runs" / "digits")
     assert list(rows[0]) == ["epoch", "loss", "recon", "kl", "test_elbo", "beta", "lr", "seconds"]
     assert [r["epoch"] for r in rows] == ["1", "2"]
-    assert f"{float(rows[1]['loss']):.2f}" in out and f"{float(rows[1]['test_elbo']):.2f}" in out
+    assert f"{float(rows[1]['loss']):.2f}" in out and f"{-float(rows[1]['test_elbo']):.2f}" in out
     assert minivae.load(here / "runs" / "digits" / "model.npz").sample(2).shape == (2, 64)
 
 
@@ -59,7 +67,7 @@ def test_a_run_is_never_written_over(here, mine):
 
 def test_out_chooses_the_folder_and_refuses_an_old_one(here, mine, capsys):
     assert main(["--data", mine, "--out", "a/b", *QUICK]) == 0          # train is the default command
-    assert {p.name for p in (here / "a" / "b").iterdir()} == FILES and not (here / "runs").exists()
+    assert names_in(here / "a" / "b") == FILES and not (here / "runs").exists()
     assert main(["--data", mine, "--out", "a/b", *QUICK]) == 2
     assert "--out a/b exists already" in capsys.readouterr().err
 
@@ -175,7 +183,7 @@ def test_evaluate_judges_the_run_and_draws_its_bars(here, trained, capsys):
                   "of 3 active: variance > 0.01"):
         assert words in printed.out
     assert "wrote runs/mine/kl_per_dimension.png" in printed.out
-    assert {p.name for p in (here / "runs" / "mine").iterdir()} == FILES - {"model.prev.npz"} | {"kl_per_dimension.png"}
+    assert names_in(here / "runs" / "mine") == FILES - {"model.prev.npz"} | {"kl_per_dimension.png"}
 
 
 def test_evaluate_as_json_has_the_same_numbers_and_nothing_else(here, trained, capsys):
@@ -280,7 +288,7 @@ def test_grey_pixels_and_a_gaussian_are_evaluated_too(here, mine, capsys):
     main(["--data", mine, "--likelihood", "gaussian", *QUICK])
     capsys.readouterr()
     assert main([*EVALUATE, "runs/mine"]) == 0
-    assert "no likelihood of the data" in capsys.readouterr().err
+    assert "no likelihood of the data" in " ".join(capsys.readouterr().err.split())
     assert main([*EVALUATE, "runs/mine-2"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -304,7 +312,7 @@ def test_the_main_job_with_no_arguments_from_a_cold_start(here, tmp_path):
     done = run("-m", "minivae", *([] if JIT else ["--epochs", "1"]), NUMBA_CACHE_DIR=str(tmp_path / "empty-cache"))
     assert done.returncode == 0, done.stderr
     before = set() if JIT else {"model.prev.npz"}                         # one epoch is saved once
-    assert {p.name for p in (here / "runs" / "digits").iterdir()} == FILES - before
+    assert names_in(here / "runs" / "digits") == FILES - before
     last = history(here / "runs" / "digits")[-1]
     if JIT:
         # chance is 44.4; the run of the README reached 23.1

@@ -19,10 +19,10 @@ def test_reading_data_loads_neither_a_model_nor_a_heavy_library():
     code = "import sys, minivae.data; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert not loaded & {"numba", "llvmlite", "scipy", "sklearn", "matplotlib", "requests", "pooch"}
+    assert not loaded & {"numba", "llvmlite", "scipy", "sklearn", "matplotlib", "requests", "pooch", "PIL"}
     assert {name for name in loaded if name.split(".")[0] == "minivae"} == {
-        "minivae", "minivae.data", "minivae.data.arrays", "minivae.data.idx", "minivae.data.published",
-        "minivae.choices", "minivae.pixels"}
+        "minivae", "minivae.data", "minivae.data.arrays", "minivae.data.image_files", "minivae.data.table",
+        "minivae.data.own", "minivae.data.idx", "minivae.data.published", "minivae.choices", "minivae.pixels"}
 
 
 def test_digits_are_offline_and_their_split_never_changes():
@@ -92,7 +92,8 @@ def test_a_damaged_idx_file_is_refused_in_one_line(tmp_path, data, message):
 
 
 @pytest.mark.parametrize("shape, image_shape", [
-    ((20, 12), (1, 12)), ((20, 9), (3, 3)), ((20, 3, 4), (3, 4)), ((20, 3, 4, 1), (3, 4))])
+    ((20, 12), (1, 12)), ((20, 9), (3, 3)), ((20, 3, 4), (3, 4)), ((20, 3, 4, 1), (3, 4)),
+    ((20, 192), (8, 8, 3)), ((20, 4, 5, 3), (4, 5, 3))])
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32, np.float64])
 def test_own_arrays_of_any_shape_and_kind(tmp_path, rng, shape, image_shape, dtype):
     x = (rng.random(shape) * (255 if dtype == np.uint8 else 1)).round(2).astype(dtype)
@@ -133,15 +134,21 @@ BAD = {
     "wide integers": (lambda p: save_npy(p, np.full((2, 2), 1000)), "holds whole numbers from 1000 to 1000"),
     "no images": (lambda p: save_npy(p, np.ones((0, 5))), r"is empty: shape \(0, 5\)"),
     "no pixels": (lambda p: save_npy(p, np.ones((5, 0))), r"is empty: shape \(5, 0\)"),
+    "no dimensions": (lambda p: save_npy(p, np.float64(1)), r"got \(\): one image is x.reshape\(1, H, W\)"),
     "one dimension": (lambda p: save_npy(p, np.ones(5)),
-                      r"must have shape \(N, D\), \(N, H, W\) or \(N, H, W, 1\), got \(5,\)"),
-    "colours": (lambda p: save_npy(p, np.ones((5, 2, 2, 3))), r"got \(5, 2, 2, 3\)"),
+                      r"must have shape \(N, D\), \(N, H, W\), .*got \(5,\): one image of 5 pixels is x.reshape"),
+    "channels first": (lambda p: save_npy(p, np.ones((5, 1, 2, 4))), r"got \(5, 1, 2, 4\): x\[:, 0\] takes"),
+    "colours first": (lambda p: save_npy(p, np.ones((5, 3, 2, 4))),
+                      r"got \(5, 3, 2, 4\): x.transpose\(0, 2, 3, 1\) puts the colours last"),
+    "alpha": (lambda p: save_npy(p, np.ones((5, 2, 2, 4))), r"got \(5, 2, 2, 4\): x\[..., :3\] leaves out"),
+    "alpha first": (lambda p: save_npy(p, np.ones((5, 4, 2, 2))), r"x\[:, :3\].transpose\(0, 2, 3, 1\)"),
+    "two channels": (lambda p: save_npy(p, np.ones((5, 2, 2, 2))), r"got \(5, 2, 2, 2\): reshape it"),
     "one image": (lambda p: save_npy(p, np.ones((1, 4))), "at least 2 are needed"),
     "five dimensions": (lambda p: save_npy(p, np.ones((5, 1, 2, 2, 1))), r"got \(5, 1, 2, 2, 1\): reshape it"),
     "fewer bytes than the header promises": (lambda p: p.write_bytes(npy_header("<f8", (65536, 65536)) + bytes(8)),
                                              "is no readable .npy"),
-    "text": (lambda p: p.write_text("hello"), "is no readable .npy or .npz file"),
-    "nothing": (lambda p: p.write_bytes(b""), "is no readable .npy or .npz file"),
+    "text": (lambda p: p.write_text("hello"), "is no .npy, .npz, .csv, .png or .jpg file: it starts with b'hello'"),
+    "nothing": (lambda p: p.write_bytes(b""), "is no .npy, .npz, .csv, .png or .jpg file: it starts with b''"),
 }
 
 
@@ -168,10 +175,10 @@ def test_train_and_test_of_different_widths_are_refused(tmp_path):
 
 
 def test_a_missing_file_or_an_unknown_name():
-    with pytest.raises(ValueError, match="no-such.npy: no such file$"):
+    with pytest.raises(ValueError, match="no-such.npy: no such file or folder$"):
         load_data("no-such.npy")
     known = "digits, mnist, fashion-mnist, kmnist"
-    with pytest.raises(ValueError, match=f"emnist: no such file; the names I know are {known}"):
+    with pytest.raises(ValueError, match=f"emnist: no such file or folder; the names I know are {known}"):
         load_data("emnist")
 
 

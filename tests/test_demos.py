@@ -18,7 +18,8 @@ ARGUMENTS = {"01_train_digits.py": ["out", "2"],                                
              "06_discrete_latents.py": ["out", "2"],
              "07_tighter_bounds.py": ["out", "1"],
              "08_is_my_loss_right.py": ["out", "10"],
-             "09_five_issues_five_verdicts.py": ["out"]}
+             "09_five_issues_five_verdicts.py": ["out"],
+             "10_convolutions.py": ["out", "2"]}
 SAYS = {
     "01_train_digits.py": ["Chance is 44.36 nats an image", "wrote out"],
     "02_does_backprop_start_at_the_decoder.py": [
@@ -52,6 +53,11 @@ SAYS = {
     "09_five_issues_five_verdicts.py": [
         "wrong: half of it     error 1.1e-07          FAIL", "no threshold tells them apart",
         "OpenMDAO #3164       right                 relative error 1.0     PASS", "wrote out"],
+    "10_convolutions.py": [
+        "[  4   5   6   7]     [ 74  84  94]         [  4  10  10   6]     [ 81  90]]",
+        "<conv(x), y>        -12.93356031", "<x, transpose(y)>   -12.93356031",
+        "of its 225 numbers 81 are not 0, and 9 are different", "less its transpose   0\n",
+        "every gradient passes its check", "gradients summed over 1,600 patches", "wrote out"],
 }
 
 

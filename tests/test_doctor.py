@@ -2,17 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy
 import pytest
 
+from minivae import kernel_cache
 from minivae.app import doctor
 from minivae.app.cli import main
 from minivae.data import published
 from minivae.data.published import PARTS
+from minivae.kernel_cache import SealedFile
 
+from conftest import JIT
 
 speed = doctor._speed           # without the JIT a single step takes seconds, so only one test trains
 
@@ -36,9 +42,11 @@ def test_plain_text_and_json_hold_the_same_findings(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found and list(found) == PARTS_OF_THE_REPORT
+    said = " ".join(text.split())                          # lines are wrapped
     for findings in found.values():
         for name, value in findings.items():
-            assert name in text and all(str(line) in text for line in (value if isinstance(value, list) else [value]))
+            lines = value if isinstance(value, list) else [value]
+            assert name in text and all(" ".join(str(line).split()) in said for line in lines)
     assert found["libraries"]["numpy"] == numpy.__version__ and found["speed"]["steps a second"] > 0
     assert "BROKEN" not in text
     assert any("blas" in pool or "mkl" in pool for pool in found["threads"]["pools"])
@@ -99,3 +107,147 @@ def test_a_run_without_the_jit_says_so():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "NUMBA_DISABLE_JIT": "1"})
     assert "off (NUMBA_DISABLE_JIT)" in done.stdout
+
+
+# --- compiled kernels on the disk ---------------------------------------------------------------------
+
+
+USE = ("import numpy as np; from minivae import kernels; y = np.ones((2, 2)); "
+       "kernels.add_bias(np.ones(2), y); print(y.sum())")
+HITS = "; import sys; print('hits', sum(kernels.add_bias.stats.cache_hits.values()), file=sys.stderr)"
+
+
+def use_kernel(**variables):
+    """Call one kernel in a process of its own; what it printed on stderr."""
+    done = subprocess.run([sys.executable, "-c", USE + HITS], capture_output=True, text=True,
+                          env={**os.environ, **variables})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "8.0\n"
+    return done.stderr
+
+
+DAMAGE = {"cut": lambda data: data[: len(data) // 2], "empty": lambda data: b"",
+          "one byte flipped": lambda data: data[:-40] + bytes([data[-40] ^ 1]) + data[-39:],
+          "a byte in the middle": lambda data: data[: len(data) // 2] + b"?" + data[len(data) // 2 + 1 :]}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("ending", [".nbi", ".nbc"])
+def test_a_damaged_file_of_machine_code_is_as_good_as_none(tmp_path, kind, ending, capsys):
+    """A power cut and a full disk leave such files; Numba itself raises, or runs what it finds."""
+    file = SealedFile(str(tmp_path), "kernels.f", "stamp")
+    file.save("float32", b"machine code" * 10)
+    assert file.load("float32") == b"machine code" * 10
+    path, = tmp_path.glob(f"*{ending}")
+    path.write_bytes(DAMAGE[kind](path.read_bytes()))
+    kernel_cache._say.cache_clear()
+    assert file.load("float32") is None and not path.exists()
+    assert capsys.readouterr().err == f"minivae: compiled kernels in {tmp_path} are damaged: compiling them anew\n"
+    file.save("float32", b"new code")
+    assert file.load("float32") == b"new code" and capsys.readouterr().err == ""
+
+
+def test_damaged_kernels_are_compiled_anew_with_one_line_and_whole_ones_are_taken(tmp_path):
+    if not JIT:                                            # without the JIT nothing is kept
+        return
+    use_kernel(NUMBA_CACHE_DIR=str(tmp_path))
+    files = list(tmp_path.rglob("*.nb[ic]"))
+    assert {path.suffix for path in files} == {".nbi", ".nbc"}
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-9])
+    said = [use_kernel(NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
+    assert said == [f"minivae: compiled kernels in {files[0].parent} are damaged: compiling them anew\n"
+                    "hits 0\n", "hits 1\n"]
+    assert set(tmp_path.rglob("*.nb[ic]")) == set(files)
+
+
+def test_a_full_disk_of_compiled_kernels_is_named_and_the_work_goes_on(tmp_path):
+    """A limit on the size of files stands in for the disk."""
+    if not JIT:
+        return
+    code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    code += f"resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); {USE}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (0, "8.0\n"), done.stderr
+    assert done.stderr.startswith("minivae: compiled kernels cannot be kept in ") and done.stderr.count("\n") == 1
+    assert str(tmp_path) in done.stderr and "File too large" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "NUMBA_CACHE_DIR"])
+def test_clean_removes_the_compiled_kernels_and_never_data(tmp_path, variable):
+    if not JIT:
+        return
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | {variable: str(tmp_path)}
+    ours = tmp_path / "minivae"
+    kept = [ours / "mnist" / "train-images-idx3-ubyte.gz", ours / "kernels" / "mine.txt",
+            tmp_path / "theirs_1234" / "other.nbi"]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    subprocess.run([sys.executable, "-c", USE], check=True, capture_output=True, env=env)
+    before = set(tmp_path.rglob("*.nb[ic]")) - set(kept)
+    command = [sys.executable, "-m", "minivae", "doctor", "--clean"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"removed {len(before)} files of compiled kernels from")
+    assert len(before) >= 2 and set(tmp_path.rglob("*.nb[ic]")) - set(kept) == set()
+    assert all(path.read_text() == "mine" for path in kept)
+
+
+# --- the README's two commands in one clone -----------------------------------------------------------
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with clone/, a copy of the sources, and venv/, which sees the libraries of this environment.
+
+    Also where minivae goes in venv/.
+    """
+    root = Path(__file__).resolve().parents[1]
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.nb[ic]")
+    shutil.copytree(root / "minivae", tmp_path / "clone" / "minivae", ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, tmp_path / "clone")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    place = sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")})
+    Path(place, "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    return tmp_path, Path(place) / "minivae"
+
+
+def test_every_order_of_installs_in_one_clone_leaves_a_program_that_works(clone):
+    """Files that one install leaves behind must not hide the next: pip, pip -e, an extra, uninstall, pip."""
+    clone, inside = clone
+    env = {name: value for name, value in os.environ.items()
+           if name not in ("NUMBA_CACHE_DIR", "PYTHONPATH", "NUMBA_DISABLE_JIT")}
+    env |= {"XDG_CACHE_HOME": str(clone / "cache"), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    python = clone / "venv" / "bin" / "python"
+
+    def pip(*words):
+        options = [] if words[0] == "uninstall" else ["--no-deps", "--no-build-isolation", "--no-index"]
+        done = subprocess.run([sys.executable, "-m", "pip", "--python", str(python), *words, *options],
+                              cwd=clone / "clone", env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def works(where):
+        # one kernel, compiled and kept, stands for the rest: such files were what got in the way
+        code = f"{USE}; import sys; from minivae.app import cli, doctor; doctor._speed = dict; "
+        code += "sys.exit(cli.main(['doctor', '--json']))"
+        done = subprocess.run([str(python), "-c", code], cwd=clone, env=env, capture_output=True, text=True)
+        assert done.returncode == 0 and "BROKEN" not in done.stdout, done.stdout + done.stderr
+        found = json.loads(done.stdout.removeprefix("8.0\n"))
+        assert found["system"]["minivae"].endswith(f" in {clone / where}")
+        assert found["kernels"]["kept in"].startswith(str(clone / "cache"))
+        command = [clone / "venv" / "bin" / "minivae", "--version"]
+        assert subprocess.run(command, cwd=clone, env=env, capture_output=True).stdout.startswith(b"minivae ")
+
+    pip("install", ".")
+    works(inside)
+    pip("install", "-e", ".[fast]")
+    works("clone/minivae")
+    pip("install", ".")
+    works(inside)
+    pip("uninstall", "-y", "minivae")
+    assert not list((clone / "venv").rglob("minivae"))
+    pip("install", "-e", ".")
+    works("clone/minivae")

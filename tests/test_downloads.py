@@ -3,7 +3,10 @@
 import gzip
 import hashlib
 import http.server
+import json
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -35,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             data = gzip.compress(INSIDE[name.removesuffix(".gz")], compresslevel=1, mtime=7)
         elif kind == "unpacked":
             data = INSIDE[name.removesuffix(".gz")]
+        if kind == "slow":
+            time.sleep(0.1)                                    # long enough for the others to come
         if kind == "silent":
             time.sleep(3)
             return
@@ -48,13 +53,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             return self.end_headers()
         self.send_response(200)
-        if kind not in ("endless", "trickle"):
+        if kind not in ("endless", "trickle", "drops"):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if kind == "truncated":
             data = data[:-9]
         elif kind == "endless":
             data = bytes(50_000)
+        elif kind == "drops":
+            while True:                                        # a byte at a time
+                self.wfile.write(b"x")
+                self.server.drops += 1
+                time.sleep(0.01)
         elif kind == "trickle":
             while True:                                        # until the client hangs up
                 self.wfile.write(bytes(1024))
@@ -73,7 +83,7 @@ class Server(http.server.ThreadingHTTPServer):
 @pytest.fixture(scope="module")
 def server():
     with Server(("127.0.0.1", 0), Handler) as server:
-        server.asked = []
+        server.asked, server.drops = [], 0
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -165,6 +175,52 @@ def test_a_bad_mirror_gets_one_line_that_says_why_and_what_to_do_and_leaves_noth
     assert all(f"{part}.gz" in message for part in PARTS)
     assert "in DIR/mnist/ and say --data-dir DIR or MINIVAE_DATA=DIR" in message
     assert list(cache.iterdir()) == []
+
+
+def test_a_server_of_single_bytes_is_given_up_before_a_kilobyte_has_come(mirrors, server, monkeypatch):
+    """The clock was looked at once in 1,024 bytes: at a byte a second, 17 minutes late."""
+    mirrors("drops")
+    monkeypatch.setattr(published, "DEADLINE", 0.1)
+    with pytest.raises(ValueError, match="was not whole after 0.1 seconds"):
+        load_data("mnist")
+    assert 0 < server.drops < 1024
+
+
+EIGHT = """
+import json, os, sys
+from pathlib import Path
+import pooch, requests                                     # loaded before the children begin
+from minivae import load_data
+from minivae.data import published
+port, folder, known = json.loads(sys.argv[1])
+published.cache_folder = lambda name: Path(folder) / name
+published.PUBLISHED["mnist"] = published.Published((f"http://127.0.0.1:{port}/slow/",), known)
+gate, opener = os.pipe()
+children = []
+for _ in range(8):
+    child = os.fork()
+    if child == 0:
+        os.close(opener)
+        os.read(gate, 1)                                   # all begin when the parent closes the pipe
+        try:
+            os._exit(len(load_data("mnist").x_train))
+        except BaseException as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+    children.append(child)
+os.close(opener)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+def test_of_eight_first_downloads_at_once_one_fetches_and_all_get_the_images(mirrors, server, tmp_path):
+    asked = mirrors("slow")
+    known = {part: [sha256(FILES[f"{part}.gz"])] for part in PARTS}
+    argument = json.dumps([server.server_port, str(tmp_path / "cache"), known])
+    done = subprocess.run([sys.executable, "-c", EIGHT, argument], capture_output=True, text=True)
+    assert json.loads(done.stdout) == [4] * 8, done.stderr     # each found four images
+    assert asked == [f"/slow/{part}.gz" for part in PARTS] and done.stderr.count("fetching mnist") == 1
+    assert {path.name for path in (tmp_path / "cache" / "mnist").iterdir()} == set(FILES)
 
 
 @pytest.mark.parametrize("kind", BAD)

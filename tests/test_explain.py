@@ -21,8 +21,11 @@ from minivae.explain.subject import FEW, samples_of
 from minivae.explain.record import nodes
 from minivae.explain.trace import trace
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
+from minivae.data import Data
 from minivae.latents import GaussianLatent
-from minivae.model import ACTIVATIONS
+from minivae.layers import Dense, Sequential, Tanh
+from minivae.likelihoods import GaussianLikelihood
+from minivae.building import ACTIVATIONS
 from minivae.training.evaluation import NonFiniteError
 
 from conftest import JIT, folder_of_images, small_run
@@ -206,6 +209,111 @@ def test_data_get_no_gradient(hidden):
         for node in t.passes.values():
             assert not {"x", "eps", "u"} & set(node.outgoing)
             assert not re.search(r"\bd(x|eps|u)\b", node.formula["backward"])
+
+
+# --- convolutions ---------------------------------------------------------------------------------
+
+
+def conv(kind=VAE, activation="tanh", image_shape=(5, 6), channels=(2, 3), **settings):
+    vae = kind.conv(image_shape, channels, 3, kernel=3, activation=activation, rng=0, dtype=np.float64, **settings)
+    rng = np.random.default_rng(1)
+    for _, param, _ in vae.named_params():
+        param += 0.3 * rng.standard_normal(param.shape)
+    return vae
+
+
+def traced_conv(vae, estimator=estimators.elbo, entries=2):
+    rng = np.random.default_rng(2)
+    x = (rng.random((1, vae.x_dim)) < 0.5).astype(float)
+    eps = vae.latent.noise((samples_of(vae, estimator), 1, 3), rng, np.float64, estimator.antithetic)
+    return trace(vae, x, eps, estimator, entries)
+
+
+def test_the_nodes_of_a_conv_model_have_their_names_formulas_and_shapes():
+    t = traced_conv(conv(), entries=0)
+    assert list(t.passes) == [
+        "enc.0", "enc.1", "enc.2", "enc.3", "enc.4", "enc.5", "to_mu", "to_logvar", "kl", "sample",
+        "dec.0", "dec.1", "dec.2", "dec.3", "dec.4", "to_logits.0", "to_logits.1", "likelihood", "log_q", "log_prior"]
+    wanted = {"enc.1": ("h.1", (1, 3, 3, 2), "h.1 = P(h.0) @ W + b", "dW = P(h.0).T @ dh.1;  db = sum dh.1"),
+              "enc.3": ("h.3", (1, 2, 2, 3), "h.3 = P(h.2) @ W + b",
+                        "dh.2 = P^T(dh.3 @ W.T);  dW = P(h.2).T @ dh.3;  db = sum dh.3"),
+              "enc.5": ("h", (1, 12), "h = reshape(h.4)", "dh.4 = reshape(dh)"),
+              "to_logits.0": ("logits.0", (1, 5, 6, 1), "logits.0 = P^T(g @ W.T) + b",
+                              "dg = P(dlogits.0) @ W;  dW = P(dlogits.0).T @ g;  db = sum dlogits.0"),
+              "to_logits.1": ("logits", (1, 30), "logits = reshape(logits.0)", "dlogits.0 = reshape(dlogits)")}
+    for name, (called, shape, forward, backward) in wanted.items():
+        node = t.passes[name]
+        assert (node.called, node.output.shape) == (called, shape), name
+        assert node.formula == {"forward": forward, "backward": backward}, name
+    # the image as an image is data, too: the walk ends at the first layer that has parameters
+    assert t.passes["enc.0"].incoming is None and t.backward_order[-1] == "enc.1" and not t.passes["enc.1"].outgoing
+
+
+@pytest.mark.parametrize("settings", [
+    dict(), dict(activation="relu"), dict(image_shape=(4, 5, 3), likelihood=GaussianLikelihood("per_pixel")),
+    dict(kind=DiscreteVAE, latent=BernoulliLatent())], ids=["tanh", "relu", "colour, per pixel", "coins"])
+def test_every_gradient_of_a_conv_model_agrees_with_its_differences(settings):
+    vae = conv(**settings)
+    for estimator in (estimators.elbo, estimators.iwae) if vae.latent.has_path else (estimators.score, estimators.disarm):
+        t = traced_conv(vae, estimator)
+        checks = {**t.checks, **{(name, ""): p.checks for name, p in t.params.items()}}
+        for place, found in checks.items():
+            assert found and all(check.verdict == "PASS" for check in found), (place, found)
+        out = f"{vae.likelihood.out_name}.0"
+        assert {("enc.1", "h.1"), ("enc.3", "h.2"), (out, "g"), (f"{out}.W", ""), ("dec.3", "g.2")} <= set(checks)
+
+
+@pytest.mark.parametrize("layer, at, spoilt", [
+    ("Conv", ("enc.3", "h.2"), "enc.1.W"), ("ConvTranspose", ("to_logits.0", "g"), "dec.0.W")])
+def test_a_wrong_convolution_fails_where_it_is_wrong(monkeypatch, layer, at, spoilt):
+    from minivae import convolutions
+
+    kind = getattr(convolutions, layer)
+    right = kind.backward
+
+    def twice_dx(self, dy, input_grad=True):
+        dx = right(self, dy, input_grad)
+        return None if dx is None else 2 * dx
+
+    monkeypatch.setattr(kind, "backward", twice_dx)
+    t = traced_conv(conv())
+    assert {check.verdict for check in t.checks[at]} == {"FAIL"}
+    assert "FAIL" in {check.verdict for check in t.params[spoilt].checks}
+    assert {check.verdict for check in t.params["to_logits.0.W"].checks} == {"PASS"}
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (12, 10, 3)], ids=["grey", "colour"])
+def test_the_walk_of_a_conv_model_fits_80_columns_and_says_what_p_is(shape):
+    likelihood = GaussianLikelihood("per_pixel") if len(shape) == 3 else "bernoulli"
+    vae = conv(image_shape=shape, likelihood=likelihood)
+    x = np.random.default_rng(0).random((3, vae.x_dim)).round()
+    s = subject.subject_of(vae, Data("own", x, x, shape, None, "no file"), 0, "a run", "none", 1e-3)
+    for estimator in (estimators.elbo, estimators.iwae):
+        t = trace(vae, s.x, s.noise(samples_of(vae, estimator)), estimator, entries=1)
+        out = walk.as_text(t, s)
+        assert max(map(len, out.splitlines())) <= 80
+        for node in t.passes.values():
+            # the name, what it gives and its shape, apart from each other
+            words = [node.name, node.called, "x".join(map(str, node.output.shape)), walk._number(node.output)]
+            assert any(line.split()[:4] == words for line in block(out, "FORWARD")), node.name
+        assert "P(x) has a row for each patch" in out and "h.1 = P(h.0) @ W + b" in out
+        assert "the walk ends: the image is data" in out and "FAIL" not in out
+    assert "P(x) has a row" not in walk.as_text(traced(model(), entries=0), s)
+
+
+def test_several_layers_in_the_place_of_a_head_are_walked_too():
+    vae = model()
+    rng = np.random.default_rng(5)
+    two = Sequential(Dense(5, 4, rng, np.float64), Tanh(), Dense(4, 3, rng, np.float64))
+    vae = VAE(vae.enc, two, vae.to_logvar, vae.dec, vae.to_out, likelihood=vae.likelihood)
+    t = traced(vae)
+    assert [node.called for name, node in t.passes.items() if name.startswith("to_mu")] == ["mu.0", "mu.1", "mu"]
+    assert t.passes["to_mu.0"].passed_on == {"h": "dh_mu"} and t.passes["to_mu.2"].passed_on == {"mu.1": "dmu.1"}
+    assert all(check.verdict == "PASS" for found in t.checks.values() for check in found)
+    x = np.zeros((2, 6))
+    s = subject.subject_of(vae, Data("own", x, x, (2, 3), None, "no file"), 0, "a run", "none", 1e-3)
+    out = " ".join(walk.as_text(t, s).split())
+    assert "dmu = dmu_z + dmu_kl" in out and "dh = dh_mu + dh_logvar" in out
 
 
 # --- its differences --------------------------------------------------------------------------------
@@ -409,7 +517,7 @@ def test_each_checked_line_has_the_numbers_of_the_trace(walked, run, name):
 @EVERY_WALK
 def test_the_walk_says_which_wires_are_cut(walked, run, name):
     out, t = walked(run, name)
-    lines = re.sub(r"\n {11}", " ", "\n".join(block(out, "WIRES"))).splitlines()[1:6]
+    lines = re.sub(rf"\n {{{walk.NAME}}}", " ", "\n".join(block(out, "WIRES"))).splitlines()[1:6]
     wires = dict(line.split(maxsplit=1) for line in lines)
     assert set(wires) == {"decoder", "latent", "path", "score", "kl"}
     assert CUT[name] | NOT_IN_THE_LOSS[name] == {wire for wire, a in t.wires._asdict().items() if not a.any()}
@@ -423,7 +531,7 @@ def test_the_walk_says_which_wires_are_cut(walked, run, name):
     if t.wires.path.any() or run == "coins":
         assert "the path is CUT" not in out
     else:
-        assert "dz = 0, the path is CUT: dz_px goes no" in out
+        assert "dz = 0, the path is CUT: dz_px goes no" in " ".join(out.split())
 
 
 @EVERY_WALK
@@ -439,7 +547,7 @@ def test_both_weights_of_log_q_are_shown(walked, run, name):
         shape = "x".join(map(str, weight.shape))
         assert re.search(rf"(log_q|\n) +{symbol} +{shape} +{re.escape(shown)}(  |\n)", out), symbol
         if weight.ndim == 1 and weight.size > 1 and weight.any():
-            assert "\n" + 40 * " " + ", ".join(f"{w + 0.0:.4g}" for w in weight) + "\n" in out
+            assert "\n" + walk.FORMULA_AT * " " + ", ".join(f"{w + 0.0:.4g}" for w in weight) + "\n" in out
 
 
 @EVERY_WALK
@@ -447,7 +555,7 @@ def test_a_number_has_one_name_and_keeps_its_sign(walked, run, name):
     out, t = walked(run, name)
     rows = block(out, "FORWARD")
     for node in t.passes.values():
-        (row,) = [line for line in rows if line.startswith(f"{node.name:11s}{node.called} ")]
+        (row,) = [line for line in rows if line.startswith(f"{node.name:{walk.NAME}s}{node.called} ")]
         assert f" {walk._number(node.output)}  " in row
     if len(t.eps) == 1:
         assert f" {t.passes['likelihood'].output.item():.4g}  " in "\n".join(rows) and t.passes["likelihood"].output < 0
@@ -482,10 +590,10 @@ def test_the_score_walk_shows_f_less_b(walked):
     out, t = walked("coins", "score_analytic_kl")
     f = t.passes["likelihood"].output
     for k in (0, 1):
-        assert f"draw {k + 1}     f = {f[k]:.6g}, b = {f[1 - k]:.6g}, f - b = {f[k] - f[1 - k]:.6g}\n" in out
+        assert f"{f'draw {k + 1}':{walk.NAME}s}f = {f[k]:.6g}, b = {f[1 - k]:.6g}, f - b = {f[k] - f[1 - k]:.6g}\n" in out
     out, t = walked("runs/mine", "score")
     f = (t.passes["likelihood"].output + t.passes["log_prior"].output - t.passes["log_q"].output).item()
-    assert f"draw 1     f = {f:.6g}, b = 0 (there is no other draw), f - b = {f:.6g}\n" in out
+    assert f"{'draw 1':{walk.NAME}s}f = {f:.6g}, b = 0 (there is no other draw), f - b = {f:.6g}\n" in out
     assert f"along_phi = {-f:.4g}\n" in out
 
 
@@ -552,7 +660,7 @@ def test_a_terminal_gets_colour_in_the_first_column_unless_no_color_is_set(here,
     coloured = [line for line in printed[""].splitlines() if "\x1b" in line]
     assert len(coloured) > 30
     for line in coloured:                                  # one bold name, and nothing behind it
-        assert re.fullmatch(r"\x1b\[1;38;5;\d+m.{1,11}\x1b\[0m[^\x1b]*", line), line
+        assert re.fullmatch(r"\x1b\[1;38;5;\d+m.{1,14}\x1b\[0m[^\x1b]*", line), line
 
 
 def luminance(colour):

@@ -174,3 +174,41 @@ def test_mnist_trains_from_bytes(mnist_dir):
     vae = VAE.mlp(784, [100], 10, rng=0)
     history = fit(vae, data.x_train[:n], X_test=data.x_test[: n // 4], epochs=3, batch_size=batch_size, lr=2e-3, rng=0)
     assert -history[-1]["test_elbo"] < (250 if JIT else 400)
+
+
+@pytest.mark.parametrize("wrong, error, said", [
+    ({"epochs": 1.5}, TypeError, "epochs must be a whole number, got 1.5"),
+    ({"epochs": np.inf}, TypeError, "epochs must be a whole number, got inf"),
+    ({"epochs": np.nan}, TypeError, "epochs must be a whole number, got nan"),
+    ({"epochs": "3"}, TypeError, "epochs must be a whole number, got '3'"),
+    ({"epochs": True}, TypeError, "epochs must be a whole number, got True"),
+    ({"epochs": None}, TypeError, "epochs must be a whole number, got None"),
+    ({"batch_size": 2.5}, TypeError, "batch_size must be a whole number, got 2.5"),
+    ({"batch_size": np.inf}, TypeError, "batch_size must be a whole number, got inf"),
+    ({"samples": 1.0}, TypeError, "samples must be a whole number, got 1.0"),
+    ({"patience": 1.5}, TypeError, "patience must be a whole number, got 1.5"),
+    ({"lr": "1e-3"}, TypeError, "lr must be a number, got '1e-3'"), ({"lr": None}, TypeError, "lr must be a number"),
+    ({"lr": 1j}, TypeError, "lr must be a number, got 1j"), ({"lr": np.inf}, ValueError, "lr must be a number > 0"),
+    ({"warmup": "1"}, TypeError, "warmup must be a number, got '1'"),
+    ({"warmup": np.nan}, ValueError, "warmup must be"),
+    ({"decay": "1"}, TypeError, "decay must be a number, got '1'"), ({"decay": np.nan}, ValueError, "decay must be"),
+    ({"binarize": 3}, ValueError, "unknown binarize 3; choose from"), ({"rng": "a"}, TypeError, "rng must be None"),
+    ({"rng": -1}, ValueError, "rng must be None"), ({"adam": 3}, TypeError, "adam must be an Adam, got 3"),
+    ({"callback": 3}, TypeError, "callback must be a function, got 3"), ({"stop": 3}, TypeError, "stop must be"),
+    ({"checkpoint": 3}, TypeError, "checkpoint must be a path, got 3"),
+    ({"resume": 3}, TypeError, "resume must be a path"),
+    ({"note": {1j}}, TypeError, "note must be ready for JSON")], ids=lambda value: str(value)[:40])
+def test_fit_names_the_argument_that_is_wrong(wrong, error, said, rng, tmp_path):
+    """In one line, before any step: the model and the generator are as they were."""
+    vae = VAE.mlp(D, [3], 2, rng=0)
+    before, generator = vae.state(), np.random.default_rng(1)
+    with pytest.raises(error, match=said) as caught:
+        fit(vae, rng.random((9, D)), **{"epochs": 1, "rng": generator, "checkpoint": tmp_path / "m.npz"} | wrong)
+    assert "\n" not in str(caught.value)
+    assert all(np.array_equal(a, before[name]) for name, a in vae.state().items())
+    assert generator.random() == np.random.default_rng(1).random() and not list(tmp_path.iterdir())
+
+
+def test_fit_wants_a_model(rng):
+    with pytest.raises(TypeError, match="vae must be a VAE or DiscreteVAE, got 3"):
+        fit(3, rng.random((9, D)))

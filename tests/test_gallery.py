@@ -1,5 +1,6 @@
 """Pictures and arrays of a finished run: what is in them, and what is refused."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from minivae import VAE
 from minivae.app import gallery, plots
 from minivae.app.cli import main
 from minivae.app.train import Run
+from minivae.data import load_data
 from minivae.discrete import DiscreteVAE
 from minivae.estimators import disarm
 from minivae.saving.runs import open_run
@@ -68,6 +70,9 @@ def test_reconstructions_are_those_of_the_model_for_the_pixels_that_it_saw(name,
     assert "4 of the 4 test images of mine" in capsys.readouterr().out
     assert set(np.unique(x)) == {0, 1}  # drawn black or white
     assert np.array_equal(found["reconstruction"].reshape(4, 20), vae.reconstruct(x)) and is_png(tmp_path / "a.png")
+    images = found["image"].reshape(4, 20)                 # as they are in the file, and x is drawn from them
+    assert np.array_equal(images, load_data("mine.npy").x_test[found["index"]].astype(np.float32))
+    assert np.all(x[images == 0] == 0) and np.all(x[images == 1] == 1) and len(np.unique(images)) > 50
 
 
 def test_images_of_a_file_are_all_shown_be_they_one_and_a_split_is_kept(tmp_path, capsys, rng):
@@ -76,10 +81,11 @@ def test_images_of_a_file_are_all_shown_be_they_one_and_a_split_is_kept(tmp_path
     for name, shown in (("one.npy", 1), ("both.npz", 2)):
         where = ["--data", str(tmp_path / name), "--out", str(tmp_path / "seen")]
         assert main(["reconstruct", "runs/three", "--npz", *where]) == 0
-        assert f"{shown} of the {shown} in {tmp_path / name}" in capsys.readouterr().out
+        assert f"{shown} of the {shown} in {tmp_path / name}" in " ".join(capsys.readouterr().out.split())
         assert len(read(tmp_path / "seen" / "reconstruct.npz")["x"]) == shown
     where = ["--data", str(tmp_path / "one.npy"), "--out", str(tmp_path / "ways")]
-    assert main(["latent", "runs/three", "--n", "2", *where]) == 0
+    assert main(["latent", "runs/three", "--n", "2", "--npz", *where]) == 0
+    assert read(tmp_path / "ways" / "latent.npz")["index"].tolist() == [0, 0]
 
 
 def test_the_latent_of_two_dimensions_gets_a_manifold_whose_grid_has_even_probability(tmp_path):
@@ -140,10 +146,11 @@ def test_a_traversal_moves_one_latent_in_each_row_and_leaves_the_others():
 
 def test_the_busiest_latent_is_above_and_of_many_only_some_are_shown(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gallery, "MOST_LATENTS", 2)
+    monkeypatch.setattr(gallery, "active_units", lambda mean: np.ones(3, bool))
     assert main(["latent", "runs/three", "--n", "2", "--npz", "--out", str(tmp_path)]) == 0
-    assert "traversal the 2 busiest of 3 latents" in capsys.readouterr().out
+    assert "traversal the 2 busiest of 3 latents\n" in capsys.readouterr().out
     found, vae = read(tmp_path / "latent.npz"), minivae.load("runs/three/model.npz")
-    _, _, x = gallery._choose_images(open_run("runs/three"), None, None, 500, 0)
+    _, _, _, x = gallery._choose_images(open_run("runs/three"), None, None, 500, 0)
     kl = vae.q_mean_and_kl(x)[1].mean(axis=0)
     assert found["traversal_dims"].tolist() == np.argsort(-kl)[:2].tolist()
     assert found["traversal"].shape == (2, 11, 5, 4)
@@ -172,7 +179,7 @@ def test_pictures_go_into_the_run_s_gallery_where_nothing_is_said(capsys):
 
 @pytest.mark.parametrize("options, message", [
     (["sample", "nowhere"], "there is no run folder nowhere"),
-    (["sample", "runs/two", "--out", "mine.npy"], "Format 'npy' is not supported"),
+    (["sample", "runs/two", "--out", "new.npy"], "Format 'npy' is not supported"),
     (["latent", "runs/two", "--out", "a.png"], "--out a.png is a file, and this command writes several: name a folder"),
     (["reconstruct", "runs/two", "--data", "none.npy"], "--data none.npy: no such file"),
     (["reconstruct", "runs/two", "--data", "digits"], "must have 20 pixels per row for this model"),
@@ -210,18 +217,58 @@ def test_a_model_that_gives_no_finite_image_exits_with_3(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("n", [1, 3, 10, 15])
-def test_each_image_stands_above_its_own_reconstruction(n, tmp_path, monkeypatch):
-    sheets = []
+@pytest.fixture
+def drawn(monkeypatch):
+    """What `plots.strips` is asked to draw: its arguments by name, a dict for each picture."""
+    calls, signature = [], inspect.signature(plots.strips)
 
-    def keep(images, shape, columns, *rest):
-        sheets.append(images.reshape(-1, columns, images.shape[1]))
+    def keep(*args, **options):
+        bound = signature.bind(*args, **options).arguments
+        calls.append({**bound, **bound.pop("names", {})})
 
-    monkeypatch.setattr(plots, "_sheet", keep)
-    x = np.arange(1.0, n + 1)[:, None] * np.ones(4)
-    plots.reconstructions(x, -x, (2, 2), tmp_path / "a.png")
-    (rows,) = sheets
-    assert np.array_equal(rows[0::2], -rows[1::2]) and np.array_equal(rows[0::2].reshape(-1, 4)[:n], x)
+    monkeypatch.setattr(plots, "strips", keep)
+    return calls
+
+
+def test_only_active_latents_are_traversed_unless_none_is():
+    mean, kl = np.zeros((9, 4)), np.array([0.1, 3.0, 2.0, 0.0])
+    mean[:, [0, 1]] = np.linspace(-1, 1, 9)[:, None]
+    dims, said = gallery.latents_to_show(mean, kl)
+    assert dims.tolist() == [1, 0] and said == "the 2 active of 4 latents"
+    for unmoved in (np.zeros((9, 4)), mean[:1]):           # a posterior that ignores x; one image, which cannot tell
+        dims, said = gallery.latents_to_show(unmoved, kl)
+        assert dims.tolist() == [1, 2, 0, 3] and said == "all 4 latents"
+
+
+@pytest.mark.parametrize("name, unit, columns", [
+    ("three", " (prior std)", ["\u22123", "\u22122.4", "\u22121.8", "\u22121.2", "\u22120.6", "0", "0.6", "1.2", "1.8",
+                               "2.4", "3"]), ("coins", "", ["0", "1"] * 4)])
+def test_a_traversal_marks_the_image_s_own_values_and_says_what_its_columns_are(name, unit, columns, drawn):
+    assert main(["latent", f"runs/{name}", "--n", "1"]) == 0
+    picture, vae = drawn[1], minivae.load(f"runs/{name}/model.npz")
+    assert picture["above"] == f"value of z_j{unit}" and picture["column_names"] == columns
+    _, _, _, x = gallery._choose_images(open_run(f"runs/{name}"), None, None, 500, 0)
+    count = len(vae.latent.values_to_try)
+    for row, words in zip(picture["marks"], picture["row_names"]):
+        own = vae.likeliest_z(x)[:, int(words.split()[0][1:])][: len(columns) // count]
+        at = np.interp(own, vae.latent.values_to_try, np.arange(count))
+        assert np.allclose(row, at + count * np.arange(len(own)), atol=1e-5)      # float32
+
+
+@pytest.mark.parametrize("binarize, ends", [("dynamic", ["test\nimage", "given,\nblack or\nwhite"]),
+                                            ("none", ["test\nimage"])])
+def test_an_interpolation_shows_the_image_what_was_given_and_its_reconstruction(binarize, ends, drawn, monkeypatch):
+    run = open_run("runs/three")
+    run.config["binarize"] = binarize
+    gallery.latent(run, 2, 0)
+    picture, k = drawn[0], len(ends)
+    assert picture["column_names"] == [*ends, "recon", *[""] * 7, "recon", *ends[::-1]]
+    assert picture["cuts"] == [k, k + 9]
+    _, _, images, x = gallery._choose_images(run, None, None, 500, 0)
+    columns = picture["images"]
+    assert np.array_equal(columns[:, [0, -1]].reshape(-1, 20), images)
+    assert np.array_equal(columns[:, [k - 1, -k]].reshape(-1, 20), x)
+    assert np.allclose(columns[:, k].reshape(-1, 20), run.vae.reconstruct(x[::2]), atol=1e-6)     # float32
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
@@ -256,3 +303,51 @@ def test_drawing_leaves_the_user_s_matplotlib_alone(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.stdout.split() == ["False", "svg"], done.stderr
     assert is_png(tmp_path / "a.png")
+
+
+# --- what --out may replace --------------------------------------------------------------------------
+
+
+def refused(capsys, *command):
+    """The one line with which a command ends, exit code 2."""
+    capsys.readouterr()
+    assert main(list(command)) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and "wrote" not in printed.out
+    return printed.err
+
+
+def test_arrays_never_take_the_place_of_the_images_that_were_named(tmp_path, capsys, rng):
+    data = tmp_path / "images.npz"
+    np.savez(data, x_train=rng.random((9, 5, 4)), x_test=rng.random((2, 5, 4)))
+    before = data.read_bytes()
+    err = refused(capsys, "reconstruct", "runs/three", "--data", str(data), "--out", str(data.with_suffix(".png")),
+                  "--npz")
+    assert f"{data} exists already, and is nothing that this command wrote" in err and "--force" in err
+    assert data.read_bytes() == before and list(tmp_path.iterdir()) == [data]
+
+
+@pytest.mark.parametrize("name", ["model.npz", "best.npz", "model.prev.npz"])
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "forced"])
+def test_no_output_takes_a_name_of_the_runs_own_files(name, force, capsys):
+    """A best.npz that is no model would make the run unreadable: forced or not, there or not."""
+    picture = f"runs/three/{Path(name).stem}.png"
+    before = {path: path.read_bytes() for path in Path("runs/three").iterdir() if path.is_file()}
+    for command in (["sample", "runs/three", "--npz", "--out", picture],
+                    ["explain", "runs/three", "--out", f"runs/three/{name}"]):
+        assert f"a run keeps its own data under the name {name}" in refused(capsys, *command, *force)
+    assert {path: path.read_bytes() for path in Path("runs/three").iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command, name", [
+    (["sample"], "mine.png"), (["reconstruct"], "mine.pdf"), (["evaluate", "--eval-samples", "2"], "mine.svg"),
+    (["latent", "--n", "1"], "traversal.png"), (["explain"], "page.html"), (["explain"], "mine.npy")])
+def test_out_replaces_what_a_command_wrote_before_and_nothing_else_unless_forced(command, name, tmp_path, capsys):
+    path = tmp_path / name
+    out = ["--out", str(tmp_path if command[0] == "latent" else path)]
+    path.write_bytes(b"my own work")
+    assert "exists already" in refused(capsys, command[0], "runs/two", *command[1:], *out)
+    assert path.read_bytes() == b"my own work" and list(tmp_path.iterdir()) == [path]
+    for more in (["--force"], []):                         # the second time it is an earlier output
+        assert main([command[0], "runs/two", *command[1:], *out, *more]) == 0
+        assert path.read_bytes() != b"my own work"

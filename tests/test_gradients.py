@@ -12,6 +12,7 @@ import pytest
 
 import minivae
 from minivae import estimators
+from minivae.convolutions import Conv, ConvTranspose, Reshape
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
 from minivae.gradcheck.cases import perturbed
 from minivae.latents import GaussianLatent
@@ -69,6 +70,21 @@ def softplus(rng):
 def sequential(rng):
     layer = Sequential(Dense(D, H, rng, F8), Tanh(), Dense(H, Z, rng, F8))
     check_layer(perturbed(layer, rng), rng.standard_normal((B, D)), rng)
+
+
+def conv(rng):
+    for step in ((3, 1, 1), (4, 2, 1), (2, 3, 0), (3, 2, 2)):            # kernel, stride, padding
+        check_layer(perturbed(Conv(2, 3, *step, rng, F8), rng), rng.standard_normal((3, 7, 5, 2)), rng)
+
+
+def conv_transpose(rng):
+    for step in ((3, 1, 1), (4, 2, 1), (2, 3, 0), (3, 2, 2)):
+        layer = perturbed(ConvTranspose(3, 2, *step, (7, 5), rng, F8), rng)
+        check_layer(layer, rng.standard_normal((3, *layer.in_shape, 3)), rng)
+
+
+def reshape(rng):
+    check_layer(Reshape(2, 3, 2), rng.standard_normal((B, 12)), rng)
 
 
 def check_likelihood(likelihood, x, rng):
@@ -149,6 +165,7 @@ def straight_through(rng):
 
 CASES = {
     Dense: dense, ReLU: relu, Tanh: tanh, Sigmoid: sigmoid, Softplus: softplus, Sequential: sequential,
+    Conv: conv, ConvTranspose: conv_transpose, Reshape: reshape,
     BernoulliLikelihood: bernoulli, GaussianLikelihood: gaussian, GaussianLatent: gaussian_latent,
     BernoulliLatent: coins, ConcreteLatent: concrete, StraightThroughLatent: straight_through,
     Skip: skip,                                            # the layer of an exercise

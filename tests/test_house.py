@@ -12,25 +12,25 @@ PACKAGE = Path(__file__).parents[1] / "minivae"
 # The one allowed order: a file imports only files that stand above it.  Lesson first, then the
 # workshops, then the doors.
 ORDER = """
-choices kernels pool cores pixels linear_gaussian first
-layers convolutions estimators optim likelihoods latents baselines model vae discrete
+choices kernel_cache kernels pool cores pixels linear_gaussian first
+layers convolutions estimators optim likelihoods latents baselines building model vae discrete
 gradcheck.report gradcheck.differences gradcheck.complex_step gradcheck.wrong gradcheck.patterns gradcheck.formulas
 gradcheck.suspects gradcheck.problem gradcheck.strangers gradcheck.contract gradcheck.parts
 gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision gradcheck gradcheck.exact_means
 gradcheck.cases gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.faults gradcheck.museum
-data.arrays data.idx data.published data
+locks data.arrays data.image_files data.table data.own data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
 training training.batches training.evaluation training.loop training.metrics
 explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace
 explain.wires_in_words explain.walk
 explain.figures explain.cards explain.draws explain.live explain.graph explain.page
-learn learn.exercise learn.twins learn.wires learn.restated learn.known learn.cut learn.verdict
-learn.rung learn.whole learn.weights learn.ladder learn.selftest
+learn learn.exercise learn.twins learn.patches learn.wires learn.restated learn.known learn.cut learn.verdict
+learn.rung learn.whole learn.weights learn.convolution_rungs learn.ladder learn.selftest
 learn.excerpts learn.curves learn.hunt learn.hunts learn.record
 learn.course learn.files learn.digits learn.child learn.grading learn.show learn.watch learn.finish
 learn.which_loss learn.two_numbers
-app app.signals app.surroundings app.exit_codes app.folders app.settings app.options app.plots app.train app.evaluate app.gallery
-app.doctor app.gradcheck app.loss app.learn app.cli
+app app.signals app.exit_codes app.folders app.surroundings app.settings app.options app.sheets app.plots app.lines
+app.train app.evaluate app.gallery app.doctor app.gradcheck app.loss app.learn app.cli
 sklearn_api __main__
 """.split()
 LESSON = ORDER[: ORDER.index("discrete") + 1]

@@ -1,4 +1,4 @@
-"""Every kernel equals its NumPy twin in minivae/learn/twins.py, in both precisions."""
+"""Every kernel equals its NumPy twin in minivae/learn/twins.py or patches.py, in both precisions."""
 
 import inspect
 
@@ -7,12 +7,13 @@ import pytest
 from numba import njit
 
 from minivae import kernels
+from minivae.learn import patches as patch_twins
 from minivae.learn import twins
 
 from conftest import JIT
 
 K, B, D, H, Z = 3, 5, 7, 4, 2
-TWINS = {**vars(twins), "matmul_by_hand": np.matmul}       # the twin of three loops is NumPy itself
+TWINS = {**vars(twins), **vars(patch_twins), "matmul_by_hand": np.matmul}      # the twin of three loops is NumPy
 
 
 def inputs(name, rng, dtype):
@@ -44,8 +45,8 @@ def inputs(name, rng, dtype):
     }[name]
 
 
-# these update in place, or return a number: tested below
-SPECIAL = {"binarize_bytes", "add_bias", "scale_rows", "adam", "count_outside_unit"}
+# these update in place, or return a number: tested below; patches and add_patches in test_convolutions.py
+SPECIAL = {"binarize_bytes", "add_bias", "scale_rows", "adam", "count_outside_unit", "patches", "add_patches"}
 
 
 def kernel_names():

@@ -183,6 +183,68 @@ def test_its_backward_is_the_derivative_of_its_own_loss(bench, estimator):
         assert_close(found["analytic"][name], found["numeric"][name], name, to=1e-7)
 
 
+CONVS = {"odd sizes": dict(image_shape=(5, 7), channels=(2, 3), kernel=3, stride=2, padding=1),
+         "no padding, patches overlap": dict(image_shape=(6, 5), channels=(3,), kernel=4, stride=1, padding=0),
+         "pixels between the patches": dict(image_shape=(7, 6), channels=(2,), kernel=2, stride=3, padding=0),
+         "colour": dict(image_shape=(4, 5, 3), channels=(2, 4), kernel=3, stride=2, padding=2)}
+
+
+def conv(cls=VAE, likelihood="bernoulli", image_shape=(5, 7), **changed):
+    """A float64 model of convolutions in which nothing is 0 by chance, and pixels for it."""
+    vae = cls.conv(image_shape, z_dim=Z, activation="tanh", likelihood=LIKELIHOODS[likelihood](), rng=0,
+                   dtype=np.float64, **changed)
+    rng = np.random.default_rng(1)
+    for _, param, _ in vae.named_params():
+        param += 0.3 * rng.standard_normal(param.shape)
+    return vae, lambda B: (rng.random((B, vae.x_dim)) < 0.5).astype(float)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("shape", CONVS)
+def test_every_number_of_a_pass_through_convolutions_is_that_of_python(bench, shape, likelihood):
+    vae, pixels = conv(likelihood=likelihood, **CONVS[shape])
+    for estimator, K in ((estimators.elbo, 1), (estimators.score, 1), (estimators.dreg, 3)):
+        x, eps = pixels(1), vae.latent.noise((K, 1, Z), np.random.default_rng(2), np.float64)
+        t = trace(vae, x, eps, estimator, entries=0)
+        assert_the_same_pass(in_the_page(bench, vae, x, eps, estimator), t)
+
+
+def test_a_batch_through_convolutions_and_coins_behind_them(bench):
+    vae, pixels = conv(DiscreteVAE, estimator=estimators.vimco, **CONVS["odd sizes"])
+    x, u = pixels(4), vae.latent.noise((3, 4, Z), np.random.default_rng(2), np.float64)
+    result = vae.forward(x, u)
+    vae.backward()
+    found = in_the_page(bench, vae, x, u, estimators.vimco)
+    assert_close(found["values"]["loss"], result.loss, "loss")
+    for name, _, grad in vae.named_params():
+        assert_close(found["params"][name], grad, name)
+
+
+def test_the_pages_two_maps_of_patches_are_adjoint(bench):
+    """<P(x), c> = <x, P^T(c)>, to the roundings of one sum."""
+    script = """const random = makeRandom(3), layer = { image: [5, 7, 2], step: arguments[0], grid: arguments[1] };
+        const x = random.normals(2 * 5 * 7 * 2), cut = patches(x, layer), c = random.normals(cut.length);
+        const dot = (a, b) => a.reduce((total, v, i) => total + v * b[i], 0);
+        return [dot(cut, c), dot(x, addPatches(c, layer)), cut.length];"""
+    for step, grid in (([3, 2, 1], [3, 4]), ([4, 1, 0], [2, 4]), ([2, 3, 0], [2, 2])):
+        one, other, size = bench.run(script, step, grid)
+        assert one == pytest.approx(other, rel=1e-12) and size == 2 * grid[0] * grid[1] * step[0] ** 2 * 2 and one != 0
+
+
+def test_new_weights_of_convolutions_are_drawn_as_python_draws_them(bench):
+    """U(-a, a): of n numbers the largest is above 0.9 a but for a chance of 0.9^n; each W has 24 or more."""
+    vae, _ = conv(**CONVS["colour"])
+    found = bench.run("return mapped(freshParams(arguments[0], makeRandom(4)), p => [...p]);", spec_in_float64(vae))
+    assert set(found) == {name for name, _, _ in vae.named_params()}
+    for name, layer in vae.named_layers():
+        if "W" in getattr(layer, "params", {}):
+            # k*k times the channels of both sides; 1 where no kernel is
+            k = layer.step[0] if hasattr(layer, "step") else 1
+            rows, columns = layer.params["W"].shape
+            largest, bound = np.abs(found[f"{name}.W"]).max(), np.sqrt(6 / (rows + k * k * columns))
+            assert 0.9 * bound < largest <= bound and not any(found[f"{name}.b"]), name
+
+
 def test_what_came_along_one_wire_alone_is_what_python_says(bench):
     vae = model()
     x, eps = inputs(vae, 3)
@@ -493,6 +555,23 @@ def test_coins_learn_too(chromium, tmp_path):
     chromium.run("test.training.close()")
     assert messages[4]["loss"] < messages[0]["loss"] - 3
     assert chromium.run("return [...new Set(test.told[0].plane.axes)].length") == 2
+
+
+def test_a_conv_model_learns_in_the_worker(chromium, tmp_path):
+    data = load_data("digits")
+    vae = VAE.conv((8, 8), (4, 8), 6, kernel=3, rng=0)
+    subject = subject_of(vae, data, 0, "a run", "dynamic", 3e-3)
+    (tmp_path / "conv.html").write_text(render(contents(subject)))
+    chromium.open(tmp_path / "conv.html")
+    assert chromium.run(AGREE)["ok"]
+    chromium.run(TRAIN)
+    chromium.run("test.training.start()")
+    messages = told(chromium, lambda messages: len(messages) >= 4)
+    chromium.run("test.training.close()")
+    history = fit(VAE.conv((8, 8), (4, 8), 6, kernel=3, rng=1), data.x_train, epochs=4, batch_size=50, lr=3e-3, rng=1)
+    # other weights and noise, hence 2 nats and not less
+    assert abs(messages[3]["loss"] - history[3]["loss"]) < 2 and messages[3]["loss"] < messages[0]["loss"] - 5
+    assert chromium.complaints() == []
 
 
 def test_stop_step_and_reset(chromium, digits):

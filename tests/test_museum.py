@@ -23,10 +23,11 @@ INVISIBLE = {"bernoulli-mean-both-ways", "bernoulli-wrong-image", "gaussian-no-c
              "sample-variance-as-std-both-ways", "sample-shared-noise-both-ways", "kl-mean-both-ways",
              "adam-no-bias-correction", "adam-betas-swapped", "bound-sum-for-mean", "coin-upside-down",
              "coin-kl-wrong-prior", "disarm-no-weight", "baseline-holds-the-present", "nvil-not-divided",
-             "nvil-variance-as-std"}
+             "nvil-variance-as-std", "conv-turned-both-ways"}
 NODES = ["dense", "relu", "tanh", "sigmoid", "softplus", "Sequential", "bernoulli", "gaussian", "sample", "kl_",
          "log_q", "log_prior", "elbo", "elbo_mc", "VAE.forward", "VAE.backward", "Adam", "BernoulliLatent",
-         "ConcreteLatent", "StraightThroughLatent", "DiscreteVAE.backward", "disarm", "RunningMean", "NVIL"]
+         "ConcreteLatent", "StraightThroughLatent", "DiscreteVAE.backward", "disarm", "RunningMean", "NVIL",
+         "Conv.backward", "ConvTranspose.backward", "Reshape", "add_patches"]
 
 
 # what the suspect's sentence says of each fault: the cause, not a number that is true of it
@@ -57,6 +58,19 @@ NAMED = {
     "tanh-plus-1e-5": "off by 1e-05 times dy",
     "sigmoid-of-the-output": "the derivative at y, not at x",
     "softplus-mirrored": "the derivative at -x, not at x",
+    "conv-dx-left-at-zero": "never filled",
+    "conv-kernel-turned": "with its rows in another order",
+    "conv-bias-of-one-pixel": "backward leaves out 95 of them",
+    "conv-overlap-overwritten": "overwritten where a sum belongs",
+    "conv-stride-forgotten": "an index, a stride or an offset that is off",
+    "conv-stride-at-most-two": "an index, a stride or an offset that is off",
+    "conv-padding-forgotten": "moved by 1 down or up and 1 across: is a padding",
+    "conv-odd-kernels-only": "moved by 0 down or up and 1 across: is a padding or the middle of a kernel off",
+    "conv-index-of-the-other-axis": "an index, a stride or an offset that is off",
+    "conv-tile-overwritten": "overwritten where a sum belongs, or a loop cut short",
+    "conv-transpose-of-convs-size": "zero and should not be: a mask too strict, or a part left out",
+    "conv-transpose-first-image": "does every row use what belongs to row 0",
+    "reshape-columns-first": "with its columns in another order",
     "bernoulli-through-p": "a chain rule applied once too often",
     "bernoulli-sign": "the sign",
     "bernoulli-mean-over-pixels": "7 times too small, which is the number of columns: a mean",

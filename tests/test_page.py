@@ -77,6 +77,26 @@ def coins(tmp_path_factory):
     return path
 
 
+def conv_page(path: Path, image_shape: tuple, likelihood="bernoulli") -> Path:
+    """The page of a small conv model with one image of that shape."""
+    vae = VAE.conv(image_shape, (3, 20), 4, kernel=3, likelihood=likelihood, rng=0)
+    x = np.random.default_rng(1).random((5, vae.x_dim)).astype(np.float32)
+    x = x.round() if likelihood == "bernoulli" else x
+    subject = subject_of(vae, Data("own", x, x, image_shape, None, "no file"), 0, "convolutions", "none", 1e-3)
+    path.write_text(render(contents(subject)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def conv(tmp_path_factory):
+    return conv_page(tmp_path_factory.mktemp("conv") / "conv.html", (6, 7))
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    return conv_page(tmp_path_factory.mktemp("colour") / "colour.html", (6, 7, 3), "gaussian")
+
+
 @pytest.fixture
 def recorded(here, monkeypatch):
     """The pass that the page of `plain` shows, made again."""
@@ -488,7 +508,8 @@ def hover(browser, selector, x, y):
     browser.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center', behavior: 'instant'})", selector)
     box = browser.run("const b = document.querySelector(arguments[0]).getBoundingClientRect();"
                       "return [b.left, b.top, b.width, b.height]", selector)
-    time.sleep(0.1)                                        # the scrolling above hides the tip, a frame later
+    # the scrolling above hides the tip, a frame later
+    browser.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))")
     browser.chrome("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + x * box[2], y=box[1] + y * box[3])
     said = browser.run("const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.innerText")
     return said.replace("−", "-")
@@ -854,3 +875,126 @@ def test_a_page_of_coins_cuts_the_path_and_keeps_the_score(chromium, coins):
     for name in ("score", "vimco", "disarm"):
         browser.click(f"#card [name=estimator][value={name}]")
     assert browser.complaints() == []
+
+
+# --- convolutions, and images in colour -----------------------------------------------------------------
+
+
+def step_of(data, name, backward):
+    """The number of a node's step in the walk, as the address has it."""
+    if not backward:
+        return data["forward"].index(name) + 1
+    return len(data["forward"]) + data["backward"].index(name) + 1
+
+
+@pytest.mark.parametrize("page", ["conv", "colour"])
+def test_a_conv_page_opens_walks_every_step_and_agrees(chromium, page, request):
+    path = request.getfixturevalue(page)
+    data = embedded(path)
+    html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(path.read_text())
+    opened(chromium, path)
+    assert "agrees with minivae" in chromium.text("#badge")
+    # a gradient along every arrow that is used, but into the image, into the image as an image, and into the noise
+    unused = {ends for ends, classes in edges(chromium).items() if "unused" in classes}
+    assert orange(chromium) == set(edges(chromium)) - unused - {("x", "enc.0"), ("enc.0", "enc.1"), ("eps", "sample")}
+    assert chromium.run("return document.querySelectorAll('#graph .wide .frame-of.filled').length") == 2
+    for step in range(len(data["forward"]) + len(data["backward"])):
+        chromium.run("go(arguments[0])", step)
+        assert chromium.run("return document.querySelectorAll('#card .pic').length") > 0 or step + 1 in (
+            step_of(data, "loss", False), step_of(data, "loss", True), step_of(data, "x", True)), step
+    assert chromium.complaints() == []
+
+
+def test_maps_are_small_pictures_of_the_largest_channels(chromium, conv):
+    data = embedded(conv)
+    opened(chromium, conv, f"#step={step_of(data, 'enc.3', False)}")
+    output = next(node for node in data["nodes"] if node["name"] == "enc.3")["output"]
+    a = decode(data["arrays"][output["array"]])
+    maps = "document.querySelector('#card .column:last-child svg')"
+    channels = chromium.run(f"return {maps}.dataset.channels").split(",")
+    assert sorted(map(int, channels)) == sorted(np.argsort(-np.linalg.norm(a[0], axis=(0, 1)))[:16])
+    assert "the 16 channels of 20 with the largest norms" in chromium.text("#card .column:last-child")
+    # the cell in the second row and the first column of the fourth map, by the pointer
+    _, H, W, _ = a.shape
+    per = int(chromium.run(f"return {maps}.dataset.maps").split(",")[3])
+    x, y = 1 + 3 % per * (W * 10 + 6) + 5, 1 + 3 // per * (H * 10 + 6) + 15
+    told = chromium.run(f"""const box = {maps}.getBoundingClientRect(), unit = box.width / {maps}.viewBox.baseVal.width;
+        {maps}.dispatchEvent(new PointerEvent("pointermove", {{ bubbles: true,
+          clientX: box.left + {x} * unit, clientY: box.top + {y} * unit }}));
+        return document.getElementById("tip").textContent;""").replace("−", "-")
+    value = a[0, 1, 0, int(channels[3])]
+    assert told.startswith(f"h.3[0,1,0,{channels[3]}] = ") and float(told.split()[2].split("=")[0]) == pytest.approx(
+        value, rel=1e-5)
+    assert "number " in told and " of the patch · W[" in told
+
+
+def test_patches_are_drawn_where_they_were_cut(chromium, conv):
+    """The patches of the image: as many dark squares as P(x) has ones."""
+    data = embedded(conv)
+    opened(chromium, conv, f"#step={step_of(data, 'enc.1', False)}")
+    x = decode(data["arrays"]["x"]).reshape(6, 7)
+    padded = np.pad(x, 1)
+    ones = sum(padded[i:i + 3, j:j + 3].sum() for i in range(0, 5, 2) for j in range(0, 7, 2))
+    pictures = chromium.run("return [...document.querySelectorAll('#card .pic')].map(e => [e.textContent, "
+                            "e.querySelectorAll('.frame').length, [...e.querySelectorAll('path')]"
+                            ".reduce((n, p) => n + p.getAttribute('d').split('M').length - 1, 0)])")
+    (told, frames, squares), = [p for p in pictures if p[0].startswith("P(h.0)")]
+    assert "12×9: 3×3 pixels" in told and (frames, squares) == (12, ones)
+    # and on the way back those of the gradient that comes to the transposed one
+    opened(chromium, conv, f"#step={step_of(data, 'to_logits.0', True)}")
+    assert "P(dlogits.0)" in chromium.text("#card .column")
+
+
+def test_a_filters_gradient_is_drawn_as_large_as_a_patch_and_follows_a_change(chromium, conv):
+    data = embedded(conv)
+    opened(chromium, conv, f"#step={step_of(data, 'enc.3', True)}")
+    shown = "const f = figures['enc.3/fills/0']; return [D.arrays[f.array].shape, [...numbers(f)]]"
+    shape, before = chromium.run(shown)
+    assert shape == [3, 3, 3]
+    column = int(re.search(r"column (\d+), one filter", chromium.text("#card")).group(1))
+    chromium.run("change({ eps: recordedEps.map(e => e + 0.5) })")
+    _, after = chromium.run(shown)
+    whole = np.reshape(chromium.run("return [...now().back.params['enc.3.W']]"), (27, 20))
+    assert np.array_equal(after, whole[:, column]) and not np.allclose(before, after)
+    assert chromium.complaints() == []
+
+
+def test_an_image_in_colour_is_shown_in_colour(chromium, colour):
+    data = embedded(colour)
+    x = decode(data["arrays"]["x"]).reshape(-1, 3)
+    wanted = [f"rgb({r},{g},{b})" for r, g, b in np.floor(x * 255 + 0.5).astype(int)]
+    opened(chromium, colour, "#step=1")
+    fills = "return [...document.querySelectorAll(arguments[0])].map(e => e.getAttribute('fill')).filter(Boolean)"
+    assert chromium.run(fills, "#card svg.image rect") == wanted
+    assert chromium.run(fills, "#graph .wide .pixels.image rect") == wanted
+    # what the graph shows without JavaScript: each channel in 16 steps
+    static = set(re.findall(r'fill="#(\w{6})"', colour.read_text().split('id="data"')[0]))
+    assert static and all(int(code[i:i + 2], 16) % 17 == 0 for code in static for i in (0, 2, 4))
+    # its gradient has signs, so it is three maps
+    opened(chromium, colour, f"#step={step_of(data, 'to_mean.1', True)}")
+    assert "red, green, blue; coloured: positive, grey: negative" in chromium.text("#card")
+    # a hand with one pen cannot draw in colour
+    assert chromium.run("return document.getElementById('pad')") is None
+    assert chromium.complaints() == []
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_no_word_in_the_graph_of_a_conv_model_leaves_its_box(chromium, conv, width):
+    opened(chromium, conv, width=width)
+    too_wide = chromium.run("""return [...document.querySelectorAll('#graph .face')].filter(e => e.offsetParent !== null ||
+        e.getClientRects().length).flatMap(face => {
+          const box = face.querySelector('rect')?.getBoundingClientRect();
+          return [...face.querySelectorAll('text')].filter(t => box && box.width > 20 &&
+            t.getBoundingClientRect().width > box.width).map(t => t.textContent);
+        });""")
+    assert too_wide == []
+    assert chromium.run("return document.documentElement.scrollWidth") <= width
+
+
+def test_a_long_pass_gets_fewer_draws(conv, data):
+    from minivae.explain.draws import DRAWS, FEWEST, draws_of
+
+    assert data["draws"] == embedded(conv)["draws"] == DRAWS
+    vae = VAE.conv((28, 28), (32, 64), 4, rng=0)
+    t = trace(vae, np.zeros((1, 784)), np.zeros((1, 4)), estimators.elbo, entries=0)
+    assert FEWEST <= draws_of(t) < 60

@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import pytest
 import minivae
 from minivae import VAE, DiscreteVAE, fit
 from minivae.app.cli import main
+from minivae.app.train import Run
 from minivae.explain.subject import find_subject
 from minivae.saving import archive
 from minivae.saving.archive import ArchiveError, digest
@@ -148,3 +152,153 @@ def test_the_newest_run_is_the_one_whose_model_was_written_last(tmp_path):
     assert newest_run(tmp_path) == tmp_path / "new"
     with pytest.raises(ValueError, match="there is no run folder .*nowhere"):
         open_run(tmp_path / "nowhere")
+
+
+# --- where a run goes, and who trains in it ----------------------------------------------------------
+
+
+TINY = ["--data", "mine.npy", "--hidden", "4", "--latent", "2", "--quiet"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, rng):
+    """A folder to work in, with images; pictures are left out, which take a second."""
+    monkeypatch.setattr(Run, "_draw_pictures", lambda self: None)
+    monkeypatch.chdir(tmp_path)
+    np.save("mine.npy", rng.random((30, 5, 4)))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind, out", [("a link to nowhere", []), ("a file", ["--out", "runs/x"])])
+def test_where_runs_is_no_folder_one_line_says_so_at_once(place, kind, out):
+    """It went round and round: every number seemed to be taken."""
+    if kind == "a file":
+        (place / "runs").write_text("mine")
+    else:
+        os.symlink(place / "not mounted", place / "runs")
+    done = subprocess.run([sys.executable, "-m", "minivae", *TINY, *out], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "the folder runs cannot be made" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("left", ["nothing", "config.json"])
+def test_the_folder_of_a_run_that_never_began_is_taken_again(place, left):
+    assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
+    for path in (place / "r").iterdir():                   # as a kill leaves it before the first save
+        if path.name != left:
+            path.unlink()
+    assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
+    assert minivae.load("r")
+
+
+@pytest.mark.parametrize("name, text", [("config.json", '{"my": 1}'), ("config.json", "[1"), ("notes.txt", "mine")])
+def test_a_folder_that_holds_anything_else_is_refused(place, capsys, name, text):
+    (place / "r").mkdir()
+    (place / "r" / name).write_text(text)
+    assert main([*TINY, "--epochs", "1", "--out", "r"]) == 2
+    assert "--out r exists already" in capsys.readouterr().err
+    assert [path.read_text() for path in (place / "r").iterdir()] == [text]
+
+
+def test_resume_refuses_a_copy_that_lies_in_another_folder(place, capsys):
+    assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
+    (place / "dl").mkdir()
+    shutil.copy("r/model.npz", "dl/copy.npz")
+    (place / "dl" / "config.json").write_text('{"my": 1}')
+    before = {path.name: path.read_bytes() for path in (place / "dl").iterdir()}
+    assert main(["train", "--resume", "dl/copy.npz", "--epochs", "3"]) == 2
+    assert "wanted a run folder, or model.npz or model.prev.npz in one" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (place / "dl").iterdir()} == before
+
+
+def test_a_name_that_begins_with_a_dash_can_be_copied_from_the_hint(place, capsys):
+    assert main([*TINY[:-1], "--epochs", "1", "--out=-y"]) == 0
+    printed = capsys.readouterr().out
+    assert "minivae evaluate ./-y" in printed and "minivae evaluate -y" not in printed
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from minivae.locks import locked
+with locked(Path(sys.argv[1]), "x"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_in_which_somebody_trains_is_refused_by_name_until_that_process_is_dead(place, capsys):
+    assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, "r/.train.lock"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        before = {path.name: path.read_bytes() for path in (place / "r").iterdir()}
+        assert main(["train", "--resume", "r", "--epochs", "3"]) == 2
+        assert f"r is being trained by process {holder.pid}: wait until it is done" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in (place / "r").iterdir()} == before
+    finally:
+        holder.kill()                                      # SIGKILL: nobody tidies up
+        holder.communicate()
+    assert main(["train", "--resume", "r", "--epochs", "3"]) == 0
+
+
+AT_ONCE = """
+import os, sys
+from numba.core.registry import cpu_target
+from minivae.app import cli, gallery, plots, train        # everything is loaded before the children begin
+cpu_target.target_context.refresh()
+train.Run._draw_pictures = lambda self: None
+gate, opener = os.pipe()
+children = []
+for _ in range(int(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        os.close(opener)
+        os.read(gate, 1)                                   # all begin when the parent closes the pipe
+        code = cli.main(sys.argv[2:])
+        sys.stderr.flush()
+        os._exit(code)
+    children.append(child)
+os.close(opener)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+def at_once(number, *command):
+    """Exit codes of `number` commands that begin together, in processes of their own, and what they said."""
+    done = subprocess.run([sys.executable, "-c", AT_ONCE, str(number), *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def test_of_five_resumes_at_once_one_trains_and_the_others_say_who_does(place):
+    """Or one after another, where a process comes late: the run is the one never stopped all the same."""
+    for out, epochs in (("r", "2"), ("never", "40")):
+        assert main([*TINY, "--epochs", epochs, "--out", out]) == 0
+    codes, said = at_once(5, "train", "--resume", "r", "--epochs", "40", "--quiet")
+    assert set(codes) <= {0, 2} and 0 in codes, said
+    assert said.count("r is being trained by process ") == codes.count(2) == said.count("\n"), said
+    rows = [[line.rsplit(",", 1)[0] for line in (place / name / "history.csv").read_text().splitlines()]
+            for name in ("r", "never")]
+    assert rows[0] == rows[1] and len(rows[0]) == 41
+    assert_same(minivae.load("r"), minivae.load("never"))
+    assert not list((place / "r").glob("*.tmp")) and not list((place / "r").glob(".*.tmp"))
+
+
+def test_twelve_commands_at_once_on_one_run_all_succeed(place):
+    assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
+    codes, said = at_once(12, "sample", "r", "--n", "1", "--npz", "--quiet")
+    assert codes == [0] * 12, said
+    assert {path.name for path in (place / "r" / "gallery").iterdir()} == {"sample.png", "sample.npz"}
+
+
+def test_a_file_name_cannot_steer_the_terminal(place, capsys):
+    """Names hold any byte but two: here the codes that clear a screen."""
+    os.rename("mine.npy", "a\x1b[2Jb.npy")
+    options = ["--hidden", "4", "--latent", "2"]
+    assert main(["--data", "a\x1b[2Jb.npy", "--epochs", "1", "--out", "r", *options]) == 0
+    assert main(["reconstruct", "r", "--data", "a\x1b[2Jb.npy", "--out", "c\x1b[2J.png"]) == 0
+    assert main(["--data", "no\x1b[2J.npy"]) == 2
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err and "a?[2Jb.npy" in printed.out and "no?[2J.npy" in printed.err
+    assert "wrote c?[2J.png" in printed.out

@@ -12,8 +12,9 @@ from minivae import load_data
 from minivae.app import settings, train
 from minivae.app.cli import main
 from minivae.app.options import parser
-from minivae.app.settings import RECIPES, RunSettings
-from minivae.app.train import ABOUT_THE_RUN, Run, in_letters
+from minivae.app.lines import in_cells
+from minivae.app.settings import LARGE, RunSettings
+from minivae.app.train import ABOUT_THE_RUN, Run
 from minivae.saving.runs import read_config
 
 
@@ -43,7 +44,7 @@ def test_a_run_made_in_python_is_the_run_of_the_command(here, monkeypatch, capsy
     assert printed.startswith("\n".join(run.describe()))
 
 
-@pytest.mark.parametrize("data", [*RECIPES, "mine.npy"])
+@pytest.mark.parametrize("data", ["digits", "mnist", "fashion-mnist", "kmnist", "mine.npy"])
 def test_settings_come_back_from_json(data):
     s = RunSettings.for_data(data, seed=3, patience=2)
     assert s.data == data and RunSettings.from_json(json.loads(json.dumps(s.to_json()))) == s
@@ -63,6 +64,10 @@ def test_what_is_given_goes_before_the_recipe_and_the_recipe_before_the_defaults
     mnist, own = RunSettings.for_data("mnist", latent=2), RunSettings.for_data("images.npy")
     assert (mnist.latent, mnist.hidden, mnist.batch_size, mnist.epochs, mnist.lr) == (2, [400, 200], 128, 30, 1e-3)
     assert (own.latent, own.hidden, own.batch_size, own.epochs, own.lr) == (10, [200], 64, 30, 1e-3)
+    assert own == RunSettings.for_data("images.npy", x_dim=LARGE - 1)
+    large = RunSettings.for_data("images.npy", x_dim=LARGE)
+    assert (large.latent, large.hidden, large.batch_size, large.lr) == (30, [400, 200], 64, 1e-3)
+    assert RunSettings.for_data("digits", x_dim=784) == RunSettings()              # a name goes before the size
     assert mnist.beta == own.beta == 1 and mnist.activation == own.activation == "relu"
 
 
@@ -100,4 +105,5 @@ def test_every_setting_is_an_option_and_stands_in_config_json():
 
 def test_images_in_letters_stand_side_by_side():
     images = np.array([[0.0, 1.0, 0.5, -3.0], [9.0, 0.0, 0.0, 0.0]])
-    assert in_letters(images, (2, 2)) == "  @@   @@  \n==         "
+    upper, lower = " " * 8 + "@" * 8 + "  " + "@" * 8 + " " * 8, "=" * 8 + " " * 26
+    assert in_cells(images, (2, 2), blocks=False).splitlines() == 4 * [upper] + 4 * [lower]

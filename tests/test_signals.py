@@ -113,14 +113,15 @@ def test_a_storm_of_signals_is_answered_with_one_line(here, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_start_that_is_interrupted_says_so_and_leaves_no_folder(here, number):
+def test_a_start_that_is_interrupted_says_so_and_its_name_stays_free(here, number):
     process = started(*ENDLESS, "--out", f"early{number}")
     wait_for_handlers(process)
     process.send_signal(number)
     code, err = ended(process)
     assert code == 128 + number
     if "interrupted" in err:
-        assert err == "minivae: interrupted\n" and not (here / f"early{number}").exists()
+        assert err == "minivae: interrupted\n"
+        assert main(["--data", "mine.npy", "--epochs", "1", "--hidden", "2", "--out", f"early{number}"]) == 0
     else:                                                  # a quick machine had begun to train
         assert err.count("\n") == 1 and (here / f"early{number}" / "model.npz").exists()
 
@@ -222,7 +223,7 @@ def test_a_letter_that_the_terminal_lacks_is_written_otherwise(here, encoding):
 
 def test_no_escape_sequence_of_a_file_name_reaches_the_terminal(capsys):
     assert main(["--data", "a\x1b[31mb.npy"]) == 2
-    assert capsys.readouterr().err == "minivae: --data a\\x1b[31mb.npy: no such file\n"
+    assert "a?[31mb.npy" in capsys.readouterr().err
 
 
 def test_a_line_on_stderr_is_never_endless(capsys):

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -17,7 +18,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from minivae import VAEEstimator, fit
 from minivae.sklearn_api import DRAWS
-from minivae.training.evaluation import evaluate
+from minivae.training.evaluation import NonFiniteError, evaluate
 
 QUICK = dict(z_dim=2, hidden=(8,), epochs=2, random_state=0)
 
@@ -164,7 +165,7 @@ def test_what_was_learned_scores_higher_than_what_was_not(X):
 
 def test_data_and_settings_that_cannot_be_are_refused_by_the_rules_of_the_package(X):
     estimator = small().fit(X)
-    for refuse in (estimator.fit, estimator.partial_fit, estimator.transform, estimator.score_samples):
+    for refuse in (estimator.partial_fit, estimator.transform, estimator.score_samples, estimator.fit):
         message = r"must lie in \[0, 1\] for the Bernoulli likelihood, found 255 .*divide by 255"
         with pytest.raises(ValueError, match=message):
             refuse(255 * X)
@@ -246,3 +247,50 @@ def test_importing_the_estimator_is_what_imports_scikit_learn():
     code = f"import sys, minivae; dir(minivae); {loaded}; minivae.VAEEstimator; {loaded}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+# --- a fit that fails -----------------------------------------------------------------------------------
+
+
+FAILS = [({"epochs": 0}, ValueError, "epochs must be at least 1"),
+         ({"epochs": 1.5}, TypeError, "epochs must be a whole"),
+         ({"lr": "1e-3"}, TypeError, "lr must be a number"), ({"hidden": "5"}, TypeError, "hidden must be a sequence"),
+         ({"likelihood": None}, TypeError, "likelihood must be"), ({"beta": -1}, ValueError, "beta must be"),
+         ({"lr": 1e30}, NonFiniteError, "non-finite")]
+
+
+@pytest.mark.parametrize("changed, error, said", FAILS, ids=lambda value: str(value)[:30])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_after_a_fit_that_failed_there_is_no_model(changed, error, said, rng):
+    """Least of all one with fresh weights; and a fit that works brings one back."""
+    X = rng.random((30, 6))
+    one = VAEEstimator(epochs=2, hidden=(4,), z_dim=2, random_state=0).fit(X)
+    wanted, settings = one.transform(X), one.get_params()
+    with pytest.raises(error, match=said):
+        one.set_params(**changed).fit(X)
+    for ask in (one.transform, one.score, one.score_samples, one.reconstruct):
+        with pytest.raises(NotFittedError):
+            ask(X)
+    with pytest.raises(NotFittedError):
+        one.sample(2)
+    assert not hasattr(one, "n_iter_") and not hasattr(one, "history_")
+    np.testing.assert_array_equal(one.set_params(**settings).fit(X).transform(X), wanted)
+
+
+def test_a_partial_fit_that_fails_leaves_the_model_as_it_was(rng):
+    X = rng.random((30, 6))
+    one = VAEEstimator(hidden=(4,), z_dim=2, random_state=0).partial_fit(X)
+    before = one.transform(X)
+    with pytest.raises(TypeError, match="lr must be a number"):
+        one.set_params(lr="1").partial_fit(X)
+    np.testing.assert_array_equal(one.transform(X), before)
+    assert one.set_params(lr=1e-3).partial_fit(X).n_iter_ == 2
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "reconstruct", "score_samples"])
+def test_masked_pixels_are_refused(method, rng):
+    X = rng.random((30, 6))
+    one = VAEEstimator(epochs=1, hidden=(4,), z_dim=2, random_state=0).fit(X)
+    with pytest.raises(ValueError, match="1 of this masked array are masked"):
+        getattr(one, method)(np.ma.masked_equal(X, X[3, 2]))
+    assert VAEEstimator(epochs=1, hidden=(4,), z_dim=2).fit(np.ma.array(X)).n_features_in_ == 6

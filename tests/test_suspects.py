@@ -117,6 +117,66 @@ def test_a_part_of_the_loss_is_named(rng, monkeypatch):
     assert row.name == "to_logvar.W" and "half of what they should be" in row.note
 
 
+def blurred(x):
+    """Each pixel with its right and its lower neighbour, 0 outside: images (B, H, W, C)."""
+    y = 2.0 * x
+    y[:, :-1] += 3 * x[:, 1:]
+    y[:, :, :-1] -= x[:, :, 1:]
+    return y
+
+
+def sharpened(dy):
+    """The right gradient of `blurred`."""
+    dx = 2.0 * dy
+    dx[:, 1:] += 3 * dy[:, :-1]
+    dx[:, :, 1:] -= dy[:, :, :-1]
+    return dx
+
+
+def moved_up_left(dy):
+    dx = np.zeros_like(dy)
+    dx[:, :-1, :-1] = sharpened(dy)[:, 1:, 1:]
+    return dx
+
+
+def overwritten(dy):
+    dx = 2.0 * dy
+    dx[:, 1:] += 3 * dy[:, :-1]
+    dx[:, :, 1:] = -dy[:, :, :-1]
+    return dx
+
+
+def other_neighbour(dy):
+    dx = 2.0 * dy
+    dx[:, :-1] += 3 * dy[:, 1:]
+    dx[:, :, 1:] -= dy[:, :, :-1]
+    return dx
+
+
+@pytest.mark.parametrize("backward, words", [
+    (moved_up_left, "the right numbers, moved by 1 down or up and 1 across"),
+    (lambda dy: np.roll(sharpened(dy), 2, axis=2), "the right numbers, moved by 0 down or up and 2 across"),
+    (lambda dy: sharpened(dy[:1].repeat(3, axis=0)), "only row 0 is right: does every row use what belongs to row 0"),
+    (overwritten, "(0, 0, 1, 0) reaches 2 outputs, and backward leaves out 1 of them: overwritten where"),
+    (other_neighbour, "brings dy to (0, 0, 0, 0) from outputs that (0, 0, 0, 0) does not reach in forward: an index"),
+])
+def test_a_fault_in_the_gradient_of_images_is_named(backward, words, rng):
+    x = rng.standard_normal((3, 4, 5, 1))
+    assert check_vjp(blurred, lambda x, dy: sharpened(dy), x).ok
+    assert words in note(blurred, lambda x, dy: backward(dy), x)
+
+
+def test_a_large_output_is_not_looked_at_one_by_one(rng):
+    """It would take as many passes as there are outputs."""
+    x, calls = rng.standard_normal((3, 9, 20, 1)), []
+
+    def backward(x, dy):
+        calls.append(1)
+        return overwritten(dy)
+
+    assert "no simple pattern" in note(blurred, backward, x) and x.size > problem.OUTPUTS > len(calls)
+
+
 # --- nobody is accused for nothing ----------------------------------------------------------------
 
 

@@ -131,8 +131,6 @@ def test_any_layers_make_a_vae(rng):
     vae.forward(rng.random((B, D)))
     vae.backward()
     assert vae.reconstruct(rng.random((B, D))).shape == (B, D)
-    with pytest.raises(ValueError, match="put together by hand"):
-        minivae.save(vae, "never.npz")
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", GaussianLikelihood("per_pixel"),
@@ -269,9 +267,14 @@ def test_save_refuses_what_load_could_not_read(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_whole_numbers_past_one_are_no_pixels():
-    with pytest.raises(ValueError, match="whole numbers up to 200; .* divide by 255"):
-        model(likelihood="gaussian").forward(np.full((2, D), 200, np.uint8))
+def test_bytes_are_divided_by_255_and_other_whole_numbers_past_one_are_no_pixels():
+    eps = np.zeros((2, Z))
+    losses = [model(likelihood="gaussian").forward(x, eps).loss
+              for x in (np.full((2, D), 200, np.uint8), np.full((2, D), 200), np.full((2, D), np.float64(200) / 255))]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-12)
+    for top in (16, 1000):
+        with pytest.raises(ValueError, match=f"whole numbers from {top} to {top}: "):
+            model(likelihood="gaussian").forward(np.full((2, D), top))
     assert model().forward(np.ones((2, D), int)).loss > 0
 
 
@@ -284,3 +287,78 @@ def test_backward_after_refused_pixels_is_refused_too(bad):
         vae.forward(np.full((3, 6), bad))
     with pytest.raises(RuntimeError, match="without a forward before it"):
         vae.backward()
+
+
+# --- wrong arguments, and what stands at the top of the package ---------------------------------------
+
+
+COMPLEX, OBJECT = np.zeros((B, Z), complex), np.full((B, Z), None)
+MASKED = np.ma.masked_equal(np.eye(B, Z), 1)
+WRONG_NUMBERS = {
+    "complex": (COMPLEX, "got dtype complex128"), "objects": (OBJECT, "got dtype object"),
+    "masked": (MASKED, "2 of this masked array are masked"), "strings": (np.full((B, Z), "1"), "got dtype <U1"),
+    "NaN": (np.full((B, Z), np.nan), r"must be finite, found nan at \[0, 0\]"),
+    "infinity": (np.full((B, Z), np.inf), r"must be finite, found inf at \[0, 0\]"),
+    "ragged": ([[1.0, 2.0], [3.0]], "cannot be made an array of numbers"), "None": (None, "got dtype object")}
+
+
+@pytest.mark.parametrize("case", WRONG_NUMBERS)
+@pytest.mark.parametrize("name", ["eps", "z"])
+def test_noise_and_latents_are_looked_at_as_pixels_are(case, name, rng):
+    wrong, said = WRONG_NUMBERS[case]
+    if name == "eps" and wrong is None:
+        return                                             # eps=None: the model draws it
+    vae, x = model(), rng.random((B, D))
+    with pytest.raises(ValueError, match=said) as caught:
+        vae.forward(x, wrong) if name == "eps" else vae.decode(wrong)
+    assert str(caught.value).startswith(name) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("n, error", [(1.5, TypeError), ("3", TypeError), (None, TypeError), (np.inf, TypeError),
+                                      (-1, ValueError), (True, TypeError)])
+def test_sample_takes_a_whole_number(n, error):
+    with pytest.raises(error, match="the number of images to sample must be"):
+        model().sample(n)
+    with pytest.raises(TypeError, match="rng must be None"):
+        model().sample(1, rng="a")
+
+
+def test_repr_says_what_the_model_is(rng):
+    assert repr(VAE.mlp(6, [5], 2, estimator="iwae", rng=0)) == (
+        "<VAE x_dim 6, hidden [5], z_dim 2, activation relu; estimator iwae, beta 1, BernoulliLikelihood, "
+        "110 parameters, float32>")
+    dense = lambda n, m: Dense(n, m, rng, F8)
+    by_hand = VAE(Sequential(), dense(D, Z), dense(D, Z), Sequential(), dense(Z, D), beta=0.5,
+                  likelihood=BernoulliLikelihood())
+    assert repr(by_hand).startswith(f"<VAE x_dim {D}, z_dim {Z}; estimator elbo, beta 0.5")
+
+
+def test_the_elbo_of_each_image(rng):
+    """In passes of EVALUATION_ROWS, with the noise of `evaluate`, whose number is the mean."""
+    vae, x = model(dtype=np.float32), rng.random((1100, D))
+    each = minivae.elbo(vae, x)
+    assert each.shape == (1100,) and each.mean(dtype=float) == pytest.approx(minivae.evaluate(vae, x)["elbo"], rel=1e-6)
+    assert minivae.elbo(vae, x[:500]).tolist() == each[:500].tolist()
+    for scale, error in (("1", TypeError), (0, ValueError), (np.nan, ValueError)):
+        with pytest.raises(error, match="scale must be a number"):
+            minivae.evaluate(vae, x, scale=scale)
+
+
+def test_images_on_the_way_from_one_to_another(rng):
+    vae, x = model(), rng.random((4, D))
+    walk = minivae.interpolate(vae, x[:2], x[2:], steps=5)
+    assert walk.shape == (2, 5, D)
+    np.testing.assert_allclose(walk[:, 0], vae.reconstruct(x[:2]), rtol=1e-12)
+    np.testing.assert_allclose(walk[:, -1], vae.reconstruct(x[2:]), rtol=1e-12)
+    mu, _ = vae.encode(x)
+    np.testing.assert_allclose(walk[:, 2], vae.decode((mu[:2] + mu[2:]) / 2), rtol=1e-9)
+    with pytest.raises(ValueError, match="x_from has 1 images, x_to 2"):
+        minivae.interpolate(vae, x[:1], x[2:])
+    for steps, error in ((1, ValueError), (2.5, TypeError)):
+        with pytest.raises(error, match="steps must be"):
+            minivae.interpolate(vae, x[:1], x[1:2], steps=steps)
+
+
+def test_everything_that_the_package_names_is_there():
+    for name in minivae.__all__:
+        assert callable(getattr(minivae, name)), name

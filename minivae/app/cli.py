@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from minivae.app.exit_codes import (EXIT_FAULT, EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_NON_FINITE,
                                     EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT)
+from minivae.app.folders import shown
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
 from minivae.app.signals import Interrupts, leave, on_signals
@@ -118,13 +119,13 @@ def run_train(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in options.items() if value is not None}
     if arguments.resume is not None:
         return resume_run(arguments, given)
-    settings = RunSettings.for_data(**given)
 
     # NumPy comes in here: images that cannot be read are refused before Numba and the model are
     # loaded, which takes longer
     from minivae.data import load_data
 
-    data = load_data(settings.data, settings.data_dir)
+    data = load_data(given.get("data", "digits"), given.get("data_dir"), given.get("key"))
+    settings = RunSettings.for_data(x_dim=data.x_train.shape[1], **given)
 
     from minivae.app.folders import new_run_folder
     from minivae.app.train import Run
@@ -143,29 +144,33 @@ def resume_run(arguments: argparse.Namespace, given: dict) -> int:
     if arguments.out is not None:
         raise ValueError(f"--out {arguments.out} with --resume: a resumed run stays in its folder")
     checkpoint, settings = settings_to_resume(arguments.resume, given)
-    data = load_data(settings.data, settings.data_dir)
+    data = load_data(settings.data, settings.data_dir, settings.key)
     return Run(data, settings, lambda: checkpoint.parent, checkpoint).train()
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Judge a run, and print or draw what was found."""
     from minivae.app.evaluate import Evaluation
+    from minivae.app.folders import output_path
+    from minivae.app.lines import warn
     from minivae.saving.runs import newest_run
 
     evaluation = Evaluation(arguments.folder or newest_run(), arguments.eval_samples,
-                            arguments.images, arguments.data, arguments.data_dir)
+                            arguments.images, arguments.data, arguments.data_dir,
+                            arguments.key)
+    picture = output_path(arguments.out, evaluation.folder, "kl_per_dimension.png", arguments.force)
     for warning in evaluation.warnings():
-        print(f"minivae: warning: {warning}", file=sys.stderr)
+        warn(warning)
     if not arguments.json:
         evaluation.print_head(newest=not arguments.folder)
     evaluation.run()
     if not arguments.json:
         evaluation.print_numbers()
-    picture = evaluation.draw_picture(arguments.out)
+    evaluation.draw_picture(picture)
     if arguments.json:
         print(json.dumps({**evaluation.as_dict(), "picture": str(picture)}, indent=1))
     else:
-        print(f"\nwrote {picture}")
+        print(f"\nwrote {shown(picture)}")
     return EXIT_OK
 
 
@@ -174,7 +179,8 @@ def run_sample(arguments: argparse.Namespace) -> int:
     from minivae.app import gallery
 
     run = open_named_run(arguments)
-    print_written(gallery.sample(run, arguments.n, arguments.seed, arguments.out, arguments.npz))
+    print_written(gallery.sample(run, arguments.n, arguments.seed, arguments.out, arguments.npz,
+                                 arguments.force))
     return EXIT_OK
 
 
@@ -205,13 +211,13 @@ def open_named_run(arguments: argparse.Namespace):
 
 def images_to_draw(arguments: argparse.Namespace) -> dict:
     """The options that reconstruct and latent share."""
-    names = ("n", "seed", "data", "data_dir", "out", "npz")
+    names = ("n", "seed", "data", "data_dir", "key", "out", "npz", "force")
     return {name: getattr(arguments, name) for name in names}
 
 
 def print_written(paths: list[Path]) -> None:
     """Name the files that were written."""
-    print("\n" + "\n".join(f"wrote {path}" for path in paths))
+    print("\n" + "\n".join(f"wrote {shown(path)}" for path in paths))
 
 
 def run_gradcheck(arguments: argparse.Namespace) -> int:
@@ -245,9 +251,12 @@ def run_loss(arguments: argparse.Namespace) -> int:
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Print what the doctor finds."""
+    """Print what the doctor finds, or empty the folder of compiled kernels."""
     from minivae.app import doctor
 
+    if arguments.clean:
+        print(doctor.clean())
+        return EXIT_OK
     found = doctor.examine(arguments.data_dir)
     print(json.dumps(found, indent=1) if arguments.json else doctor.as_text(found))
     return EXIT_OK
@@ -263,8 +272,10 @@ def run_walk(arguments: argparse.Namespace) -> int:
 
 def run_explain(arguments: argparse.Namespace) -> int:
     """Write one backward pass as a page."""
+    from minivae.app.folders import check_output
     from minivae.explain.page import explain
 
+    check_output(Path(arguments.out), arguments.force)
     finite = explain(arguments.folder, arguments.image, arguments.out)
     if arguments.open and not webbrowser.open(Path(arguments.out).resolve().as_uri()):
         print(f"minivae: no browser was found: open {arguments.out} yourself", file=sys.stderr)

@@ -13,6 +13,8 @@ from os import PathLike
 from pathlib import Path
 from time import perf_counter
 
+from minivae.app.lines import hanging
+
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
 LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "tqdm", "pooch")
 VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
@@ -31,13 +33,33 @@ def examine(data_dir: str | PathLike | None = None) -> dict[str, dict]:
     return {name: _examine_part(part) for name, part in parts.items()}
 
 
+def clean() -> str:
+    """Remove the compiled kernels that are kept on the disk, and say how many files they were.
+
+    Downloaded data stay.  Of a folder that NUMBA_CACHE_DIR names only the files of this
+    installation go: it may hold those of other programs.
+    """
+    import numba
+
+    from minivae import kernels
+    from minivae.kernel_cache import cache_folder
+
+    folder = cache_folder().parent
+    if numba.config.CACHE_DIR:
+        folder = Path(kernels.add_bias.stats.cache_path)
+    files = list(folder.rglob("*.nb[ic]*"))
+    for path in files:
+        path.unlink(missing_ok=True)
+    return f"removed {len(files)} files of compiled kernels from\n{folder}"
+
+
 def as_text(found: dict[str, dict]) -> str:
-    """A line for each finding of `examine`, and an empty line between the parts."""
+    """A line for each finding of `examine`, wrapped, and an empty line between the parts."""
     lines = []
     for part, findings in found.items():
         for name, value in findings.items():
             for line in value if isinstance(value, list) else [value]:
-                lines.append(f"{part:10s} {name:20s} {line}")
+                lines.append(hanging(f"{part:10s} {name:20s}", str(line), indent=32))
                 part = name = ""
         lines.append("")
     return "\n".join(lines[:-1])

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.app.folders import output_path
-from minivae.data import load_data
+from minivae.app.lines import hanging
 from minivae.pixels import ONCE, is_grey, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.runs import open_run
@@ -24,12 +23,12 @@ class Evaluation:
     Parameters
     ----------
     folder : path
-        A run folder of `minivae train`.
+        A run folder of `minivae train`, or a model's file in it.
     samples : int
         Draws of z for each image, at least 2.
     images : int, optional
         How many test images, evenly spaced; left out, DEFAULT_IMAGES, or all of fewer.
-    data, data_dir : str, optional
+    data, data_dir, key : str, optional
         Where the data are now, if they have moved since the run noted it.
 
     Raises
@@ -39,10 +38,10 @@ class Evaluation:
     """
 
     def __init__(self, folder: str | PathLike, samples: int, images: int | None = None,
-                 data: str | None = None, data_dir: str | None = None):
+                 data: str | None = None, data_dir: str | None = None, key: str | None = None):
         self.trained, self.samples = open_run(folder), samples
         self.folder, self.config, self.vae, _ = self.trained
-        self.data = load_data(data or self.config["data"], data_dir or self.config["data_dir"])
+        self.data = self.trained.images(data, data_dir, key)
         x_test, binarize = self.data.x_test, self.config["binarize"]
         check_data(self.vae, x_test, f"{self.data.name}: x_test", binarize)
         self.same_images = digest(x_test) == self.config["test_sha256"]
@@ -104,39 +103,35 @@ class Evaluation:
         if self.n_images < total:
             images = (f"{self.n_images} of {total} test images, evenly spaced; "
                       f"--images {total} takes them all")
-        print(f"data      {self.data.note}")
-        print(f"pixels    {ONCE[self.config['binarize']]}")
-        print(f"images    {images}")
-        print(f"draws     {self.samples} of z per image "
-              "(the test ELBO of training has one, and more noise)\n", flush=True)
+        print(hanging("data", self.data.note))
+        print(hanging("pixels", ONCE[self.config["binarize"]]))
+        print(hanging("images", images))
+        print(hanging("draws", f"{self.samples} of z per image (the test loss of training has one, "
+                      "and more noise)"), end="\n\n", flush=True)
 
     def print_numbers(self) -> None:
         """Print the means over the images, and a line for each latent dimension."""
         d = self.as_dict()
-        errors = f"standard error {self.error_draws:.3f} from the draws"
+        rows = [("ELBO = -(recon + KL)", d["elbo"]), ("  recon = -log p(x|z)", d["recon"]),
+                ("  KL(q || prior)", d["kl"]), ("log p(x), importance sampling", d["log_px"]),
+                ("  standard error from the draws", self.error_draws)]
         if self.error_images is not None:
-            errors += f", {self.error_images:.3f} from the choice of images"
-        print(f"{'nats per image':32s} {'-' * 9}")
-        for name, number, remark in (
-                ("ELBO = -(recon + KL)", d["elbo"], ""),
-                ("  recon = -log p(x|z)", d["recon"], ""),
-                ("  KL(q || prior)", d["kl"], ""),
-                ("log p(x), importance sampling", d["log_px"], errors),
-                ("gap = log p(x) - ELBO", d["gap"],
-                 "= KL(q || true posterior): what a better encoder could win")):
-            print(f"{name:32s} {number:9.3f}   {remark}".rstrip())
+            rows.append(("  standard error from the choice of images", self.error_images))
+        rows.append(("gap = log p(x) - ELBO = KL(q || posterior)", d["gap"]))
+        print(f"{'':42s} nats per image")
+        for name, number in rows:
+            print(f"{name:42s} {number:14.3f}")
         mean = self.vae.latent.mean_name
-        print(f"\nlatent    KL    variance of the posterior mean, {mean}, over the images")
+        print(f"\nlatent      KL  variance of {mean}, the posterior mean, over the images")
         for j in np.argsort(-self.report.kl_per_dim, kind="stable"):
             active = "active" if self.active[j] else "-"
-            print(f"{j:6d} {d['kl_per_dim'][j]:7.3f} {d['mu_variance'][j]:9.4f}   {active}")
+            print(f"{j:6d} {d['kl_per_dim'][j]:7.3f}  {d['mu_variance'][j]:8.4f}  {active}")
         print(f"{d['active_units']} of {len(self.active)} active: "
               f"variance > {ACTIVE_VARIANCE:g} (Burda et al. 2016)")
 
-    def draw_picture(self, out: str | PathLike | None = None) -> Path:
-        """Draw the KL of every latent dimension; the path of the picture, see `output_path`."""
+    def draw_picture(self, path: Path) -> None:
+        """Draw the KL of every latent dimension."""
         from minivae.app import plots                      # heavy: it brings matplotlib
 
-        path = output_path(out, self.folder, "kl_per_dimension.png")
-        plots.kl_per_dimension(self.report.kl_per_dim, self.active, path)
-        return path
+        plots.kl_per_dimension(self.report.kl_per_dim, self.report.mu_variance, path,
+                               self.n_images, self.vae.latent.mean_name)

@@ -4,14 +4,16 @@ Each command writes pictures, and with --npz the arrays behind them.
 """
 
 import io
+import zipfile
+from math import prod
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtri
 
-from minivae.app.folders import is_file_name, output_path
-from minivae.data import load_data, load_test_images
+from minivae.app.folders import MARK, check_output, is_file_name, output_path, shown
+from minivae.app.lines import hanging
 from minivae.latents import GaussianLatent
 from minivae.model import Model
 from minivae.pixels import ONCE, scales_of
@@ -19,6 +21,7 @@ from minivae.saving.archive import ArchiveError, write_whole
 from minivae.saving.runs import TrainedRun
 from minivae.training.batches import check_data, draw
 from minivae.training.evaluation import NonFiniteError
+from minivae.training.metrics import active_units
 
 SIDE = 20                       # images along each side of the manifold
 STEPS = 9                       # images of an interpolation, with both ends
@@ -51,6 +54,20 @@ def traversal(vae: Model, z: np.ndarray, dims: np.ndarray) -> np.ndarray:
     return walk
 
 
+def latents_to_show(mean: np.ndarray, kl: np.ndarray) -> tuple[np.ndarray, str]:
+    """mean : (N, Z), kl : (Z,)  ->  the active latents, the busiest first, and which these are.
+
+    Where none is active, or where one image cannot tell, all.  MOST_LATENTS at most.
+    """
+    order, active = np.argsort(-kl, kind="stable"), active_units(mean)
+    dims = order[active[order]] if active.any() else order
+    if len(dims) > MOST_LATENTS:
+        return dims[:MOST_LATENTS], f"the {MOST_LATENTS} busiest of {len(kl)} latents"
+    if active.any():
+        return dims, f"the {len(dims)} active of {len(kl)} latents"
+    return dims, f"all {len(kl)} latents"
+
+
 def why_no_manifold(vae: Model) -> str | None:
     """Why `manifold` cannot show this model, in words, or None where it can."""
     if not isinstance(vae.latent, GaussianLatent):
@@ -72,7 +89,9 @@ def manifold(vae: Model, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def decoded(vae: Model, z: np.ndarray) -> np.ndarray:
     """z : (.., Z)  ->  images : (.., D).  Raises NonFiniteError where one is not finite."""
-    images = vae.decode(z.reshape(-1, vae.z_dim)).reshape(*z.shape[:-1], -1)
+    images = z
+    if np.isfinite(z).all():
+        images = vae.decode(z.reshape(-1, vae.z_dim)).reshape(*z.shape[:-1], -1)
     if not np.isfinite(images).all():
         raise NonFiniteError("the model gives images that are not finite: its training went wrong")
     return images
@@ -82,48 +101,54 @@ def decoded(vae: Model, z: np.ndarray) -> np.ndarray:
 
 
 def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None,
-           npz: bool = False) -> list[Path]:
+           npz: bool = False, force: bool = False) -> list[Path]:
     """Write a sheet of n new images; returns the paths written.
 
-    seed means what it means to `Model.sample`; for out see `output_path`; npz: the arrays, too.
+    seed means what it means to `Model.sample`; for out and force see `output_path`; npz: the
+    arrays, too.
     Raises ArchiveError where config.json and the model disagree about the images' size.
     """
     from minivae.app import plots                          # heavy: it brings matplotlib
 
-    H, W = run.config["image_shape"]
-    if H * W != run.vae.x_dim:
-        raise ArchiveError(f"{run.folder / 'config.json'} is damaged: images of {H} x {W} pixels, "
-                           f"and a model of {run.vae.x_dim}")
+    shape = tuple(run.config["image_shape"])
+    if prod(shape) != run.vae.x_dim:
+        raise ArchiveError(f"{run.folder / 'config.json'} is damaged: images of "
+                           f"{' x '.join(map(str, shape))} numbers, and a model of "
+                           f"{run.vae.x_dim}")
+    path, arrays_path = _paths(out, run, "sample.png", npz, force)
     z = run.vae.draw_prior(n, np.random.default_rng(seed))
     images = decoded(run.vae, z)
     prior = run.vae.latent.prior
     print(f"images    {n} new, {prior}, seed {seed}")
-    path = output_path(out, run.folder / "gallery", "sample.png")
-    plots.samples(images, (H, W), path, prior)
-    return [path, *_write_arrays(npz, path, images=images.reshape(n, H, W), z=z)]
+    plots.samples(images, shape, path, prior, plots.is_ink(run.config["data"]))
+    return [path, *_write_arrays(arrays_path, images=images.reshape(n, *shape), z=z)]
 
 
 def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
-                data_dir: str | None = None, out: str | PathLike | None = None,
-                npz: bool = False) -> list[Path]:
+                data_dir: str | None = None, key: str | None = None,
+                out: str | PathLike | None = None, npz: bool = False,
+                force: bool = False) -> list[Path]:
     """Write a sheet of n test images above their reconstructions; returns the paths written.
 
-    data, data_dir : other images, or where those of the run are now.  seed : of their choice, and
-    of pixels that are drawn black or white.  out, npz : as in `sample`.
+    Where pixels were drawn black or white, what the model was given stands between the two.
+
+    data, data_dir, key : other images, or where those of the run are now.  seed : of their
+    choice, and of pixels that are drawn black or white.  out, npz, force : as in `sample`.
     """
     from minivae.app import plots
 
-    (H, W), index, x = _choose_images(run, data, data_dir, n, seed)
+    path, arrays_path = _paths(out, run, "reconstruct.png", npz, force)
+    shape, index, images, x = _choose_images(run, data, data_dir, n, seed, key)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
-    path = output_path(out, run.folder / "gallery", "reconstruct.png")
-    plots.reconstructions(x, recon, (H, W), path)
-    arrays = {"index": index, "x": x.reshape(-1, H, W), "reconstruction": recon.reshape(-1, H, W)}
-    return [path, *_write_arrays(npz, path, **arrays)]
+    plots.reconstructions(images, x, recon, shape, path, plots.is_ink(run.config["data"]))
+    arrays = {"image": images, "x": x, "reconstruction": recon}
+    arrays = {name: array.reshape(-1, *shape) for name, array in arrays.items()}
+    return [path, *_write_arrays(arrays_path, index=index, **arrays)]
 
 
 def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
-           data_dir: str | None = None, out: str | PathLike | None = None,
-           npz: bool = False) -> list[Path]:
+           data_dir: str | None = None, key: str | None = None,
+           out: str | PathLike | None = None, npz: bool = False, force: bool = False) -> list[Path]:
     """Write n interpolations between test images, what each latent does, and perhaps the manifold.
 
     The manifold is drawn of a Gaussian latent of two dimensions.  Parameters as in `reconstruct`,
@@ -131,99 +156,134 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
     """
     if is_file_name(out):
         raise ValueError(f"--out {out} is a file, and this command writes several: name a folder")
-    vae, folder = run.vae, run.folder / "gallery"
-    shape, index, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed)
-    # where there are fewer images than ends, some come again
-    index, ends = np.resize(index, 2 * n), np.resize(x, (2 * n, vae.x_dim))
-    paths = [output_path(out, folder, name) for name in ("interpolation.png", "traversal.png")]
-    arrays = {"index": index, **_draw_interpolation(vae, ends, shape, paths[0]),
-              **_draw_traversal(vae, x, shape, paths[1])}
-    reason = why_no_manifold(vae)
+    from minivae.app import plots
+
+    vae, reason = run.vae, why_no_manifold(run.vae)
+    names = ["interpolation.png", "traversal.png", *["manifold.png"] * (reason is None)]
+    paths = [_paths(out, run, name, False, force)[0] for name in names]
+    _, arrays_path = _paths(out, run, "latent.png", npz, force)
+    ink = plots.is_ink(run.config["data"])
+    shape, index, images, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
+    # one image alone is both ends
+    ends = np.resize(np.arange(len(index)), 2 * min(n, max(1, len(index) // 2)))
+    arrays = {"index": index[ends],
+              **_draw_interpolation(vae, images[ends], x[ends], shape, paths[0], ink),
+              **_draw_traversal(vae, x, shape, paths[1], ink)}
     if reason is None:
-        paths.append(output_path(out, folder, "manifold.png"))
-        arrays |= _draw_manifold(vae, shape, paths[-1])
+        arrays |= _draw_manifold(vae, shape, paths[2], ink)
     else:
-        print(f"manifold  none: {reason}")
-    return paths + _write_arrays(npz, output_path(out, folder, "latent.png"), **arrays)
+        print(hanging("manifold", f"none: {reason}"))
+    return paths + _write_arrays(arrays_path, **arrays)
 
 
-def _draw_interpolation(vae: Model, x: np.ndarray, shape: tuple[int, int],
-                        path: Path) -> dict[str, np.ndarray]:
-    """Draw the way from x[0] to x[1], from x[2] to x[3], ..; the images stand at both ends."""
+def _draw_interpolation(vae: Model, images: np.ndarray, x: np.ndarray, shape: tuple[int, ...],
+                        path: Path, ink: bool) -> dict[str, np.ndarray]:
+    """Draw the way from x[0] to x[1], from x[2] to x[3], ..; the images stand at both ends.
+
+    images, x : (2n, D), as they are and as the model was given them.
+    """
     from minivae.app import plots
 
     z = vae.likeliest_z(x)
     walk = interpolation(vae, z[::2], z[1::2], STEPS)
-    images = decoded(vae, walk)
-    columns = np.concatenate([x[::2, None], images, x[1::2, None]], axis=1)
-    plots.strips(columns, shape, cuts=[1, STEPS + 1], row_names=[""] * len(images),
-                 column_names=["image", *[""] * STEPS, "image"],
-                 title=f"from one image to another: {vae.latent.between_in_words}", path=path)
-    return {"interpolation_z": walk, "interpolation": images.reshape(*images.shape[:2], *shape)}
+    decoded_walk = decoded(vae, walk)
+    ends, names = [images, x], ["test\nimage", "given,\nblack or\nwhite"]
+    if np.array_equal(images, x):
+        ends, names = [images], ["test\nimage"]
+    columns = np.concatenate([*(end[::2, None] for end in ends), decoded_walk,
+                              *(end[1::2, None] for end in reversed(ends))], axis=1)
+    plots.strips(columns, shape, f"from one image to another: {vae.latent.between_in_words}", path,
+                 ink, cuts=[len(ends), len(ends) + STEPS],
+                 column_names=[*names, "recon", *[""] * (STEPS - 2), "recon", *reversed(names)])
+    return {"interpolation_z": walk,
+            "interpolation": decoded_walk.reshape(*decoded_walk.shape[:2], *shape)}
 
 
-def _draw_traversal(vae: Model, x: np.ndarray, shape: tuple[int, int],
-                    path: Path) -> dict[str, np.ndarray]:
-    """Draw what each latent does to the first images of x, as many as a row has space for.
+def _draw_traversal(vae: Model, x: np.ndarray, shape: tuple[int, ...], path: Path, ink: bool
+                    ) -> dict[str, np.ndarray]:
+    """Draw what each active latent does to the first images of x, as many as a row has space for.
 
     The busiest latents, those with the largest mean KL over all of x, stand above.
     """
     from minivae.app import plots
 
-    kl = vae.q_mean_and_kl(x)[1].mean(axis=0, dtype=np.float64)
-    dims = np.argsort(-kl, kind="stable")[:MOST_LATENTS]
+    mean, kl = vae.q_mean_and_kl(x)
+    kl = kl.mean(axis=0, dtype=np.float64)
+    dims, said = latents_to_show(mean, kl)
     if len(dims) < vae.z_dim:
-        print(f"traversal the {MOST_LATENTS} busiest of {vae.z_dim} latents")
+        print(f"traversal {said}")
     values = vae.latent.values_to_try
     base = x[: COLUMNS // len(values)]
-    walk = traversal(vae, vae.likeliest_z(base), dims)
+    z = vae.likeliest_z(base)
+    walk = traversal(vae, z, dims)
     images = decoded(vae, walk)
-    plots.strips(images, shape, cuts=[len(values) * i for i in range(1, len(base))],
-                 row_names=[f"z{j}  KL {kl[j]:.2f}" for j in dims],
-                 column_names=[f"{value:g}" for value in values] * len(base),
-                 title="in each row one latent takes other values, the others stay; "
-                       "the busiest above", path=path)
+    # where each image's own value lies among the columns, (rows, images)
+    own = np.interp(z.T[dims], values, np.arange(len(values)))
+    own += len(values) * np.arange(len(base))
+    unit = f" ({vae.latent.unit})" if vae.latent.unit else ""
+    title = ("in each row one latent takes other values, the others stay\n"
+             f"{said}, the busiest above; triangles: the image's own values")
+    plots.strips(images, shape, title, path, ink, marks=own,
+                 cuts=[len(values) * i for i in range(1, len(base))],
+                 row_names=[f"z{j}  KL {kl[j]:.2f}" for j in dims], above=f"value of z_j{unit}",
+                 column_names=[plots.number(value) for value in values] * len(base))
     return {"traversal_dims": dims, "traversal_z": walk,
             "traversal": images.reshape(*images.shape[:2], *shape)}
 
 
-def _draw_manifold(vae: Model, shape: tuple[int, int], path: Path) -> dict[str, np.ndarray]:
+def _draw_manifold(vae: Model, shape: tuple[int, ...], path: Path, ink: bool
+                   ) -> dict[str, np.ndarray]:
     """Draw the images of a grid over a latent of two dimensions."""
     from minivae.app import plots
 
     values, z = manifold(vae, SIDE)
     images = decoded(vae, z)
-    plots.manifold(images, values, shape, path)
+    plots.manifold(images, values, shape, path, ink)
     return {"manifold_z": z, "manifold": images.reshape(SIDE, SIDE, *shape)}
 
 
-def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n: int,
-                   seed: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+def _choose_images(run: TrainedRun, source: str | None, data_dir: str | None, n: int, seed: int,
+                   key: str | None = None
+                   ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
     """n test images, or all where there are fewer.
 
-    Returns their shape (H, W), their indices (n,), and their pixels as the model takes them (n, D).
+    Returns their image_shape, their indices (n,), their pixels as they are (n, D), and as the
+    model takes them (n, D).
     """
-    if source:
-        data, where = load_test_images(source, data_dir), f"in {source}"
-    else:
-        data = load_data(run.config["data"], data_dir or run.config["data_dir"])
-        where = f"test images of {data.name}"
+    data = run.images(source, data_dir, key, hold_out=not source)
+    where = f"in {source}" if source else f"test images of {data.name}"
     binarize = run.config["binarize"]
     check_data(run.vae, data.x_test, source or f"{data.name}: x_test", binarize)
     rng = np.random.default_rng(seed)
     index = rng.permutation(len(data.x_test))[:n]
     _, scale = scales_of(data.x_train, data.x_test)
     x = draw(data.x_test, index, scale, binarize, rng, run.vae.dtype)
-    print(f"images    {len(index)} of the {len(data.x_test)} {where}, seed {seed}")
-    print(f"pixels    {ONCE[binarize]}")
-    return data.image_shape, index, run.vae.pixels(x)
+    images = draw(data.x_test, index, scale, "none", rng, run.vae.dtype)
+    print(hanging("images", f"{len(index)} of the {len(data.x_test)} {shown(where)}, seed {seed}"))
+    print(hanging("pixels", ONCE[binarize]))
+    return data.image_shape, index, images, run.vae.pixels(x)
 
 
-def _write_arrays(wanted: bool, picture: Path, **arrays: np.ndarray) -> list[Path]:
-    """Write the arrays beside the picture, if they are wanted; returns the paths written."""
-    if not wanted:
+def _paths(out: str | PathLike | None, run: TrainedRun, name: str, npz: bool, force: bool
+           ) -> tuple[Path, Path | None]:
+    """Where a picture goes, and where the arrays beside it if they are wanted.
+
+    Raises ValueError where one of them would destroy what is not an earlier output.
+    """
+    path = output_path(out, run.folder / "gallery", name, force)
+    if not npz:
+        return path, None
+    check_output(path.with_suffix(".npz"), force)
+    return path, path.with_suffix(".npz")
+
+
+def _write_arrays(path: Path | None, **arrays: np.ndarray) -> list[Path]:
+    """Write the arrays to `path`, if they are wanted; returns the paths written."""
+    if path is None:
         return []
-    data, path = io.BytesIO(), picture.with_suffix(".npz")
+    data = io.BytesIO()
     np.savez_compressed(data, **arrays)
+    with zipfile.ZipFile(data, "a") as file:
+        file.comment = MARK.encode()
     write_whole(path, data.getvalue())
     return [path]

@@ -89,12 +89,11 @@ def plant_fault(name: str, seed: int, as_json: bool) -> None:
     if not caught.check:
         print("MISSED")
     elif caught.row == museum.AN_ERROR:
-        print(f"caught by {caught.check}: {caught.message}")
+        print(_wrapped(f"caught by {caught.check}: {caught.message}"))
     else:
         with museum.planted(fault):
             print(suite.CHECKS[caught.check](seed))
-        found = f"caught by {caught.check}, {caught.row}: {caught.message}"
-        print("\n" + textwrap.fill(found, COLUMNS, subsequent_indent="    "))
+        print("\n" + _wrapped(f"caught by {caught.check}, {caught.row}: {caught.message}"))
 
 
 def _print_edits(fault) -> None:
@@ -105,7 +104,12 @@ def _print_edits(fault) -> None:
         for sign, text in (("-", old), ("+", new)):
             for line in text.splitlines():
                 print(f"    {sign} {line.strip()}")
-    print(f"what a user would see: {fault.symptom}\n")
+    print(_wrapped(f"what a user would see: {fault.symptom}"), end="\n\n")
+
+
+def _wrapped(words: str) -> str:
+    """Words within COLUMNS; further lines are indented."""
+    return textwrap.fill(words, COLUMNS, subsequent_indent="    ", break_long_words=False)
 
 
 def list_faults(as_json: bool) -> None:
@@ -125,9 +129,10 @@ def plant_all_faults(seed: int, as_json: bool) -> bool:
         caught += bool(found.check)
         records.append(museum.record(fault, found))
         if not as_json:
-            by = f"{found.check}, {found.row}" if found.check else "MISSED"
-            print(f"{fault.name:33s} {fault.where:40s} {by}\n    {found.message}\n"
-                  f"    seen in training: {fault.symptom}", flush=True)
+            by = f"caught by {found.check}, {found.row}" if found.check else "MISSED"
+            print(_wrapped(f"{fault.name}  in {fault.where}"))
+            for words in (by, found.message, f"seen in training: {fault.symptom}"):
+                print(_wrapped(f"    {words}"), flush=True)
     if as_json:
         print(json.dumps(records, indent=1))
     else:

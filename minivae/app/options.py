@@ -4,6 +4,7 @@ Nothing that imports NumPy is imported here.
 """
 
 import argparse
+import textwrap
 from dataclasses import fields
 from functools import partial
 
@@ -12,11 +13,19 @@ from minivae.app.exit_codes import EXIT_CODES
 from minivae.app.settings import RunSettings, natural_number, positive_int, recipes_in_words
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's, which keeps the line breaks of descriptions and examples; long lines wrap."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(textwrap.fill(line, width, break_on_hyphens=False)
+                         for line in text.splitlines())
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, but an error is one line, and --help keeps the line breaks of its texts."""
 
     def __init__(self, **settings):
-        settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, **settings}
+        settings = {"formatter_class": Formatter, **settings}
         super().__init__(**settings)
 
     def error(self, message: str):
@@ -65,9 +74,17 @@ def run_options(files: str) -> argparse.ArgumentParser:
     """The options of a command that looks at a finished run and writes `files`."""
     parent = argparse.ArgumentParser(add_help=False)
     parent.add_argument("folder", nargs="?", metavar="RUN",
-                        help="a run folder (default: the newest under runs/)")
+                        help="a run folder, or a model's .npz in it (default: the newest folder "
+                             "under runs/)")
     parent.add_argument("--out", metavar="PATH", help=f"where to write {files}")
+    add_force(parent)
     return parent
+
+
+def add_force(command) -> None:
+    """The option --force."""
+    command.add_argument("--force", action="store_true",
+                         help="replace a file that minivae did not write")
 
 
 def image_options() -> argparse.ArgumentParser:
@@ -79,6 +96,9 @@ def image_options() -> argparse.ArgumentParser:
     parent.add_argument("--data-dir", metavar="DIR",
                         help="where mnist/, fashion-mnist/ or kmnist/ is, where it has moved "
                              "(default: what the run noted)")
+    parent.add_argument("--key", metavar="NAME",
+                        help="which array of a .npz holds the images (default: what the run "
+                             "noted; with --data x_test, x_train or the only array)")
     return parent
 
 
@@ -145,8 +165,8 @@ def add_reconstruct(commands) -> None:
         "reconstruct", parents=[picture, image_options()],
         help="images, and below each what a trained model makes of it",
         description="Encode test images of the run, or images of yours, decode the posterior mean "
-                    "(of coins: the\nlikeliest) and write both on a sheet. Of a .npy all images "
-                    "are taken, of a .npz x_test if it is there.",
+                    "(of coins: the likeliest) and write both on a sheet. All images of a file or "
+                    "folder are taken, or its test images if it has some; one .png is one image.",
         epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
     add_gallery_options(command, 40, 10_000, "how many images",
                         "seed of their choice, and of pixels that are drawn black or white")
@@ -159,7 +179,7 @@ def add_latent(commands) -> None:
         "latent", parents=[pictures, image_options()],
         help="walks through a trained model's latent space: between images, and along each latent",
         description="Write interpolation.png, from image to image; traversal.png, what each latent "
-                    "does to one image;\nand of a model with two Gaussian latents manifold.png, "
+                    "does to one image; and of a model with two Gaussian latents manifold.png, "
                     "the images of the whole plane.",
         epilog="example: minivae --latent 2 --out runs/two && minivae latent runs/two --seed 1")
     add_gallery_options(command, 8, 500, "how many interpolations",
@@ -190,14 +210,14 @@ def add_gradcheck(commands) -> None:
         epilog="""examples:
   minivae gradcheck                        all checks, a row each
   minivae gradcheck Dense                  one of them, array by array
-  minivae gradcheck mymodule:MyLayer       a class of yours, made as MyLayer() or
-                                           MyLayer(n_in, n_out, rng, dtype)
+  minivae gradcheck mymodule:MyLayer       a class of yours, made as MyLayer()
+                                           or MyLayer(n_in, n_out, rng, dtype)
   minivae gradcheck mymodule:thing         a layer; a pair (f, grad) or
-                                           (forward, backward), with inputs after
-                                           it if need be; or a function that takes
-                                           no argument and returns one of these
-  minivae gradcheck --plant kl-mu-dropped  plant a known bug, in memory, and see
-                                           what catches it
+                                           (forward, backward), with inputs
+                                           after it if need be; or a function
+                                           that returns one of these
+  minivae gradcheck --plant kl-mu-dropped  plant a known bug, in memory, and
+                                           see what catches it
   minivae gradcheck --plant list           a line for each known bug
   minivae gradcheck --plant all            the whole museum""")
     command.add_argument("name", nargs="?",
@@ -217,7 +237,8 @@ def add_loss(commands) -> None:
         help="what the two numbers of a VAE's loss may mean, and the beta that each amounts to",
         description="List every plausible way to have added up recon and kl: sum or mean over "
                     "pixels, latents, batch.\n`minivae.which_loss` names the one, from the arrays.",
-        epilog="example: minivae loss --recon 0.15 --kl 5.2 --pixels 784 --latents 20 --batch 128")
+        epilog="example:\n"
+               "  minivae loss --recon 0.15 --kl 5.2 --pixels 784 --latents 20 --batch 128")
     for name, symbol, what in (("recon", "R", "the reconstruction"), ("kl", "K", "the KL")):
         command.add_argument("--" + name, type=float, required=True, metavar=symbol,
                              help=f"{what}, as your code prints it")
@@ -238,6 +259,9 @@ def add_doctor(commands) -> None:
         epilog="example: minivae doctor --json")
     command.add_argument("--data-dir", metavar="DIR",
                          help="where mnist/, fashion-mnist/ or kmnist/ is (default: as in train)")
+    command.add_argument("--clean", action="store_true",
+                         help="only remove the compiled kernels that are kept on the disk; "
+                              "downloaded data stay")
 
 
 def add_walk(commands) -> None:
@@ -262,6 +286,7 @@ def add_explain(commands) -> None:
     add_image_of_a_run(command)
     command.add_argument("--out", default="explain.html", metavar="FILE",
                          help="where to write the page (default: explain.html)")
+    add_force(command)
     command.add_argument("--open", action="store_true", help="show the page in the browser")
 
 
@@ -280,7 +305,7 @@ def add_learn(commands):
         "learn", parents=[exercises_option("minivae-learn")],
         help="exercises: write the backward pass yourself, and find planted faults",
         description="Write a folder of exercises and grade each file when you save it. Keys: "
-                    "n next, h hint, l list,\nc check all, s solution, x reset, q quit.",
+                    "n next, h hint, l list, c check all, s solution, x reset, q quit.",
         epilog="example: minivae learn --dir exercises && minivae learn check 1 --dir exercises")
     command.add_argument("--once", action="store_true",
                          help="do not watch: write the folder, grade the first exercise that has "

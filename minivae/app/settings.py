@@ -88,11 +88,16 @@ class RunSettings:
     32
     >>> RunSettings.for_data("mnist", epochs=5).batch_size
     128
+    >>> RunSettings.for_data("mine.npy", x_dim=28 * 28).hidden
+    [400, 200]
     """
 
     data: str = setting(
-        "digits", "what to train on: digits, mnist, fashion-mnist or kmnist, or a .npy or .npz of "
-        "images", metavar="NAME|PATH")
+        "digits", "what to train on: digits, mnist, fashion-mnist or kmnist; or images of yours: "
+        "a .npy, .npz or .csv, or a folder of .png or .jpg files", metavar="NAME|PATH")
+    key: str | None = setting(
+        None, "which array of a .npz holds the images", metavar="NAME",
+        default_text="x_train, or its only array")
     data_dir: str | None = setting(
         None, "where mnist/ is, or fashion-mnist/ or kmnist/", metavar="DIR",
         default_text="the environment variable MINIVAE_DATA, then a cache folder, to which they "
@@ -119,7 +124,7 @@ class RunSettings:
         default_text="1; 2 for a bernoulli latent")
     latent_kind: str = setting(
         "gaussian", "gaussian; bernoulli (0 or 1); or 0/1 with a biased gradient: concrete, "
-        "straight-through",
+        "straight-through", metavar="KIND",
         choices=("gaussian", "bernoulli", "concrete", "straight-through"))
     temperature: float = setting(
         0.5, "temperature of the concrete latent; lower: less bias, more variance", type=float)
@@ -146,13 +151,15 @@ class RunSettings:
         default_text="dynamic for bernoulli, none for gaussian")
 
     @classmethod
-    def for_data(cls, data: str = "digits", **given) -> RunSettings:
+    def for_data(cls, data: str = "digits", x_dim: int | None = None, **given) -> RunSettings:
         """The settings for `data`: its recipe, except where something else is given.
 
-        data : the name of a data set, or the path of a file, as in `load_data`.
+        data : the name of a data set, or a path, as in `load_data`.
+        x_dim : D, the numbers of an image; they choose the recipe of images of one's own.
         given : any other fields.
         """
-        recipe = RECIPES.get(data, RECIPES["own"])
+        own = "own, large" if x_dim is not None and x_dim >= LARGE else "own, small"
+        recipe = RECIPES[data if data in RECIPES else own]
         coins = COINS if given.get("latent_kind") == "bernoulli" else {}
         return cls(**{"data": data, **recipe, **coins, **given})
 
@@ -205,13 +212,17 @@ class RunSettings:
 
 _MNIST = {"epochs": 30, "batch_size": 128, "hidden": [400, 200], "latent": 30, "lr": 1e-3}
 
+# Images of one's own are large from so many numbers on, H * W or in colour H * W * 3.
+LARGE = 400
+
 # What for_data takes in the place of the defaults.  The defaults are made for the digits.
 RECIPES = {
     "digits": {},
     "mnist": _MNIST,
     "fashion-mnist": _MNIST,
     "kmnist": _MNIST,
-    "own": {"epochs": 30, "batch_size": 64, "hidden": [200], "latent": 10, "lr": 1e-3},
+    "own, small": {"epochs": 30, "batch_size": 64, "hidden": [200], "latent": 10, "lr": 1e-3},
+    "own, large": {**_MNIST, "batch_size": 64},
 }
 # A row of coins lets no gradient through, so the ELBO's estimator cannot train it; disarm can.
 COINS = {"estimator": "disarm", "samples": 2}
@@ -220,8 +231,11 @@ COINS = {"estimator": "disarm", "samples": 2}
 def recipes_in_words() -> str:
     """A line for each data set: its settings that differ from data set to data set."""
     lines = []
-    for data in RECIPES:
-        s = RunSettings.for_data(data)
-        shown = ", ".join(f"{name} {getattr(s, name)}" for name in RECIPES["own"])
-        lines.append(f"  {data:13s} {shown}")
-    return "\n".join(lines)
+    for data, recipe in RECIPES.items():
+        s = RunSettings(**recipe)
+        shown = {name: getattr(s, name) for name in _MNIST}
+        shown["hidden"] = ",".join(map(str, s.hidden))
+        options = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in shown.items())
+        lines.append(f"  {data:13s} {options}")
+    return "\n".join([*lines, f"  Images of your own are large from {LARGE} numbers on: H * W, in "
+                              "colour H * W * 3."])

@@ -7,6 +7,8 @@ import os
 import sys
 from contextlib import suppress
 
+from minivae.app.folders import shown
+
 LONGEST = 600                   # characters of a line on stderr: its middle is left out
 
 
@@ -25,11 +27,9 @@ def open_streams() -> None:
 
 def say(message: str) -> None:
     """Print one line to stderr; where that is full or gone, nobody can be told."""
-    line = " ".join(message.split())
+    line = shown(" ".join(message.split()))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} .. {line[-LONGEST // 2 :]}"
-    # an ESC in a file's name would reach the terminal
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     with suppress(OSError):
         print(f"minivae: {line}", file=sys.stderr, flush=True)
 

@@ -4,10 +4,8 @@ import csv
 import io
 import json
 import os
-import shlex
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from os import PathLike
@@ -18,11 +16,15 @@ import numpy as np
 
 from minivae import __version__
 from minivae.app.exit_codes import EXIT_OK
+from minivae.app.folders import LOCK, as_argument, shown
+from minivae.app.lines import EpochTable, hanging, new_images, next_commands, program, warn
 from minivae.app.settings import RunSettings
 from minivae.app.signals import StopAsked
 from minivae.data import Data
 from minivae.data.published import PUBLISHED, find_folder
-from minivae.pixels import BINARIZE, choose_binarize, is_grey, scales_of
+from minivae.estimators import multi_sample_bound
+from minivae.locks import locked
+from minivae.pixels import BINARIZE, choose_binarize, doubt_about_scale, is_grey, scales_of
 from minivae.saving import checkpoint
 from minivae.saving.archive import digest, write_whole
 from minivae.saving.model_file import build
@@ -36,9 +38,6 @@ FILES = ("model.npz", "model.prev.npz", "best.npz", "config.json", "history.csv"
 # what config.json says of a run besides its settings
 ABOUT_THE_RUN = ("minivae", "image_shape", "test_sha256")
 
-EPOCH_HEAD = "epoch       loss      recon         kl  test ELBO   (nats per image)    seconds"
-SHADES = " .:-=+*#%@"            # from white to black, for pictures in letters
-LETTERS = 240                   # of a line, at most; wider pictures are left out
 
 
 def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSettings]:
@@ -48,8 +47,8 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
     ----------
     run : a run folder, or a checkpoint in it
     given : dict
-        The settings that are asked for.  epochs may be raised, and data and data_dir say where the
-        data are now; anything else must be as the run has it.
+        The settings that are asked for.  epochs may be raised, and data, data_dir and key say where
+        the data are now; anything else must be as the run has it.
 
     Raises
     ------
@@ -62,11 +61,14 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
         path = path / "model.npz"
     _, meta = checkpoint.read(path)
     before = _settings_of(path, meta)
-    for name in sorted(given.keys() - {"epochs", "data", "data_dir"}):
+    for name in sorted(given.keys() - {"epochs", "data", "data_dir", "key"}):
         if given[name] != getattr(before, name):
             raise ValueError(f"--{name.replace('_', '-')} {given[name]} with --resume: the run has "
                              f"{getattr(before, name)}, and only --epochs may be changed")
     settings = replace(before, **given)
+    if path.name not in ("model.npz", "model.prev.npz"):
+        raise ValueError(f"--resume {run}: wanted a run folder, or model.npz or model.prev.npz in "
+                         f"one, because the files of a run in {path.parent} are replaced")
     trained = len(meta["state"]["history"])
     if trained >= settings.epochs:
         raise ValueError(f"{path} has trained {trained} epochs of {settings.epochs} already: "
@@ -129,7 +131,8 @@ class Run:
     >>> from minivae import load_data
     >>> run = Run(load_data("digits"), RunSettings(epochs=1), lambda: Path("."))
     >>> print(run.describe()[2])
-    model     64 - 200 - 8 - 200 - 64, relu, bernoulli likelihood, beta 1: 30,880 parameters
+    model     64 - 200 - 8 - 200 - 64, relu, bernoulli likelihood, beta 1: 30,880
+              parameters
     """
 
     def __init__(self, data: Data, settings: RunSettings, make_folder: Callable[[], Path],
@@ -165,37 +168,36 @@ class Run:
         """Train, print how it goes, and leave the files in the folder.
 
         The files are renewed as the epochs pass.  Returns the exit code: 0, or 128 + the number of
-        the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite.
-        A start that leaves no model leaves no folder either: its name is free for the next one.
+        the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite, and
+        Locked where another process trains in this folder.
         """
-        try:
+        with locked(self.out / LOCK, f"{self.out} is being trained"):
+            if self.resume is not None:
+                # read again: another process may have trained here until now
+                self.history = self._history_before()
             return self._train()
-        finally:
-            if not self.resume and not (self.out / "model.npz").exists():
-                (self.out / "config.json").unlink(missing_ok=True)
-                with suppress(OSError):                    # where there is more, it stays
-                    self.out.rmdir()
 
     def _train(self) -> int:
-        print("\n".join(self.describe()), end="\n\n", flush=True)
+        print("\n".join(map(shown, self.describe())), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
-            print(f"minivae: warning: {warning}", file=sys.stderr)
+            warn(warning)
         compile_kernels(self.data.x_train, self.settings, self.binarize)
-        print(EPOCH_HEAD, flush=True)
+        self.table = EpochTable(self.settings.epochs, self.history)
+        print(EpochTable.LEGEND, flush=True)
         # what is not finite is found by the training, and told in its own words
         with StopAsked() as stop, np.errstate(all="ignore"):
-            self._fit(stop)
-            if self.history:
-                self._write_history()
+            try:
+                self._fit(stop)
+            finally:
+                if self.history:
+                    self._write_history()
             if stop.number is not None:
                 self._print_files()
                 self._print_how_to_resume()
                 return 128 + stop.number
-        if len(self.history) < self.settings.epochs:
-            print("stopped early: no better ELBO on the held-out images in "
-                  f"{self.settings.patience} epochs")
+        self._print_best()
         if self.epochs_drawn < len(self.history):
             self._draw_pictures()
         self._print_samples()
@@ -215,7 +217,7 @@ class Run:
     def _after_epoch(self, row: dict) -> None:
         """Print the epoch's line; renew the history and, now and then, the pictures."""
         self.history.append(row)
-        print(epoch_line(row), flush=True)
+        print(self.table.row(row), flush=True)
         if self.history_throttle.due():
             with self.history_throttle.timed():
                 self._write_history()
@@ -237,20 +239,21 @@ class Run:
         parts = [layers, s.activation, *self._latent_in_words(), f"{s.likelihood} likelihood",
                  f"beta {s.beta:g}"]
         lines = [
-            f"data      {data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test",
-            f"pixels    {BINARIZE[self.binarize]}",
-            f"model     {', '.join(parts)}: {size:,} parameters",
-            f"training  {self._training_in_words()}"]
+            ("data", f"{data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test"),
+            ("pixels", BINARIZE[self.binarize]),
+            ("model", f"{', '.join(parts)}: {size:,} parameters"),
+            ("training", self._training_in_words())]
         if s.warmup:
-            lines.append(f"warm-up   beta rises from 0 to {s.beta:g} within {s.warmup:g} epochs")
+            lines.append(("warm-up", f"beta rises from 0 to {s.beta:g} within {_epochs(s.warmup)}"))
         if s.decay < 1:
-            lines.append(f"decay     each epoch leaves {s.decay:g} of the learning rate")
+            lines.append(("decay", f"each epoch leaves {s.decay:g} of the learning rate"))
         if s.patience:
-            lines.append(f"stopping  after {s.patience} epochs without a better ELBO on a tenth of "
-                         "the training images, held out; the best model goes into best.npz")
+            lines.append(("stopping", f"after {_epochs(s.patience)} without a better ELBO on a "
+                          "tenth of the training images, held out; the best model goes into "
+                          "best.npz"))
         if self.resume:
-            lines.append(f"resumed   from {self.resume}, in epoch {len(self.history) + 1}")
-        return [*lines, f"folder    {self.out}"]
+            lines.append(("resumed", f"from {self.resume}, in epoch {len(self.history) + 1}"))
+        return [hanging(*line) for line in (*lines, ("folder", str(self.out)))]
 
     def _latent_in_words(self) -> list[str]:
         """The latent and its settings, unless it is the usual Gaussian one."""
@@ -262,7 +265,7 @@ class Run:
     def _training_in_words(self) -> str:
         """Epochs, batches, samples, estimator, step size and seed."""
         s = self.settings
-        parts = [f"{s.epochs} epoch{'s' * (s.epochs > 1)}", f"batches of {s.batch_size}",
+        parts = [_epochs(s.epochs), f"batches of {s.batch_size}",
                  f"{s.samples} sample{'s' * (s.samples > 1)} of z per image",
                  f"estimator {s.estimator}"]
         if self.vae.estimator.takes_baseline:
@@ -271,12 +274,15 @@ class Run:
 
     def warnings(self) -> list[str]:
         """What whoever reads the numbers must know."""
-        if not self.vae.likelihood.binary or self.binarize != "none":
-            return []
-        if not is_grey(self.data.x_train):
-            return []
-        return ["grey pixels under a Bernoulli likelihood: the loss is a cross-entropy and no "
-                "likelihood of the data; --binarize dynamic or --likelihood gaussian mends it"]
+        found, s = [doubt_about_scale(self.data.x_train)], self.settings
+        if self.vae.likelihood.binary and self.binarize == "none" and is_grey(self.data.x_train):
+            found.append("grey pixels under a Bernoulli likelihood: the loss is a cross-entropy "
+                         "and no likelihood of the data; --binarize dynamic or --likelihood "
+                         "gaussian mends it")
+        if s.samples == 1 and self.vae.estimator.objective is multi_sample_bound:
+            found.append(f"with 1 sample of z the bound of {s.estimator} is the plain ELBO: "
+                         "--samples 5, for example, makes it tighter")
+        return [warning for warning in found if warning]
 
     def config(self) -> dict:
         """What config.json holds: the settings, and how to find and know the data again.
@@ -310,74 +316,57 @@ class Run:
         self.epochs_drawn = len(self.history)
         vae, shape, out = self.vae, self.data.image_shape, self.out
         rows = np.arange(min(2000, len(self.data.x_test)))
-        rng = np.random.default_rng(EVALUATION_SEED)
+        rng, ink = np.random.default_rng(EVALUATION_SEED), plots.is_ink(self.settings.data)
         x = draw(self.data.x_test, rows, self.scale_test, self.binarize, rng, vae.dtype)
+        few = rows[: 4 * plots.in_a_row(shape)]
+        images = draw(self.data.x_test, few, self.scale_test, "none", rng, vae.dtype)
         labels = None if self.data.y_test is None else self.data.y_test[: len(rows)]
         mean, kl = vae.q_mean_and_kl(x)
         kl_per_dim = kl.mean(axis=0, dtype=np.float64)
         chance = vae.x_dim * np.log(2) if vae.likelihood.binary else None
         plots.curves(self.history, out / "curves.png", chance)
-        plots.reconstructions(x[:40], vae.reconstruct(x[:40]), shape, out / "reconstructions.png")
-        plots.samples(vae.sample(100, rng=0), shape, out / "samples.png", vae.latent.prior)
-        plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name)
+        plots.reconstructions(images, x[few], vae.reconstruct(x[few]), shape,
+                              out / "reconstructions.png", ink)
+        new = vae.sample(min(100, 10 * plots.in_a_row(shape)), rng=0)
+        plots.samples(new, shape, out / "samples.png", vae.latent.prior, ink)
+        plots.latent(mean, labels, kl_per_dim, out / "latent.png", vae.latent.mean_name,
+                     vae.latent.unit)
 
     # --- what is printed at the end ---
 
     def _print_samples(self) -> None:
-        """Four new images in letters, on a terminal that they may fit."""
-        if sys.stdout.isatty() and 4 * 2 * self.data.image_shape[1] <= LETTERS:
-            print(in_letters(self.vae.sample(4, rng=0), self.data.image_shape), flush=True)
+        """New images, on a terminal that they fit."""
+        if sys.stdout.isatty():
+            images = new_images(self.vae, self.data.image_shape, len(self.history))
+            if images:
+                print(f"\n{images}", flush=True)
+                self.table.restart()
+
+    def _print_best(self) -> None:
+        """Which epoch was the best one, and why training stopped if it did so early."""
+        best, patience = self.table.best, self.settings.patience
+        if len(self.history) < self.settings.epochs:
+            print("stopped early: no better ELBO on the held-out images in " + _epochs(patience))
+        where = "; best.npz is its model" if patience else ""
+        print(f"the best was epoch {best['epoch']}, test loss {-best['test_elbo']:.2f}{where}")
 
     def _print_files(self) -> None:
         print("\nwrote")
         for path in (self.out / name for name in FILES):
             if path.exists():
-                print(f"  {path}")
+                print(f"  {shown(path)}")
 
     def _print_how_to_resume(self) -> None:
         epoch, epochs = len(self.history) + 1, self.settings.epochs
-        print(f"\nstopped in epoch {epoch} of {epochs}, and saved.  To go on from there, bit for "
-              f"bit:\n  minivae train --resume {shlex.quote(str(self.out))}")
+        print(f"\nstopped in epoch {epoch} of {epochs}, and saved.  To go on, bit for bit:\n"
+              f"  {program()} train --resume {as_argument(self.out)}")
 
     def _print_next_commands(self) -> None:
-        s, folder = self.settings, shlex.quote(str(self.out))
-        if s.data == "digits":
-            another = ("minivae --latent 2", "two latents: look at latent.png")
-        else:
-            data_dir = f" --data-dir {shlex.quote(s.data_dir)}" if s.data_dir else ""
-            another = (f"minivae train --data {shlex.quote(s.data)}{data_dir} --beta 4",
-                       "a stronger KL: fewer latents speak")
-        load = f"minivae.load({json.dumps(str(self.out))})"
-        code = f"import minivae; print({load}.sample(1).round(1))"
-        print("\ntry next")
-        for command, what in (
-                (f"minivae explain {folder} --open",
-                 "one backward pass as a live page: every number, every gradient"),
-                (f"minivae evaluate {folder}",
-                 "log p(x), the gap above the ELBO, what each latent says"),
-                (f"minivae latent {folder}",
-                 "pictures of what each latent does, and of the way from image to image"),
-                another,
-                ("minivae train --data images.npy", "images of your own"),
-                (f"python -c {shlex.quote(code)}", "")):
-            print(f"  {command:41s} {what}".rstrip())
+        print(f"\ntry next\n{next_commands(self.settings, self.out)}")
 
 
-def epoch_line(row: dict) -> str:
-    """A row of the history below EPOCH_HEAD."""
-    numbers = " ".join(f"{row[name]:10.2f}" for name in ("loss", "recon", "kl", "test_elbo"))
-    return f"{row['epoch']:5d} {numbers} {row['seconds']:28.1f}"
-
-
-def in_letters(images: np.ndarray, image_shape: tuple[int, int]) -> str:
-    """images : (n, D) in [0, 1]  ->  the images side by side, two letters for each pixel."""
-    H, W = image_shape
-    levels = (images.reshape(-1, H, W).clip(0, 1) * (len(SHADES) - 1)).round().astype(int)
-    lines = []
-    for y in range(H):
-        rows = ["".join(2 * SHADES[level] for level in image[y]) for image in levels]
-        lines.append("   ".join(rows))
-    return "\n".join(lines)
+def _epochs(n: float) -> str:
+    return f"{n:g} epoch{'s' * (n != 1)}"
 
 
 def compile_kernels(X: np.ndarray, settings: RunSettings, binarize: str) -> None:
@@ -385,8 +374,7 @@ def compile_kernels(X: np.ndarray, settings: RunSettings, binarize: str) -> None
 
     Training a tiny model on two images compiles them.
     """
-    message = ("minivae: compiling the kernels, some seconds; they are kept, so the next start is "
-               "quick")
+    message = "minivae: compiling the kernels, some seconds; they are kept for the next start"
     timer = Timer(1.0, print, [message], {"file": sys.stderr})
     timer.start()
     try:

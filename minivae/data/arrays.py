@@ -1,67 +1,117 @@
 """The user's own .npy and .npz files."""
 
+from __future__ import annotations
+
+import warnings
+import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+# names that labels may have in a .npz beside the one array of images
+LABELS = ("y_train", "y", "labels", "label")
 
-def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """x_train and x_test (or None) from a .npy, or a .npz with those names or one array only.
+
+class Arrays(NamedTuple):
+    """What a file or a folder of the user's holds, as it was found there."""
+
+    x_train: np.ndarray                     # images, or rows of pixels
+    x_test: np.ndarray | None = None        # where the file has a split of its own
+    y_train: np.ndarray | None = None       # labels, where there are some
+    y_test: np.ndarray | None = None
+
+
+def read_npy(path: Path) -> Arrays:
+    """The array of a .npy.
 
     Raises
     ------
     ValueError
-        In one line, for any other file, a damaged one, and one that would run code when read.
+        In one line, for a damaged file, and one that would run code when read.
     """
     try:
-        names, arrays = _read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")                 # a shape so large that it overflows
+            # mapped first: the header could ask for any amount of memory
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if mapped.offset + mapped.nbytes != path.stat().st_size:
+            raise ValueError(f"its header promises {mapped.nbytes} bytes of shape {mapped.shape}, "
+                             "and more follow")
+        return Arrays(np.array(mapped))
     except Exception as error:
         # damaged bytes make np.load raise a dozen kinds of errors, TokenError among them
         raise ValueError(f"{path} {_in_words(error)}") from None
-    if len(arrays) > 0:
-        return arrays[0], arrays[1] if len(arrays) == 2 else None
+
+
+def read_npz(path: Path, key: str | None = None) -> Arrays:
+    """The arrays of a .npz: `key`, else x_train (and x_test), else its only array; and labels.
+
+    Raises
+    ------
+    ValueError
+        In one line, for other names, a damaged file, and one that would run code when read.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            _check_table(file)
+            names = [member.removesuffix(".npy") for member in file.namelist()
+                     if member.endswith(".npy")]
+            taken = _names_to_take(names, key)
+            found = {what: _read_member(file, name) for what, name in taken.items()}
+    except Exception as error:
+        raise ValueError(f"{path} {_in_words(error)}") from None
+    if found:
+        return Arrays(**found)
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    if key is not None:
+        raise ValueError(f"{path} has no array {key}: it holds {listed or 'no arrays'}")
     if {"data", "shape", "format"} <= set(names):
         raise ValueError(f"{path} holds a sparse matrix: save it dense, np.save(path, x.toarray())")
-    raise ValueError(f"{path} holds {', '.join(names) or 'nothing'}: it needs an array x_train "
-                     "(and x_test), or exactly one array")
+    hint = ", or say which with --key NAME" if names else ""
+    raise ValueError(f"{path} holds {listed or 'no arrays'}: it needs an array x_train "
+                     f"(and x_test), or exactly one array{hint}")
 
 
-def _read(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """The names of all arrays in the file, and those of them to take: none, x_train, or both."""
-    with open(path, "rb") as file:
-        start = file.read(6)
-        if start == b"\x93NUMPY":
-            return ["x_train"], [_read_npy(path)]
-        if start[:2] != b"PK":
-            raise ValueError(f"it starts with {start!r}")
-        file.seek(0)
-        loaded = np.load(file, allow_pickle=False)
-        _check_zip(loaded.zip)
-        return loaded.files, [loaded[name] for name in _names_to_take(loaded.files)]
+def _names_to_take(names: list[str], key: str | None) -> dict[str, str]:
+    """Which array of the file is what, e.g. {"x_train": "images", "y_train": "labels"}.
 
-
-def _read_npy(path: Path) -> np.ndarray:
-    """The array of a .npy.  Mapped first: its header could ask for any amount of memory."""
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    if mapped.offset + mapped.nbytes != path.stat().st_size:
-        raise ValueError(f"its header promises {mapped.nbytes} bytes of shape {mapped.shape}, "
-                         "and more follow")
-    return np.array(mapped)
-
-
-def _check_zip(file) -> None:
-    """Raise ValueError for a damaged .npz.
-
-    All of its arrays are read for that, wanted or not: a damaged name or length could hide x_test.
+    It is empty where no array can be taken for the images.
     """
-    if file.testzip() is not None or any(member.comment for member in file.infolist()):
-        raise ValueError("its checksums are wrong")
+    labels = [name for name in LABELS if name in names and name != key]
+    others = [name for name in names if name not in (*LABELS, "y_test")]
+    if key is None:
+        key = "x_train" if "x_train" in names else others[0] if len(others) == 1 else None
+    if key not in names or key == "x_test" and "x_train" not in names:
+        return {}
+    taken = {"x_train": key}
+    if labels:
+        taken["y_train"] = labels[0]
+    if key == "x_train":
+        taken |= {name: name for name in ("x_test", "y_test") if name in names}
+    return taken
 
 
-def _names_to_take(names: list[str]) -> list[str]:
-    if "x_train" in names:
-        return [name for name in ("x_train", "x_test") if name in names]
-    return names if len(names) == 1 and names != ["x_test"] else []
+def _check_table(file: zipfile.ZipFile) -> None:
+    """Raise ValueError or BadZipFile where a member has another name than the table says.
+
+    A damaged name could hide x_test.
+    """
+    for member in file.infolist():
+        if member.comment:
+            raise ValueError("its table of contents is damaged")
+        file.open(member).close()                          # compares both names
+
+
+def _read_member(file: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array.  Reading it to its end compares the checksum, too."""
+    with warnings.catch_warnings(), file.open(f"{name}.npy") as member:
+        warnings.simplefilter("error")
+        x = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):
+            raise ValueError(f"the header of {name} promises {x.nbytes} bytes of shape {x.shape}, "
+                             "and more follow")
+    return x
 
 
 def _in_words(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minivae.data.idx import parse_idx, unpack
+from minivae.locks import locked
 
 PARTS = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 LIMIT = 2**26                   # bytes: every file of these sets is smaller, packed or unpacked
@@ -155,8 +157,24 @@ def is_published(name: str, part: str, raw: bytes) -> bool:
 
 
 def _fill_cache(name: str) -> Path:
-    """The cache folder, after what it lacks, or holds damaged, was downloaded."""
+    """The cache folder, after what it lacks, or holds damaged, was downloaded.
+
+    One process downloads at a time.  Those that waited find what it brought.
+    """
     folder = cache_folder(name)
+    if not _missing(name, folder):
+        return folder
+    with suppress(OSError):                                # `_download` says why
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder.with_name(f".{name}.lock"), f"{name} is being fetched", wait=True):
+        missing = _missing(name, folder)
+        if missing:
+            _download(name, missing, folder)
+    return folder
+
+
+def _missing(name: str, folder: Path) -> list[str]:
+    """The files that must be fetched; a word on each that is there and damaged."""
     missing = []
     for part in PARTS:
         path = folder / f"{part}.gz"
@@ -166,9 +184,7 @@ def _fill_cache(name: str) -> Path:
             print(f"minivae: {path} is no longer what was downloaded: fetching it again",
                   file=sys.stderr)
         missing.append(path.name)
-    if missing:
-        _download(name, missing, folder)
-    return folder
+    return missing
 
 
 def _download(name: str, files: list[str], folder: Path) -> None:
@@ -209,8 +225,9 @@ def _stream(name: str, url: str, path: str, _) -> None:
         size = int(answer.headers.get("content-length", 0)) or None
         with tqdm(total=size, desc=file_name, unit="B", unit_scale=True, leave=False,
                   file=sys.stderr, disable=None) as bar:
-            # small chunks, because the clock is looked at only between two of them
-            for chunk in answer.iter_content(2**10):
+            # small chunks, because the clock is looked at only between two of them, and a chunk
+            # comes when it is full: of a byte a second it takes a minute
+            for chunk in answer.iter_content(2**6):
                 bar.update(file.write(chunk))
                 if file.tell() > LIMIT:
                     raise ValueError(f"{file_name} is longer than {LIMIT} bytes")

@@ -2,7 +2,7 @@
 
 /** What is said while the front runs, and from which node on. */
 function moments() {
-  const decoder = D.forward.find(name => name.startsWith("dec.")) || D.graph.out, sentences = toldHTML(), first = [D.graph.out, decoder, "sample", HEADS[0], D.forward[1]];
+  const decoder = D.forward.find(name => name.startsWith("dec.")) || D.graph.out, sentences = toldHTML(), first = [D.graph.out, decoder, "sample", HEADS[0], D.forward.find(name => !isData(name))];
   return sentences.map((words, i) => ({ words, from: first[i] }));
 }
 

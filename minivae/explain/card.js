@@ -57,15 +57,21 @@ const sign = mark => `<span class="arrow" aria-hidden="true">${mark}</span>`;
 const flow = (...parts) => `<div class="flow">${parts.join("")}</div>`;
 const column = (title, pictures) => `<div class="column" style="--n:${pictures.length}">${title && `<h3>${title}</h3>`}` +
   `<div class="pictures">${pictures.join("")}</div></div>`;
-const isImage = f => f.symbol === "x";
+/** The image, and what a Reshape made of it: these are drawn as an image looks. */
+const isImage = f => f.symbol === "x" || (D.nodes || []).some(n => n.kind === "Reshape" && n.called === f.symbol && n.inputs[0].symbol === "x");
 
 function forwardHTML(node) {
   if (node.name === "x") return flow(column("The value", [pic(node.output, { grey: true })]));
   const painted = `<figure class="pic tint-f"><figcaption>E[x|z] what the decoder paints</figcaption>` +
     `${cells("E[x|z]", now().painted, D.imageShape[1], { grey: true, kind: "image" })}</figure>`;
-  const gives = [pic(node.output), ...(node.name === "likelihood" ? [painted] : [])];
-  return flow(column("What comes in", node.inputs.map(f => pic(f, { grey: isImage(f) }))), ARROW, column("What goes out", gives));
+  const gives = [pic(node.output, { grey: isImage(node.output) }), ...(node.name === "likelihood" ? [painted] : [])];
+  const taken = node.inputs.map(f => pic(f, { grey: isImage(f) }));
+  if (node.kind === "Conv") taken.push(patchesOf(node, node.inputs[0]));
+  return flow(column("What comes in", taken), ARROW, column("What goes out", gives));
 }
+
+/** The patches of what a convolution takes, or of what comes back to a transposed one. */
+const patchesOf = (node, f) => patchesPicture(f.symbol, numbers(f), node.patches);
 
 function backwardHTML(node) {
   if (node.name === "x") return endHTML();
@@ -73,7 +79,9 @@ function backwardHTML(node) {
   const passed = node.outgoing.length ? [ARROW, column("What it passes on", node.outgoing.map(f => pic(f)))] : [];
   const fills = node.fills.length ? [ARROW, column("What it leaves behind", fillsOf(node))] : [];
   if (node.sums && node.sums.length && node.name === "kl") return sumsHTML(node);
-  return flow(column("What arrives", node.incoming ? [pic(node.incoming)] : []), ...local, ...passed, ...fills);
+  const arrived = node.incoming ? [pic(node.incoming)] : [];
+  if (node.kind === "ConvTranspose") arrived.push(patchesOf(node, node.incoming));
+  return flow(column("What arrives", arrived), ...local, ...passed, ...fills);
 }
 
 function fillsOf(node) {

@@ -8,11 +8,14 @@ from collections.abc import Callable
 import numpy as np
 
 from minivae import estimators
+from minivae.convolutions import Conv, ConvTranspose
 from minivae.explain import story
 from minivae.explain.figures import Arrays, checks_of, figure, norm
-from minivae.explain.record import LATENT_NODES
+from minivae.explain.names import first_of_theta, heads_of, nodes_of
+from minivae.explain.record import LATENT_NODES, PHI
 from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
 from minivae.explain.trace import NodePass, Parameter, Trace, source
+from minivae.layers import Layer
 from minivae.model import Model
 
 # what a card holds besides its name and its words; the ends of the walk have little of it
@@ -77,6 +80,7 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
     if node.incoming is not None:
         incoming = figure(arrays, arrives, f"d(loss)/d({called})", f"{name}/{arrives}",
                           node.incoming, t.checks.get((name, called)))
+    cut = patches_of(dict(t.vae.named_layers()).get(name), node)
     return {
         "name": name, "kind": node.kind, "title": title, "called": called,
         "words": {"forward": forward, "backward": backward},
@@ -94,12 +98,25 @@ def node_card(t: Trace, node: NodePass, arrays: Arrays) -> dict:
                    f"{name}/{node.passed_on[value]}", a, t.checks.get((name, value)))
             for value, a in node.outgoing.items()],
         "fills": [
-            filled(name, key, parameter, arrays, t.x.shape[1])
+            filled(name, key, parameter, arrays, t.x.shape[1], cut)
             for key, parameter in t.parameters_of(name).items()],
+        "patches": cut,
         "sums": sums(t, arrays) if name == "kl" else [],
         "code": {"forward": node.forward._asdict(),
                  "backward": node.backward._asdict() if node.backward else None,
                  "call": calls(t.vae, name)}}
+
+
+def patches_of(layer: Layer, node: NodePass) -> dict | None:
+    """How a convolution cuts images into patches; None for any other layer.
+
+    image : (H, W, C);  step : (kernel, stride, padding);  grid : (H', W'), how many patches.
+    """
+    if type(layer) not in (Conv, ConvTranspose):
+        return None
+    (x,) = node.inputs.values()
+    image, grid = (x, node.output) if type(layer) is Conv else (node.output, x)
+    return {"image": image.shape[1:], "step": layer.step, "grid": grid.shape[1:3]}
 
 
 def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
@@ -110,18 +127,19 @@ def words(t: Trace, node: NodePass) -> tuple[str, str, str]:
     title, forward, backward = (story.NODES | of_latent).get(kind, ("a layer of your own", "", ""))
     head, more_forward, more_backward = story.HEADS.get(node.name, ("", "", ""))
     last_layer = t.vae.likelihood.out_name
-    side, _, number = node.name.partition(".")
-    if number:
-        title = f"{'Encoder' if side == 'enc' else 'Decoder'}, node {int(number) + 1}: {title}"
-    elif node.name == last_layer:
-        title = "The decoder's last layer: from g to the pixels"
-    else:
-        title = head or title
+    stacks = {"Encoder": nodes_of(t.vae, "enc"),
+              "Decoder": nodes_of(t.vae, "dec") + nodes_of(t.vae, last_layer)}
+    for side, stack in stacks.items():
+        if node.name in stack and "." in node.name:
+            title = f"{side}, node {stack.index(node.name) + 1}: {title}"
+    if node.name == last_layer:
+        head = "The decoder's last layer: from g to the pixels"
+    title = head or title
     if node.kind == "Dense" and node.outgoing:
         backward = f"{backward} {story.GATHERS}"
-    if node.name == (last_layer if not t.vae.dec.layers else "dec.0"):
+    if node.name == first_of_theta(t.vae):
         more_backward = story.LAST_OF_THETA if node.outgoing else story.LAST_OF_THETA_OF_COINS
-    elif "x" in node.inputs and node.name != "likelihood":
+    elif node.name.startswith(PHI) and node.incoming is not None and not node.outgoing:
         more_backward = story.FIRST_OF_PHI
     if node.kind == "ReLU":
         n_open = int((node.output > 0).sum())
@@ -138,14 +156,20 @@ def meaning_of(value: str) -> str:
     return story.MEANINGS.get(value, value)
 
 
-def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int) -> dict:
+def filled(name: str, key: str, parameter: Parameter, arrays: Arrays, D: int, cut: dict | None
+           ) -> dict:
     """A parameter's gradient: its norm, the norms of its parts, its checks, and one line to draw.
 
     The line is the row or column with the largest norm.  A row is drawn where it runs over the
-    D pixels, because it is an image then; a column elsewhere.
+    D pixels, because it is an image then; a column elsewhere.  A column of a convolution's W is a
+    filter, as large as a patch: (k, k, C).
     """
     grad = parameter.grad
-    if grad.ndim == 2 and min(grad.shape) > 1:
+    if grad.ndim == 2 and cut:
+        k, i = cut["step"][0], int(np.argmax(np.linalg.norm(grad, axis=0)))
+        line = grad[:, i].reshape(k, k, -1)
+        meaning = f"column {i}, one filter, as large as a patch: the one with the largest norm"
+    elif grad.ndim == 2 and min(grad.shape) > 1:
         by_row = grad.shape[1] == D and grad.shape[0] != D
         i = int(np.argmax(np.linalg.norm(grad, axis=1 if by_row else 0)))
         line = grad[i] if by_row else grad[:, i]
@@ -167,7 +191,7 @@ def sums(t: Trace, arrays: Arrays) -> list[dict]:
     """What meets at each head's output: the gradients that came to it, and their sum."""
     came = {"sample": "through z", "log_q": "from log q", "kl": "from the KL"}
     found = []
-    for head in t.vae.heads:
+    for head in heads_of(t.vae):
         value = t.passes[head].called
         # a part that is 0 in every entry belongs to a cut wire
         parts = [figure(arrays, node.passed_on[value], came[node.name],

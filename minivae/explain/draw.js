@@ -70,8 +70,12 @@ function inWords(symbol, a) {
   return `${symbol}: ${count} from ${fmt(Math.min(...a), 3)} to ${fmt(Math.max(...a), 3)}${list}`;
 }
 
-/** Squares: grey ones for an image, signed ones for everything else.  `reach` makes one fully coloured. */
+/** How many numbers a pixel of the images has: 3 in colour. */
+const PLANES = (D.imageShape || [])[2] || 1;
+
+/** Squares: an image as it looks, and signed ones for everything else.  `reach` makes one fully coloured. */
 function squares(a, columns, unit, grey, left = 0, top = 0, reach = 0) {
+  if (grey && PLANES === 3) return tinted(a, columns, unit, left, top);
   const low = Math.min(0, ...a), high = Math.max(1, ...a), size = reach || Math.max(...a.map(Math.abs)) || 1;
   return Array.from(a, (v, i) => {
     const strength = grey ? (v - low) / (high - low) : Math.abs(v) / size;
@@ -81,13 +85,68 @@ function squares(a, columns, unit, grey, left = 0, top = 0, reach = 0) {
   }).join("");
 }
 
+/** The squares of an image in colour. */
+function tinted(a, columns, unit, left, top) {
+  const low = Math.min(0, ...a), high = Math.max(1, ...a), byte = v => Math.round((v - low) / (high - low) * 255);
+  return Array.from({ length: a.length / 3 }, (_, i) =>
+    rect(left + (i % columns) * unit, top + Math.floor(i / columns) * unit, unit, unit,
+      { fill: `rgb(${Array.from(a.slice(3 * i, 3 * i + 3), byte).join(",")})` })).join("");
+}
+
 function cells(symbol, a, columns, { grey = false, kind = "grid", reach = 0 } = {}) {
-  const unit = 10, width = columns * unit, height = Math.ceil(a.length / columns) * unit;
+  const count = grey ? a.length / PLANES : a.length;
+  const unit = 10, width = columns * unit, height = Math.ceil(count / columns) * unit;
   const body = squares(a, columns, unit, grey, 1, 1, reach) + rect(1, 1, width, height, { class: "frame" });
   const size = reach || Math.max(...a.map(Math.abs));
   const legend = grey ? "" : `<p class="scale">coloured: positive, grey: negative, full at ${fmt(size, 3)}</p>`;
   return svg(width + 2, height + 2, inWords(symbol, a), body,
-    { class: kind, "shape-rendering": "crispEdges", "data-columns": columns }) + legend;
+    { class: kind, "shape-rendering": "crispEdges", "data-columns": columns, "data-each": count < a.length ? 3 : 1 }) + legend;
+}
+
+const MOST = 16;               // so many channels are drawn, those with the largest norms
+const LEVELS = 20;             // of colour: one path each, because maps have many squares
+
+/** Signed squares of one map at (left, top) as a few paths; at(i) is number i of the map. */
+function signedMap(at, H, W, unit, left, top, size) {
+  const paths = {};
+  for (let i = 0; i < H * W; i++) {
+    const v = at(i), level = Math.round(Math.abs(v) / (size || 1) * LEVELS) * (v < 0 ? -1 : 1);
+    if (level) (paths[level] ??= []).push(`M${left + (i % W) * unit} ${top + Math.floor(i / W) * unit}h${unit}v${unit}h-${unit}z`);
+  }
+  return Object.entries(paths).map(([level, d]) =>
+    path(d.join(""), { class: level < 0 ? "n" : "p", "fill-opacity": Math.abs(level) / LEVELS })).join("");
+}
+
+/** An array (.., H, W, C) as small pictures, one for each channel of its first image, on one scale. */
+function maps(symbol, a, [H, W, C], { reach = 0 } = {}) {
+  const unit = 10, gap = 6, size = reach || Math.max(...a.slice(0, H * W * C).map(Math.abs));
+  const sizes = Array.from({ length: C }, (_, c) => norm(Array.from({ length: H * W }, (_, i) => a[i * C + c])));
+  const largest = [...sizes.keys()].sort((c, d) => sizes[d] - sizes[c]).slice(0, MOST).sort((c, d) => c - d);
+  const per = Math.ceil(Math.sqrt(largest.length * H / W)), rows = Math.ceil(largest.length / per);
+  const body = largest.map((c, n) => {
+    const left = 1 + (n % per) * (W * unit + gap), top = 1 + Math.floor(n / per) * (H * unit + gap);
+    return signedMap(i => a[i * C + c], H, W, unit, left, top, size) + rect(left, top, W * unit, H * unit, { class: "frame" });
+  }).join("");
+  const images = a.length / (H * W * C), colours = PLANES === 3 && C === 3 && H === D.imageShape[0];
+  const said = [images > 1 ? `draw 1 of ${images}` : "", colours ? "red, green, blue"
+    : C > MOST ? `the ${MOST} channels of ${C} with the largest norms` : C > 1 ? `${C} channels` : ""].filter(Boolean).join(", ");
+  return svg(per * (W * unit + gap) - gap + 2, rows * (H * unit + gap) - gap + 2, inWords(symbol, a), body,
+    { class: per > 1 ? "maps" : "image", "shape-rendering": "crispEdges", "data-maps": [H, W, C, per].join(), "data-channels": largest.join() }) +
+    `<p class="scale">${said}${said && "; "}coloured: positive, grey: negative, full at ${fmt(size, 3)}</p>`;
+}
+
+/** One channel of P(x), the patches of images x, each where it was cut: the one with the largest norm. */
+function patchesPicture(symbol, x, layer) {
+  const [H, W, C] = layer.image, [k] = layer.step, [rows, columns] = layer.grid, unit = 10, gap = 8, side = k * unit + gap;
+  const first = x.slice(0, H * W * C), cut = patches(first, layer), size = Math.max(...first.map(Math.abs));
+  const sizes = Array.from({ length: C }, (_, c) => norm(first.filter((_, i) => i % C === c))), c = sizes.indexOf(Math.max(...sizes));
+  const body = Array.from({ length: rows * columns }, (_, n) => {
+    const left = 1 + (n % columns) * side, top = 1 + Math.floor(n / columns) * side;
+    return signedMap(i => cut[(n * k * k + i) * C + c], k, k, unit, left, top, size) + rect(left, top, k * unit, k * unit, { class: "frame" });
+  }).join("");
+  return `<figure class="pic ${isGradient(symbol) ? "tint-b" : "tint-f"}"><figcaption>${sym(symbol, `P(${symbol})`)} a patch for each ` +
+    `of ${rows}×${columns} pixels<span class="meta">${rows * columns}×${k * k * C}: ${k}×${k} pixels${C > 1 ? `, here channel ${c} of ${C}` : ""}</span></figcaption>` +
+    svg(columns * side - gap + 2, rows * side - gap + 2, `the ${rows * columns} patches of ${symbol}`, body, { class: "maps", "shape-rendering": "crispEdges" }) + "</figure>";
 }
 
 /** Bars about 0; `reach` gives the ends of the scale, so that several pictures may share one. */
@@ -103,10 +162,14 @@ function bars(symbol, a, { reach = null } = {}) {
     { class: "bars", "data-left": left, "data-count": a.length });
 }
 
-function picture(symbol, a, given = {}) {
-  const [H, W] = D.imageShape;
+/** `dims`: the shape of the array, as it was recorded. */
+function picture(symbol, a, given = {}, dims = []) {
+  const [H, W] = D.imageShape, apart = dims.length > 2 ? dims.slice(-3).join() : "";
+  const isImage = a.length === H * W * PLANES && H > 1 && ["", [H, W, PLANES].join()].includes(apart);
   if (a.length === 1) return `<p class="big">${fmt(a[0], 7)}</p>`;
-  if (a.length === H * W && H > 1) return cells(symbol, a, W, { ...given, kind: "image" });
+  if (isImage && (given.grey || PLANES === 1)) return cells(symbol, a, W, { ...given, kind: "image" });
+  if (isImage) return maps(symbol, a, D.imageShape, given);
+  if (apart) return maps(symbol, a, dims.slice(-3), given);
   if (a.length <= 40) return bars(symbol, a, given);
   return cells(symbol, a, Math.ceil(Math.sqrt(2 * a.length)), given);
 }
@@ -144,7 +207,7 @@ function pic(f, given = {}) {
   const meta = given.size || (a.length > 1 ? `${size}, norm ${fmt(norm(a))}` : "one number");
   return `<figure class="pic ${isGradient(f.symbol) ? "tint-b" : "tint-f"}" data-s="${esc(f.symbol)}" data-key="${esc(f.key || "")}">` +
     `<figcaption>${known ? sym(f.symbol) : `<code>${esc(f.symbol)}</code>`} ${esc(f.meaning)}<span class="meta">${meta}</span></figcaption>` +
-    `${picture(f.symbol, a, given)}${checksList(f.symbol, f.checks)}</figure>`;
+    `${picture(f.symbol, a, given, D.arrays[f.array].shape)}${checksList(f.symbol, f.checks)}</figure>`;
 }
 
 /** A table that scrolls sideways where there is no room.  Columns whose title starts with # hold numbers. */

@@ -10,6 +10,7 @@ from minivae import estimators
 from minivae.explain import story
 from minivae.explain.cards import function_source
 from minivae.explain.figures import Arrays, norm
+from minivae.explain.names import heads_of
 from minivae.explain.subject import Subject, samples_of
 from minivae.explain.record import PHI, record
 from minivae.explain.trace import Parameter, Trace, trace
@@ -20,6 +21,8 @@ from minivae.optim import Adam
 from minivae.training.evaluation import EVALUATION_SEED, NonFiniteError
 
 DRAWS = 300              # passes with other noise, for the means and spreads
+FEWEST = 30              # so many where a pass is long, as in a model of convolutions
+NUMBERS = 1_500_000      # so many numbers are computed in all draws together, about
 LATENTS = 12             # so many latents are drawn where there are many
 
 
@@ -70,7 +73,7 @@ def one_estimator(estimator: Callable, t: Trace, subject: Subject, arrays: Array
     phi = [p for key, p in one.params.items() if key.startswith(PHI)]
     theta = [p for key, p in one.params.items() if not key.startswith(PHI)]
     shown = {}
-    for head in t.vae.heads:
+    for head in heads_of(t.vae):
         value = one.passes[head].called                    # mu, logvar; or a
         shown |= {f"d{value}": one.passes[head].incoming[0],
                   f"mean_{value}": many[value].mean(axis=0),
@@ -86,11 +89,17 @@ def norm_of_all(parameters: list[Parameter]) -> float:
     return norm(np.concatenate([parameter.grad.ravel() for parameter in parameters]))
 
 
+def draws_of(t: Trace) -> int:
+    """How many draws: DRAWS, or fewer where the nodes of a pass give many numbers."""
+    numbers = sum(node.output.size for node in t.passes.values()) // len(t.eps)
+    return max(FEWEST, min(DRAWS, NUMBERS // numbers))
+
+
 def noise_of_draws(t: Trace, subject: Subject, estimator: Callable) -> np.ndarray:
-    """eps : (K, DRAWS, Z); the first draw is that of the pass which the page walks through."""
+    """eps : (K, draws, Z); the first draw is that of the pass which the page walks through."""
     K, latent = samples_of(t.vae, estimator), t.vae.latent
     rng = np.random.default_rng([EVALUATION_SEED, subject.image, 2])
-    eps = latent.noise((K, DRAWS, t.vae.z_dim), rng, np.float64, estimator.antithetic)
+    eps = latent.noise((K, draws_of(t), t.vae.z_dim), rng, np.float64, estimator.antithetic)
     eps[:, :1] = subject.noise(K, estimator.antithetic)
     return eps
 
@@ -106,7 +115,7 @@ def gradients_of_draws(vae: Model, x: np.ndarray, estimator: Callable, eps: np.n
     vae.estimator = estimator
     n = eps.shape[1]
     _, _, visits = record(vae, np.repeat(x, n, axis=0), eps)
-    nodes = {head.removeprefix("to_"): head for head in vae.heads}
+    nodes = {head.removeprefix("to_"): node for head, node in zip(vae.heads, heads_of(vae))}
     nodes |= {"dz": "sample"} if vae.latent.has_path else {}
     # what came in at each node on the way back
     return {name: n * visits[node, "backward"][0][0] for name, node in nodes.items()}

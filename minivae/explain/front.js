@@ -4,6 +4,8 @@ const EDGES = [...document.querySelectorAll("#graph .wide .edge")].map(g => ({ .
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 const inGraphs = selector => document.querySelectorAll(`.graph-svg ${selector}`);
+/** The image and the noise: data, which get no gradient. */
+const isData = name => D.graph.data.includes(name);
 const hasLogQ = () => used("score") || used("latent");
 const isUsed = edge => edge.wire === "log_q" ? hasLogQ() : !["score", "latent"].includes(edge.wire) || hasLogQ();
 
@@ -13,7 +15,7 @@ const isUsed = edge => edge.wire === "log_q" ? hasLogQ() : !["score", "latent"].
 function timetable() {
   const { wires } = now(), open = e => e.wire !== "noise" && (e.from !== "sample" || D.graph.path) && isUsed(e) && (e.wire !== "path" || used("path")) &&
     (e.wire !== "score" || used("score")) && (e.wire !== "latent" || used("latent")) && (e.wire !== "kl" || used("kl"));
-  const into = name => EDGES.filter(e => e.to === name && open(e) && !(e.from === "x"));
+  const into = name => EDGES.filter(e => e.to === name && open(e) && !isData(e.from));
   const depth = { loss: 0 }, order = ["loss"];
   for (let i = 0; i < order.length; i++) for (const e of into(order[i])) {
     depth[e.from] = Math.max(depth[e.from] ?? 0, depth[order[i]] + 1);
@@ -45,7 +47,7 @@ function paintFront(t) {
     g.classList.remove("done", "idle");
   }
   for (const g of inGraphs(".node")) {
-    const name = g.dataset.name, reached = at[name] !== undefined && t >= at[name] - 1e-9 && !["x", D.graph.noise].includes(name);
+    const name = g.dataset.name, reached = at[name] !== undefined && t >= at[name] - 1e-9 && !isData(name);
     g.classList.toggle("back", reached);
     g.classList.toggle("done", !reached);
     g.classList.remove("now");
@@ -57,7 +59,7 @@ function paintFront(t) {
 
 function paintFrames(reached) {
   const theta = D.forward.filter(name => name.startsWith("dec.") || name === D.graph.out).every(reached);
-  const phi = D.forward.filter(name => name.startsWith("enc.") || HEADS.includes(name)).every(reached);
+  const phi = D.forward.filter(name => !isData(name) && (name.startsWith("enc.") || HEADS.includes(name))).every(reached);
   for (const g of inGraphs(".frame-of.theta")) g.classList.toggle("filled", theta);
   for (const g of inGraphs(".frame-of.phi")) g.classList.toggle("filled", phi);
 }
@@ -78,7 +80,7 @@ function paintSteps(done, current) {
     g.querySelector(".front").removeAttribute("style");
   }
   for (const g of inGraphs(".node")) {
-    const name = g.dataset.name, noGradient = ["x", D.graph.noise].includes(name);
+    const name = g.dataset.name, noGradient = isData(name);
     g.classList.toggle("done", forward.has(name));
     g.classList.toggle("back", backward.has(name) && !noGradient);
     g.classList.toggle("now", name === current);

@@ -15,7 +15,10 @@ WIDTHS = {"wide": 1184, "middle": 748, "narrow": 356}
 TITLES = {"sample": "sampling", "likelihood": "log p(x|z)", "kl": "KL", "log_q": "log q, log p(z)",
           "loss": "loss", "x": "x"}
 LOCK = "M-5 -1v-4a5 5 0 0 1 10 0v4h2v10h-14v-10zm2.5 0h5v-4a2.5 2.5 0 0 0 -5 0z"
-GREYS = 8                # levels of grey in which an image is drawn
+# what stands in a narrow box
+SHORT = {"ConvTranspose": "ConvT", "log p(x|z)": "log p", "log q, log p(z)": "log q, p",
+         "sampling": "sample", "to_mu": "mu", "to_logvar": "logvar", "to_a": "a"}
+GREYS, TINTS = 8, 16     # levels of grey, and of each colour, in which an image is drawn
 
 
 def pictures(data: dict, values: dict[str, tuple[str, str]], image: np.ndarray,
@@ -26,7 +29,8 @@ def pictures(data: dict, values: dict[str, tuple[str, str]], image: np.ndarray,
 
     data : the page's data, of which "forward" and "graph" are used.
     values : for each node the name of its gradient, and that gradient in a few digits.
-    image, painted : (H, W) arrays in [0, 1], what comes in and what the decoder paints.
+    image, painted : (H, W) or (H, W, 3) arrays in [0, 1], what comes in and what the decoder
+    paints.
     """
     found = {size: Drawing(data, values, image, painted, width).svg()
              for size, width in WIDTHS.items()}
@@ -43,12 +47,13 @@ class Drawing:
         self.values, self.image, self.painted, self.width = values, image, painted, width
         self.kinds = {node["name"]: node["kind"] for node in data["nodes"]}
         self.titles = {node["name"]: node["title"] for node in data["nodes"]}
-        self.heads, self.noise = about["heads"], about["noise"]
+        self.heads, self.noise, self.data = about["heads"], about["noise"], about["data"]
         self.path, self.score = about["path"], about["score"]
         self.enc = [name for name in forward if name.startswith("enc.")]
-        self.dec = [name for name in forward if name.startswith("dec.")]
-        self.out = forward[forward.index("likelihood") - 1]
-        columns = ["x", *self.enc, "heads", "sample", *self.dec, self.out, "likelihood", "loss"]
+        chain = ["x", *self.enc, self.heads[0]]            # the gradient ends between two of these
+        self.end = next(pair for pair in zip(chain, chain[1:]) if pair[1] not in self.data)
+        self.dec = forward[forward.index("sample") + 1 : forward.index("likelihood")]
+        columns = ["x", *self.enc, "heads", "sample", *self.dec, "likelihood", "loss"]
         pitch = width / (len(columns) + 0.35)
         self.dots = dots or pitch < 60
         self.pitch = pitch
@@ -85,7 +90,7 @@ class Drawing:
         """Every edge, from where a value is made to where it is used."""
         first = (self.enc or ["x"])[-1]
         encoder = [*zip(["x", *self.enc], self.enc), *((first, head) for head in self.heads)]
-        decoder = ["sample", *self.dec, self.out, "likelihood"]
+        decoder = ["sample", *self.dec, "likelihood"]
         drawn = [self.straight(a, b, "encoder") for a, b in encoder]
         drawn += [self.straight(head, "sample", "path") for head in self.heads]
         drawn += [self.straight(a, b, "decoder") for a, b in zip(decoder, decoder[1:])]
@@ -165,7 +170,7 @@ class Drawing:
         elif wire in ("latent", "path") and not self.path:
             state = " cut"
         else:
-            state = "" if wire == "noise" or a == "x" else " back"
+            state = "" if wire == "noise" or a in self.data else " back"
             if a == "sample" and not self.path:            # no gradient goes to a coin
                 state = ""
         return (f'<g class="edge{state}" data-from="{a}" data-to="{b}" data-wire="{wire}">'
@@ -188,7 +193,9 @@ class Drawing:
         """A node, and below it the name and size of its gradient."""
         (x, y), half = self.place[name], self.half(name)
         title, (symbol, value) = TITLES.get(name, name), self.values.get(name, ("", ""))
-        kind = self.kinds.get(name, "") if name.startswith(("enc.", "dec.")) else ""
+        kind = self.kinds.get(name, "") if "." in name else ""
+        kind, written = SHORT.get(kind, kind), title.removeprefix("to_") if kind else title
+        written = SHORT.get(title, written) if self.w < 60 else written
         words, shape = "", f'<circle cx="{n(x)}" cy="{n(y)}" r="{self.radius()}"/>'
         if name == "x":
             shape = box(x, y, self.side, self.side)
@@ -197,7 +204,7 @@ class Drawing:
             words = "" if self.dots else text(x, y + 4.5, name, "title")
         elif not self.dots:
             shape = box(x, y, 2 * half, self.h)
-            words = text(x, y - 3 if kind else y + 4.5, title, "title")
+            words = text(x, y - 3 if kind else y + 4.5, written, "title")
         if self.dots and name in ("loss", "sample", "kl", self.noise, "x", *self.heads):
             words = self.dot_words(name, x, y)
         number = ""
@@ -219,7 +226,7 @@ class Drawing:
         label = f"{title}: {self.titles.get(name, title)}"
         go = f' data-node="{name}" role="button" tabindex="{-1 if name != "x" else 0}"'
         go += f' aria-label="{escape(label)}"'
-        state = "" if name in ("x", self.noise) or (name == "sample" and not self.path) else " back"
+        state = "" if name in self.data or (name == "sample" and not self.path) else " back"
         state += " unused" if name == "log_q" and not self.score else ""
         return (f'<g class="node{state}" data-name="{name}">'
                 f'<g class="face"{go if name in self.titles else ""}>{shape}{words}</g>'
@@ -263,8 +270,8 @@ class Drawing:
         """Where the gradient ends: two bars below the noise and behind the image; and the locks."""
         x, y = self.place[self.noise]
         stop = y + self.radius() + (9 if self.dots else 22)
-        first = self.enc[0] if self.enc else self.heads[0]
-        a, b = self.place["x"][0] + self.side / 2, self.place[first][0] - self.half(first)
+        data, first = self.end
+        a, b = self.place[data][0] + self.half(data), self.place[first][0] - self.half(first)
         at, small = (a + b) / 2, 5 if self.dots else 9
         dead = (f"M{n(x - small)} {n(stop)}h{2 * small}m0 -5h{-2 * small}"
                 f"M{n(at - 2.5)} {n(self.trunk - small)}v{2 * small}m5 0v{-2 * small}")
@@ -276,7 +283,7 @@ class Drawing:
 
     def painted_image(self) -> str:
         """What the decoder paints, above its last node."""
-        x, side = self.place[self.out][0], min(self.side, 46)
+        x, side = self.place[self.dec[-1]][0], min(self.side, 46)
         y = 22 if self.dots else 46
         words = "" if self.dots else text(x - side / 2 - 6, y + 4, "painted", "aside end")
         return (f'<g class="painted">{box(x, y, side + 4, side + 4)}'
@@ -288,7 +295,7 @@ class Drawing:
                  f"node with its noise {self.noise}, decoder (theta), log p(x|z), loss; and the "
                  "KL, which goes from the encoder's heads straight to the loss. "
                  "Gradients run back along every arrow but into x and the noise.")
-        encoder, decoder = [*self.enc, *self.heads], [*self.dec, self.out]
+        encoder, decoder = [*self.enc, *self.heads], self.dec
         short = self.dots and self.width < 500
         frames = (self.frame(encoder, "phi" if short else "encoder (phi)", "phi")
                   + self.frame(decoder, "theta" if short else "decoder (theta)", "theta"))
@@ -335,15 +342,21 @@ def tip(x: float, y: float, points: str) -> str:
 
 
 def image(pixels: np.ndarray, x: float, y: float, side: float, kind: str) -> str:
-    """Pixels in [0, 1] as a few paths, one for each level of grey."""
-    rows, columns = pixels.shape
+    """Pixels in [0, 1] as a few paths, one for each level of grey or for each colour."""
+    rows, columns = pixels.shape[:2]
     unit = side / max(rows, columns)
     left, top = x - columns * unit / 2, y - rows * unit / 2
-    levels = np.rint(np.clip(pixels, 0, 1) * GREYS).astype(int)
     drawn = []
-    for level in range(1, GREYS + 1):
+    if pixels.ndim == 2:
+        levels = np.rint(np.clip(pixels, 0, 1) * GREYS).astype(int)
+        fills = {level: f'fill-opacity="{level / GREYS:.2f}"' for level in range(1, GREYS + 1)}
+    else:
+        tints = np.rint(np.clip(pixels, 0, 1) * (TINTS - 1)).astype(int) * 255 // (TINTS - 1)
+        levels = tints @ [65536, 256, 1]
+        fills = {level: f'fill="#{level:06x}"' for level in np.unique(levels)}
+    for level, fill in fills.items():
         d = "".join(f"M{j} {i}h1v1h-1z" for i, j in np.argwhere(levels == level))
         if d:
-            drawn.append(f'<path d="{d}" fill-opacity="{level / GREYS:.2f}"/>')
+            drawn.append(f'<path d="{d}" {fill}/>')
     return (f'<g class="pixels {kind}" shape-rendering="crispEdges" '
             f'transform="translate({n(left)} {n(top)}) scale({unit:.3f})">{"".join(drawn)}</g>')

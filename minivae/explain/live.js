@@ -68,9 +68,9 @@ function startLive() {
     <div class="bench-in"><h3>The image</h3><div id="live-x"></div>
       <label>test image <input id="image" type="number" min="0" max="${count - 1}" value="${settings.image}"></label>
       <p class="scale" id="image-label"></p>
-      <details class="fold"><summary>Draw one by hand</summary><canvas id="pad" width="${D.imageShape[1]}" height="${D.imageShape[0]}" tabindex="0"
+      ${PLANES > 1 ? "" : `<details class="fold"><summary>Draw one by hand</summary><canvas id="pad" width="${D.imageShape[1]}" height="${D.imageShape[0]}" tabindex="0"
         aria-label="Draw with mouse or finger. With the keys: arrows move, space paints."></canvas>
-        <div class="buttons"><button type="button" id="wipe">Wipe</button></div></details></div>
+        <div class="buttons"><button type="button" id="wipe">Wipe</button></div></details>`}</div>
     <div class="bench-mid"><h3>The noise</h3>
       <label>latent <select id="latent">${Array.from({ length: Z() }, (_, j) => `<option value="${j}">${j}</option>`).join("")}</select></label>
       <div id="density"></div>
@@ -93,7 +93,7 @@ function startLive() {
   on("beta", "input", () => change({ beta: +$("beta").value }));
   on("estimator-of", "change", () => chooseEstimator($("estimator-of").value));
   on("K", "change", () => change({ K: +$("K").value, eps: null }));
-  startPad();
+  if (PLANES === 1) startPad();
   drawLive();
   addEventListener("resize", drawLive);
 }

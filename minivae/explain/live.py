@@ -10,8 +10,11 @@ import base64
 
 import numpy as np
 
+from minivae.building import Planes
+from minivae.convolutions import Conv, ConvTranspose, Reshape, conv_shape
 from minivae.discrete import BernoulliLatent
 from minivae.explain.figures import Arrays
+from minivae.explain.names import names_of_inputs, output_name, parts_of
 from minivae.explain.subject import Subject, test_images
 from minivae.explain.trace import Trace
 from minivae.latents import GaussianLatent
@@ -20,7 +23,8 @@ from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.model import Model
 from minivae.pixels import scale_of
 
-KINDS = (Dense, ReLU, Tanh, Sigmoid, Softplus)       # the layers that model.js knows
+# the layers that model.js knows
+KINDS = (Dense, ReLU, Tanh, Sigmoid, Softplus, Conv, ConvTranspose, Reshape, Planes)
 LIKELIHOODS = (BernoulliLikelihood, GaussianLikelihood)
 LATENTS = (GaussianLatent, BernoulliLatent)
 PARAMETERS = 810_000     # 4.3 MB of weights; with more the page would be larger than 6 MB
@@ -43,9 +47,8 @@ def live(t: Trace, subject: Subject, arrays: Arrays) -> dict:
 
 def why_not(vae: Model) -> str | None:
     """Why the page shows the recorded pass alone, in words; None where it can run the model."""
-    heads = [getattr(vae, head) for head in vae.heads]
-    layers = [*vae.enc.layers, *heads, *vae.dec.layers, vae.to_out]
-    unknown = [type(layer).__name__ for layer in layers if type(layer) not in KINDS]
+    unknown = [type(layer).__name__ for name, layer in vae.named_layers()
+               if name not in ("latent", "likelihood") and type(layer) not in KINDS]
     if unknown:
         return f"it has a layer that this page cannot compute: {unknown[0]}"
     if type(vae.likelihood) not in LIKELIHOODS:
@@ -66,11 +69,39 @@ def spec(vae: Model) -> dict:
     """
     return {
         "D": vae.x_dim, "Z": vae.z_dim, "beta": vae.beta, "latent": vae.latent.name,
-        "enc": [type(layer).__name__ for layer in vae.enc.layers],
-        "dec": [type(layer).__name__ for layer in vae.dec.layers],
+        "parts": parts(vae),
         "out": vae.likelihood.out_name, "likelihood": vae.likelihood.name,
         "logvar": getattr(vae.likelihood, "logvar", None),
         "params": {name: float32(param) for name, param, _ in vae.named_params()}}
+
+
+def parts(vae: Model) -> dict[str, list[dict]]:
+    """The layers of enc, of each head, of dec and of the decoder's last part, in their order.
+
+    name : that of its parameters;  takes, gives : its input and its output in the pass.
+    image, step, grid : of a convolution, (H, W, C) of the images that are cut into patches or
+    added up from them, (kernel, stride, padding), and (H', W'), how many patches there are.
+    planes : of a layer Planes, with image.
+    """
+    found, shape = {part: [] for part in parts_of(vae)}, None
+    for name, layer in vae.named_layers():
+        if name in ("latent", "likelihood"):
+            continue
+        about = {"name": name, "kind": type(layer).__name__, "gives": output_name(vae, name, "y"),
+                 "takes": names_of_inputs(vae, name, ("x",))["x"]}
+        if isinstance(layer, Reshape):
+            shape = layer.shape
+        elif isinstance(layer, Conv):
+            grid = conv_shape(shape[:2], *layer.step)
+            about |= {"image": shape, "step": layer.step, "grid": grid}
+            shape = (*grid, len(layer.params["b"]))
+        elif isinstance(layer, ConvTranspose):
+            shape = (*layer.out_shape, len(layer.params["b"]))
+            about |= {"image": shape, "step": layer.step, "grid": layer.in_shape}
+        elif isinstance(layer, Planes):
+            about |= {"image": shape, "planes": layer.n}
+        found[name.partition(".")[0]].append(about)
+    return found
 
 
 def recorded(t: Trace, arrays: Arrays) -> dict:

@@ -75,22 +75,104 @@ function denseBackward(x, W, b, dy, wantsDx) {
   return { dx, dW, db };
 }
 
-const ACTIVATIONS = {
+/** For each number that P copies, copy(its place in the patches, its place in the images).
+ *
+ * image: H, W, C; step: kernel, stride, padding; grid: H', W', how many patches.
+ */
+function eachCopy({ image: [H, W, C], step: [k, stride, padding], grid: [rows, columns] }, B, copy) {
+  for (let n = 0, at = 0; n < B; n++)
+    for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++)
+      for (let u = 0; u < k; u++) for (let v = 0; v < k; v++, at += C) {
+        const row = i * stride - padding + u, column = j * stride - padding + v;
+        if (row < 0 || row >= H || column < 0 || column >= W) continue;      // the padding is 0
+        const pixel = ((n * H + row) * W + column) * C;
+        for (let c = 0; c < C; c++) copy(at + c, pixel + c);
+      }
+}
+
+const product = numbers => numbers.reduce((a, b) => a * b, 1);
+
+/** P(x): a row of k*k*C numbers for each patch. */
+function patches(x, layer) {
+  const B = x.length / product(layer.image), [k] = layer.step;
+  const cut = new Float64Array(B * product(layer.grid) * k * k * layer.image[2]);
+  eachCopy(layer, B, (at, pixel) => { cut[at] = x[pixel]; });
+  return cut;
+}
+
+/** P^T(cut): each number of a patch is added to the pixel that it was copied from. */
+function addPatches(cut, layer) {
+  const [k] = layer.step, B = cut.length / (product(layer.grid) * k * k * layer.image[2]);
+  const x = new Float64Array(B * product(layer.image));
+  eachCopy(layer, B, (at, pixel) => { x[pixel] += cut[at]; });
+  return x;
+}
+
+/** y = P(x) W + b.  W: k*k*C rows; backward ends with dx = P^T(dy W.T). */
+const CONV = {
+  forward: (x, { W, b }, layer) => denseForward(patches(x, layer), W, b),
+  backward(x, y, dy, { W, b }, layer, wantsDx) {
+    const { dx, dW, db } = denseBackward(patches(x, layer), W, b, dy, wantsDx);
+    return { dx: dx && addPatches(dx, layer), dW, db };
+  },
+};
+
+/** y = P^T(x W.T) + b: the two lines of CONV with the arrows turned. */
+const CONV_TRANSPOSE = {
+  forward(x, { W, b }, layer) {
+    const none = noBias(W, layer), rows = new Float64Array(W.length / none.length * x.length / none.length);
+    const { dx } = denseBackward(rows, W, none, x, true);                    // x W.T
+    return addPatches(dx, layer).map((v, at) => v + b[at % b.length]);
+  },
+  backward(x, y, dy, { W, b }, layer) {
+    const none = noBias(W, layer), cut = patches(dy, layer), db = new Float64Array(b.length);
+    dy.forEach((d, at) => { db[at % b.length] += d; });
+    const { dW } = denseBackward(cut, W, none, x, false);                    // P(dy).T x
+    return { dx: denseForward(cut, W, none), dW, db };                       // P(dy) W
+  },
+};
+/** Zeros for each column of W. */
+const noBias = (W, { image, step: [k] }) => new Float64Array(W.length / (k * k * image[2]));
+
+/** Images of n planes, pixel by pixel, as one plane after the other: [pixel, plane] -> [plane, pixel]. */
+function planesApart(x, { image: [H, W, C], planes: n }, back = false) {
+  const y = new Float64Array(x.length), size = H * W * C, each = C / n;
+  x.forEach((_, at) => {
+    const image = Math.floor(at / size), pixel = Math.floor(at % size / C), c = at % C;
+    const apart = image * size + (Math.floor(c / each) * H * W + pixel) * each + c % each;
+    if (back) y[at] = x[apart]; else y[apart] = x[at];
+  });
+  return y;
+}
+
+/** By kind: forward(x, params, layer) and backward(x, y, dy, params, layer, wantsDx) -> { dx, dW, db }. */
+const LAYERS = {
+  Dense: {
+    forward: (x, { W, b }) => denseForward(x, W, b),
+    backward: (x, y, dy, { W, b }, layer, wantsDx) => denseBackward(x, W, b, dy, wantsDx),
+  },
+  Conv: CONV,
+  ConvTranspose: CONV_TRANSPOSE,
+  Reshape: { forward: x => x.slice(), backward: (x, y, dy) => ({ dx: dy.slice() }) },
+  Planes: {
+    forward: (x, params, layer) => planesApart(x, layer),
+    backward: (x, y, dy, params, layer) => ({ dx: planesApart(dy, layer, true) }),
+  },
   ReLU: {
     forward: x => x.map(v => Math.max(v, 0)),
-    backward: (x, y, dy) => dy.map((d, i) => d * (x[i] > 0)),
+    backward: (x, y, dy) => ({ dx: dy.map((d, i) => d * (x[i] > 0)) }),
   },
   Tanh: {
     forward: x => x.map(v => Math.tanh(v)),
-    backward: (x, y, dy) => dy.map((d, i) => d * (1 - y[i] ** 2)),
+    backward: (x, y, dy) => ({ dx: dy.map((d, i) => d * (1 - y[i] ** 2)) }),
   },
   Sigmoid: {
     forward: x => x.map(sigmoid),
-    backward: (x, y, dy) => dy.map((d, i) => d * y[i] * (1 - y[i])),
+    backward: (x, y, dy) => ({ dx: dy.map((d, i) => d * y[i] * (1 - y[i])) }),
   },
   Softplus: {
     forward: x => x.map(softplus),
-    backward: (x, y, dy) => dy.map((d, i) => d * sigmoid(x[i])),
+    backward: (x, y, dy) => ({ dx: dy.map((d, i) => d * sigmoid(x[i])) }),
   },
 };
 
@@ -252,9 +334,10 @@ const COINS = {
 
 /** The model.
  *
- * spec: D, Z, beta; enc, dec: the kinds of their layers, e.g. ["Dense", "Tanh"]; out: the name of
- * the decoder's last layer, e.g. "to_logits"; likelihood: "bernoulli" or "gaussian"; logvar: of
+ * spec: D, Z, beta; parts: the layers of enc, of the heads, of dec, and of the decoder's last part;
+ * out: the name of that part, e.g. "to_logits"; likelihood: "bernoulli" or "gaussian"; logvar: of
  * the latter; latent: "gaussian" or "bernoulli"; params: arrays by name, copied as float64.
+ * A layer: name, kind, takes and gives, the names of its values; see minivae/explain/live.py.
  */
 function makeVAE(spec) {
   const { D, Z, out } = spec, latent = { gaussian: GAUSSIAN, bernoulli: COINS }[spec.latent];
@@ -262,39 +345,32 @@ function makeVAE(spec) {
   for (const name in spec.params) params[name] = Float64Array.from(spec.params[name]);
   const likelihood = spec.likelihood === "bernoulli" ? BERNOULLI
     : gaussianLikelihood(spec.logvar, params);
-  const W = layer => params[`${layer}.W`], b = layer => params[`${layer}.b`];
-  const LETTERS = { enc: ["x", "h"], dec: ["z", "g"] };
-  /** The name of what layer i of a side gives: h.0, h.1, .., h; for i = -1 of what it takes. */
-  const given = (side, i) => i < 0 ? LETTERS[side][0]
-    : i === spec[side].length - 1 ? LETTERS[side][1] : `${LETTERS[side][1]}.${i}`;
-  const h = given("enc", spec.enc.length - 1), g = given("dec", spec.dec.length - 1);
-  const decoded = out.replace("to_", "");                  // logits, mean, mean_raw
+  const { parts: stacks } = spec;
+  const own = layer => ({ W: params[`${layer.name}.W`], b: params[`${layer.name}.b`] });
+  const hasHidden = stacks.enc.length > 0;
+  const decoded = stacks[out].at(-1).gives;                // logits, mean, mean_raw
 
-  function stackForward(side, values) {
-    spec[side].forEach((kind, i) => {
-      const x = values[given(side, i - 1)], layer = `${side}.${i}`;
-      values[given(side, i)] = kind === "Dense" ? denseForward(x, W(layer), b(layer))
-        : ACTIVATIONS[kind].forward(x);
-    });
+  /** Through the layers of one part: enc, a head, dec, or the last part of the decoder. */
+  function stackForward(part, values) {
+    for (const layer of stacks[part])
+      values[layer.gives] = LAYERS[layer.kind].forward(values[layer.takes], own(layer), layer);
   }
 
-  /** From dh or dg down to the side's first layer, and what leaves that. */
-  function stackBackward(side, values, back, dy, wantsDx) {
-    for (let i = spec[side].length - 1; i >= 0; i--) {
-      const kind = spec[side][i], x = values[given(side, i - 1)], y = values[given(side, i)];
-      back.grads[given(side, i)] = dy;
-      dy = kind === "Dense" ? fill(`${side}.${i}`, x, back, dy, i > 0 || wantsDx)
-        : ACTIVATIONS[kind].backward(x, y, dy);
+  /** From the gradient of what a part gives down to its first layer, and what leaves that.
+   *
+   * Where nobody wants that, the walk ends at the first layer that has parameters.
+   */
+  function stackBackward(part, values, back, dy, wantsDx) {
+    const layers = stacks[part], end = wantsDx ? 0 : Math.max(0, layers.findIndex(l => own(l).W));
+    for (let i = layers.length - 1; i >= end; i--) {
+      const layer = layers[i], x = values[layer.takes], y = values[layer.gives];
+      back.grads[layer.gives] = dy;
+      const found = LAYERS[layer.kind].backward(x, y, dy, own(layer), layer, i > end || wantsDx);
+      if (found.dW) back.params[`${layer.name}.W`] = found.dW;
+      if (found.db) back.params[`${layer.name}.b`] = found.db;
+      dy = found.dx;
     }
     return dy;
-  }
-
-  /** Fill dW and db of a Dense layer, and give dx. */
-  function fill(layer, x, back, dy, wantsDx) {
-    const { dx, dW, db } = denseBackward(x, W(layer), b(layer), dy, wantsDx);
-    back.params[`${layer}.W`] = dW;
-    back.params[`${layer}.b`] = db;
-    return dx;
   }
 
   function forward(x, eps, { beta = spec.beta, estimator = "elbo" } = {}) {
@@ -306,15 +382,15 @@ function makeVAE(spec) {
     eps = Float64Array.from(eps);
     // encoder, phi: x -> q(z|x)
     stackForward("enc", values);
-    const q = latent.heads.map(head =>
-      values[head] = denseForward(values[h], W(`to_${head}`), b(`to_${head}`)));
+    for (const head of latent.heads) stackForward(`to_${head}`, values);
+    const q = latent.heads.map(head => values[head]);
     // the KL leaves here: it needs no sample
     values.kl = latent.kl(Z, ...q);
     // sampling node
     values.z = latent.sample(...q, eps);
     // decoder, theta: z -> log p(x|z)
     stackForward("dec", values);
-    values[decoded] = denseForward(values[g], W(out), b(out));
+    stackForward(out, values);
     values.log_px = likelihood.forward(values[decoded], values.x, D);
     values.log_qz = latent.logQ(Z, values.z, ...q);
     values.log_pz = latent.logPrior(Z, values.z);
@@ -340,8 +416,7 @@ function makeVAE(spec) {
     // decoder, theta
     const { dout, ...shared } = likelihood.backward(values[decoded], x, D, dlog_px);
     Object.assign(back.params, shared);
-    grads[decoded] = dout;
-    const dg = fill(out, values[g], back, dout, g === "g" || latent.hasPath);
+    const dg = stackBackward(out, values, back, dout, stacks.dec.length > 0 || latent.hasPath);
     const dz_px = stackBackward("dec", values, back, dg, latent.hasPath);
     // log q and the KL go straight to mu and logvar; one wire carries log p(z) - log q(z|x) to z
     const log_q = latent.logQBackward(Z, z, ...q, scaled(dlog_pz, -1), dlog_qz);
@@ -359,10 +434,10 @@ function makeVAE(spec) {
     const dh = latent.heads.map((head, i) => {
       for (const from in reached) parts[`d${head}_${from}`] = reached[from][i];
       grads[head] = sumOf(Object.values(reached).map(dq => dq[i]));
-      return fill(`to_${head}`, values[h], back, grads[head], h === "h");
+      return stackBackward(`to_${head}`, values, back, grads[head], hasHidden);
     });
     // encoder, phi: both heads read h; without hidden layers they read x, and nobody needs dx
-    if (h === "h") {
+    if (hasHidden) {
       if (dh.length > 1) latent.heads.forEach((head, i) => { parts[`dh_${head}`] = dh[i]; });
       stackBackward("enc", values, back, sumOf(dh), false);
     }
@@ -389,7 +464,8 @@ function makeVAE(spec) {
   function decode(z) {
     const values = { z: Float64Array.from(z) };
     stackForward("dec", values);
-    return likelihood.mean(denseForward(values[g], W(out), b(out)), D);
+    stackForward(out, values);
+    return likelihood.mean(values[decoded], D);
   }
 
   return { spec, params, heads: latent.heads, forward, backward, adamStep, decode };

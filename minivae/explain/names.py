@@ -26,12 +26,11 @@ def output_name(vae: Model, node: str, symbol: str) -> str:
 
     symbol : what its code calls it; that is the name at the latent and the likelihood.
     """
-    side, _, number = node.partition(".")
-    if number:
-        letter, stack = ("h", vae.enc) if side == "enc" else ("g", vae.dec)
-        last = len(stack.layers) - 1
-        return letter if int(number) == last else f"{letter}.{number}"
-    return node.removeprefix("to_") if node.startswith("to_") else symbol
+    part, _, number = node.partition(".")
+    if part not in parts_of(vae):
+        return symbol
+    given = {"enc": "h", "dec": "g"}.get(part) or part.removeprefix("to_")
+    return given if node == nodes_of(vae, part)[-1] else f"{given}.{number}"
 
 
 def names_of_inputs(vae: Model, node: str, symbols: tuple[str, ...]) -> dict[str, str]:
@@ -46,25 +45,42 @@ def names_of_inputs(vae: Model, node: str, symbols: tuple[str, ...]) -> dict[str
 
 def node_before(vae: Model, layer: str) -> str:
     """The name of the node whose output a layer takes; x for the image."""
-    side, _, number = layer.partition(".")
-    n_enc, n_dec = len(vae.enc.layers), len(vae.dec.layers)
+    part, _, number = layer.partition(".")
+    out = vae.likelihood.out_name
     if number and int(number):
-        return f"{side}.{int(number) - 1}"
-    if layer == "likelihood":
-        return vae.likelihood.out_name
-    if side in vae.heads:
-        return f"enc.{n_enc - 1}" if n_enc else "x"
-    if side == "enc":
-        return "x"
-    return f"dec.{n_dec - 1}" if n_dec and side != "dec" else "sample"
+        return f"{part}.{int(number) - 1}"
+    below = {"likelihood": ["sample", "dec", out], out: ["sample", "dec"], "dec": ["sample"],
+             "enc": ["x"]}.get(part, ["x", "enc"])
+    return [below[0], *(node for name in below[1:] for node in nodes_of(vae, name))][-1]
+
+
+def parts_of(vae: Model) -> list[str]:
+    """enc, the heads, dec, and the decoder's last part, by the name that its nodes have."""
+    return ["enc", *vae.heads, "dec", vae.likelihood.out_name]
+
+
+def nodes_of(vae: Model, part: str) -> list[str]:
+    """The nodes of one part: enc.0, enc.1, .. of a Sequential, else the part's own name."""
+    return [name for name, _ in vae.named_layers() if name.partition(".")[0] == part]
+
+
+def heads_of(vae: Model) -> list[str]:
+    """The nodes that give mu and logvar, or a: to_mu, or the last one of several in its place."""
+    return [nodes_of(vae, head)[-1] for head in vae.heads]
+
+
+def first_of_theta(vae: Model) -> str:
+    """The decoder's first node, the last one of it to hear of the loss."""
+    return [*nodes_of(vae, "dec"), *nodes_of(vae, vae.likelihood.out_name)][0]
 
 
 def gradient_name(vae: Model, node: str, value: str) -> str:
     """The name of the gradient that a node passes on to one of the values it took."""
     if node in SUFFIXES:
         return f"d{value}{SUFFIXES[node]}"
-    if node in vae.heads and len(vae.heads) > 1:
-        return f"d{value}_{node.removeprefix('to_')}"
+    head = node.partition(".")[0]
+    if len(vae.heads) > 1 and head in vae.heads and node == nodes_of(vae, head)[0]:
+        return f"d{value}_{head.removeprefix('to_')}"
     return "dz_px" if value == "z" else f"d{value}"
 
 

@@ -149,7 +149,7 @@ function heard() {
 function afterStep() {
   const s = D.step, most = Math.max(...s.moved.map(m => m.change));
   const image = (title, name, grey = true) => `<figure class="pic tint-f"><figcaption>${title}</figcaption>` +
-    `${cells(title, array(name), D.imageShape[1], { grey, kind: "image" })}</figure>`;
+    `${picture(title, array(name), { grey })}</figure>`;
   const term = (name, label) => ({ cells: [label, fmt(s.before[name], 6), fmt(s.after[name], 6), fmt(s.after[name] - s.before[name], 3)] });
   const moved = s.moved.map(m => ({
     cells: [`<code>${esc(m.name)}</code>`, m.size.toLocaleString("en"), fmt(m.norm), fmt(m.change), strip(m.change / most, "b")],

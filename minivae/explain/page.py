@@ -16,18 +16,20 @@ import numpy as np
 
 import minivae
 from minivae import estimators
+from minivae.convolutions import Conv, ConvTranspose
 from minivae.explain import story
 from minivae.explain.cards import cards
-from minivae.explain.draws import every_estimator, latents_shown, one_step
+from minivae.explain.draws import draws_of, every_estimator, latents_shown, one_step
 from minivae.explain.figures import Arrays, norm
 from minivae.explain.graph import pictures
 from minivae.explain.live import live
+from minivae.explain.names import heads_of
 from minivae.explain.record import PHI
 from minivae.explain.subject import Subject, find_subject, samples_of
 from minivae.explain.trace import Trace, trace
 from minivae.explain.walk import as_text
 from minivae.latents import GaussianLatent
-from minivae.layers import Sequential
+from minivae.layers import Dense, Sequential, params_of
 from minivae.pixels import ONCE
 from minivae.saving.archive import write_whole
 from minivae.training.evaluation import NonFiniteError
@@ -44,12 +46,16 @@ def explain(folder: str | None, image: int, out: str) -> bool:
     """Write the page of one test image of the run in `folder` to the file `out`.
 
     Where the pass is not finite the page says only that, and the result is False.  Raises
-    ValueError, in one line, for a run or an image that cannot be had, and images too large to draw.
+    ValueError, in one line, for a run or an image that cannot be had, and images too large to draw
+    or in colour.
     """
     subject = find_subject(folder, image)
     if subject.vae.x_dim > PIXELS:
         raise ValueError(f"the page draws images of up to {PIXELS:,} pixels, "
                          f"these have {subject.vae.x_dim:,}")
+    if len(subject.image_shape) == 3:
+        raise ValueError("the page draws grey images, and these are in colour: `minivae walk` "
+                         "prints the same pass")
     try:
         data, problem = contents(subject), None
     except NonFiniteError as error:
@@ -95,9 +101,13 @@ def contents(subject: Subject) -> dict:
               if score or node.name not in ("log_q", "log_prior")]
     forward = [node.name for node in passes]
     backward = [name for name in t.backward_order if name in forward]
-    graph = {"latent": vae.latent.name, "heads": vae.heads, "path": vae.latent.has_path,
-             "noise": list(t.passes["sample"].inputs)[-1], "score": score}
-    given = " and ".join(t.passes[head].called for head in vae.heads)
+    heads = heads_of(vae)
+    graph = {"latent": vae.latent.name, "heads": heads, "path": vae.latent.has_path,
+             "noise": (noise := list(t.passes["sample"].inputs)[-1]), "score": score,
+             # what gets no gradient: the image, also where a Reshape made it one, and the noise
+             "data": ["x", noise, *(node.name for node in passes if node.name.startswith("enc")
+                                    and node.incoming is None)]}
+    given = " and ".join(t.passes[head].called for head in heads)
     data = {
         "about": about(subject) | {"loss": t.loss, "recon": t.recon, "kl": t.kl,
                                    "estimator": t.estimator, "samples": len(t.eps)},
@@ -108,6 +118,7 @@ def contents(subject: Subject) -> dict:
         "backward": ["loss", *backward, "x"],
         "params": parameters(t),
         "shownLatents": latents_shown(t),
+        "draws": draws_of(t),
         "estimators": every_estimator(t, subject, arrays),
         "wires": {wire: words.replace("mu and logvar", given) for wire, words in
                   story.WIRES.items()},
@@ -122,7 +133,7 @@ def graph_of(t: Trace, data: dict, subject: Subject) -> dict[str, str]:
     values = {name: (f"d{node.called}", digits(node.incoming)) for name, node in t.passes.items()
               if node.incoming is not None}
     values["log_q"] = "", ""
-    out = t.passes["likelihood"].inputs[t.passes[t.vae.likelihood.out_name].called]
+    out, _ = t.passes["likelihood"].inputs.values()
     painted = t.vae.likelihood.mean(out)[0].reshape(subject.image_shape)
     return pictures(data, values, t.x[0].reshape(subject.image_shape), painted)
 
@@ -146,9 +157,18 @@ def about(subject: Subject) -> dict:
         "lr": subject.lr, "parameters": sum(p.size for _, p, _ in vae.named_params())}
 
 
-def widths(stack: Sequential) -> list[int]:
-    """How many outputs each layer with weights has."""
-    return [layer.params["W"].shape[1] for layer in stack.layers if layer.params]
+def widths(stack: Sequential) -> list[str]:
+    """What each layer with weights gives: so many numbers, or so many channels of an image."""
+    found = []
+    for layer in stack.layers:
+        if isinstance(layer, Dense):
+            found.append(str(layer.params["W"].shape[1]))
+        elif isinstance(layer, (Conv, ConvTranspose)):
+            found.append(f"{len(layer.params['b'])} channels")
+        elif params_of(layer):
+            found.append(type(layer).__name__)
+    return found
+
 
 
 def parameters(t: Trace) -> list[dict]:

@@ -25,8 +25,8 @@ class Rule(NamedTuple):
 
 RULES = {
     "Dense": Rule(
-        ("x",), "y", "y = x W + b",
-        "dx = dy W.T;  dW = x.T dy;  db = sum dy"),
+        ("x",), "y", "y = x @ W + b",
+        "dx = dy @ W.T;  dW = x.T @ dy;  db = sum dy"),
     "ReLU": Rule(
         ("x",), "y", "y = max(x, 0)",
         "dx = dy * (x > 0)",
@@ -43,6 +43,18 @@ RULES = {
         ("x",), "y", "y = log(1 + e^x)",
         "dx = dy * sigmoid(x)",
         {"sigmoid(x)": lambda x, y: 1 / (1 + np.exp(-x))}),
+    "Conv": Rule(
+        ("x",), "y", "y = P(x) @ W + b",
+        "dx = P^T(dy @ W.T);  dW = P(x).T @ dy;  db = sum dy"),
+    "ConvTranspose": Rule(
+        ("x",), "y", "y = P^T(x @ W.T) + b",
+        "dx = P(dy) @ W;  dW = P(dy).T @ x;  db = sum dy"),
+    "Reshape": Rule(
+        ("x",), "y", "y = reshape(x)",
+        "dx = reshape(dy)"),
+    "Planes": Rule(
+        ("x",), "y", "y = planes(x), one after the other",
+        "dx = dy, pixel by pixel again"),
     "kl": Rule(
         ("mu", "logvar"), "kl", "kl = 1/2 sum_j (mu_j^2 + e^logvar_j - 1 - logvar_j)",
         "dmu = dkl * mu;  dlogvar = dkl * (e^logvar - 1) / 2",

@@ -1,6 +1,6 @@
 // Bias and spread: the gradient at mu and at logvar over draws of eps made on the spot, for one estimator.
 
-const DRAWS = 300;
+const DRAWS = D.draws;
 let spreadOf = {};
 
 /** Mean and spread of every latent's gradient, by estimator; a hundredth of a second each. */

@@ -37,6 +37,33 @@ NODES = {
         "from input i to output j was multiplied by input i, so its gradient is input i times what "
         "arrives at output j: each column of `dW` is the input again, scaled.",
     ),
+    "Conv": (
+        "a convolution",
+        "The image is cut into patches of k x k pixels, P(x). Every output pixel is a Dense layer "
+        "of its patch, and all patches share one W: each column of W is a filter.",
+        "The two lines of a Dense layer, then the way back from patches to pixels. `dW` sums over "
+        "all patches, because each of them used the same W. P only copied pixels, so P^T adds what "
+        "came back: a pixel that was in four patches gets the sum of four numbers.",
+    ),
+    "ConvTranspose": (
+        "a transposed convolution",
+        "Every input pixel paints a patch of k x k pixels, and patches that overlap add up: P^T. "
+        "It is the `dx` of a convolution, run forward, and leads from small images to large ones.",
+        "What arrives is cut into patches, as a convolution cuts its input: the backward of the "
+        "one is the forward of the other. Each input pixel gets the product of its patch with W, "
+        "and `dW` sums over all patches.",
+    ),
+    "Reshape": (
+        "a Reshape",
+        "The same numbers in another shape: a row of pixels becomes an image, or an image a row.",
+        "The same numbers again, in the shape that came in.",
+    ),
+    "Planes": (
+        "the planes side by side",
+        "Every pixel has one number for each plane, such as a mean and a log variance. The "
+        "likelihood wants them one plane after the other.",
+        "The same numbers, pixel by pixel again.",
+    ),
     "ReLU": (
         "a ReLU",
         "Negative numbers become 0, the others pass.",

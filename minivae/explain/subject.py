@@ -29,7 +29,7 @@ class Subject(NamedTuple):
     x: np.ndarray                        # the image : (1, D), of the model's dtype
     image: int                           # its number among the test images
     label: str | None
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, ...]         # (H, W), or (H, W, 3) in colour
     run: str                             # which run it is, in words
     note: str                            # which data they are, in words
     binarize: str                        # what was done to the pixels, a key of pixels.BINARIZE
@@ -69,8 +69,8 @@ def find_subject(folder: str | PathLike | None, image: int) -> Subject:
     if folder is None and not any(Path("runs").glob("*/model.npz")):
         return trained_on_the_spot(image)
     run = open_run(folder or newest_run())
-    data = load_data(run.config["data"], run.config["data_dir"])
-    which_model = ", best.npz" if run.file == "best.npz" else ""
+    data = run.images()
+    which_model = "" if run.file == "model.npz" else f", {run.file}"
     newest = "" if folder else ", the newest one"
     name = f"{run.folder}{which_model}{newest}"
     return subject_of(run.vae, data, image, name, run.config["binarize"], float(run.config["lr"]))
@@ -95,9 +95,8 @@ def subject_of(vae: Model, data: Data, image: int, run: str, binarize: str, lr: 
                          "numbered from 0")
     x = test_images(vae, data, binarize, [image])
     label = None if data.y_test is None else str(data.y_test[image])
-    height, width = (int(side) for side in data.image_shape)
-    return Subject(vae, x, image, label, (height, width), run, data.note, binarize, lr,
-                   data)
+    image_shape = tuple(int(side) for side in data.image_shape)
+    return Subject(vae, x, image, label, image_shape, run, data.note, binarize, lr, data)
 
 
 def test_images(vae: VAE, data: Data, binarize: str, numbers: Sequence[int]) -> np.ndarray:

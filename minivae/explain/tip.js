@@ -28,12 +28,21 @@ function ofValue(node, i) {
     return W ? `b[${i % J}] and ${largestOf(I, k => [x[Math.floor(i / J) * I + k], W[k * J + i % J]], k => `${a}[${k}] · W[${k},${i % J}]`)}`
       : `sum over k of ${a}[k] · W[k,${i}], and b[${i}]`;
   }
+  if (node.kind === "Conv") return ofConv(node, i);
   if (node.name === "sample" && c) {
     const std = Math.exp(valueOf(b, i) / 2);
     return `${a}[${i}] + std[${i}] · ${c}[${i}] = ${fmt(valueOf(a, i))} + ${times(std, valueOf(c, i))}`;
   }
   if (["ReLU", "Tanh", "Sigmoid", "Softplus"].includes(node.kind)) return `${node.kind}(${a}[${i}]) = ${node.kind}(${fmt(valueOf(a, i))})`;
   return node.formula.forward;
+}
+
+/** W and the patches of a convolution, where the page has the weights. */
+function ofConv(node, i) {
+  const { W, b } = { W: weights(node.name), b: model && model.params[`${node.name}.b`] }, x = node.inputs[0];
+  if (!W) return node.formula.forward;
+  const J = b.length, I = W.length / J, cut = patches(numbers(x), node.patches), row = Math.floor(i / J);
+  return `b[${i % J}] and ${largestOf(I, k => [cut[row * I + k], W[k * J + i % J]], k => `number ${k} of the patch · W[${k},${i % J}]`)}`;
 }
 
 /** A gradient: the sum of what came from several nodes, or what one node passed on. */
@@ -61,7 +70,16 @@ function ofParameter(f, i) {
   const node = nodes[f.node], dy = node.incoming.symbol, [, which, line] = f.meaning.match(/^(row|column) (\d+)/) || [];
   if (f.of !== "W" || !which) return { index: i, words: node.kind === "Dense" ? `${dy}[${i}]: a bias counts once` : node.formula.backward };
   const [row, col] = which === "row" ? [+line, i] : [i, +line], x = node.inputs[0].symbol;
+  if (node.kind !== "Dense") return { index: `${row},${col}`, words: node.formula.backward.split(/;\s+/).find(rule => rule.startsWith("dW")) };
   return { index: `${row},${col}`, words: `${x}[${row}] · ${dy}[${col}] = ${times(valueOf(x, row), valueOf(dy, col))}` };
+}
+
+/** The index of entry i: of images [n, row, column, channel], of all else its place in the whole. */
+function placeOf(f, i) {
+  const dims = D.arrays[f.array].shape;
+  if (dims.length < 4) return i;
+  const [H, W, C] = dims.slice(-3);
+  return [Math.floor(i / (H * W * C)), Math.floor(i / (W * C)) % H, Math.floor(i / C) % W, i % C].join();
 }
 
 /** The text for entry i of a figure. */
@@ -73,7 +91,7 @@ function tipText(f, i) {
     : { index: i, words: f.role === "local" ? `the local derivative ${f.symbol}`
       : isGradient(f.symbol) ? ofGradient(f.symbol, i) : f.symbol === "x" ? "a pixel of the image: data"
         : producer ? ofValue(producer, i) : f.symbol === D.graph.noise ? "noise: data" : "" };
-  return `${f.symbol}[${index}] = ${fmt(value, 6)}` + (words ? `\n= ${words}` : "");
+  return `${f.symbol}[${f.role === "fills" ? index : placeOf(f, i)}] = ${fmt(value, 6)}` + (words ? `\n= ${words}` : "");
 }
 
 // --- where the pointer is ---
@@ -86,7 +104,14 @@ function entryAt(picture, clientX, clientY) {
     const left = +picture.dataset.left, i = Math.floor((x - left) / (width - left) * picture.dataset.count);
     return x < left ? -1 : i;
   }
+  if (picture.dataset.maps) {
+    const [H, W, C, per] = picture.dataset.maps.split(",").map(Number), channels = picture.dataset.channels.split(",");
+    const wide = W * 10 + 6, high = H * 10 + 6, column = Math.floor((x - 1) % wide / 10), row = Math.floor((y - 1) % high / 10);
+    const c = channels[Math.floor((y - 1) / high) * per + Math.floor((x - 1) / wide)];
+    return x < 1 || y < 1 || column >= W || row >= H || c === undefined ? -1 : (row * W + column) * C + +c;
+  }
   const columns = +picture.dataset.columns, column = Math.floor((x - 1) / 10);
+  if (picture.dataset.each === "3") return -1;             // a colour is three numbers
   return column < 0 || column >= columns || y < 1 ? -1 : Math.floor((y - 1) / 10) * columns + column;
 }
 

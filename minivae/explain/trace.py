@@ -92,7 +92,7 @@ class Trace(NamedTuple):
     def parameters_of(self, node: str) -> dict[str, Parameter]:
         """The parameters of one node, by their own short names."""
         return {name.removeprefix(node + "."): parameter
-                for name, parameter in self.params.items() if name.rpartition(".")[0] == node}
+                for name, parameter in self.params.items() if name.startswith(node + ".")}
 
 
 # --- the trace ------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ function lossCurve() {
 }
 
 function sampleSheet(samples) {
-  const [H, W] = D.imageShape, size = H * W, gap = 2;
+  const [H, W] = D.imageShape, size = H * W * PLANES, gap = 2;
   const body = Array.from({ length: 16 }, (_, k) => {
     const x = (k % 4) * (W + gap), y = Math.floor(k / 4) * (H + gap);
     return squares(samples.slice(k * size, (k + 1) * size), W, 1, true, x, y);

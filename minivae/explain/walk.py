@@ -12,6 +12,7 @@ import numpy as np
 from minivae.choices import choose
 from minivae.estimators import ESTIMATORS, multi_sample_bound
 from minivae.explain import story
+from minivae.explain.names import first_of_theta, nodes_of, parts_of
 from minivae.explain.record import PHI
 from minivae.explain.rules import LOSSES, SENT_BACK, for_samples
 from minivae.explain.subject import Subject, find_subject, samples_of
@@ -19,7 +20,7 @@ from minivae.explain.trace import CheckedEntry, NodePass, Parameter, Trace, trac
 from minivae.explain.wires_in_words import held_to, signal, what_is_held, wires_in_words
 
 COLUMNS = 80
-NAME, FORMULA_AT = 11, 40                                  # the first column, and that of formulas
+NAME, FORMULA_AT = 14, 43                                  # the first column, and that of formulas
 # bold blue and bold red-brown, each with a contrast above 4.5 on black and on white
 FORWARD, BACKWARD, PLAIN, RESET = "\x1b[1;38;5;63m", "\x1b[1;38;5;131m", "", "\x1b[0m"
 # what enters the backward pass on each wire
@@ -96,7 +97,7 @@ def _paragraph(words: str) -> Lines:
 
 def _wires(t: Trace) -> Lines:
     """Which wires the estimator uses, which it cuts, and what is held constant."""
-    title = "where they lead, and what the estimator sends back there, as d(loss)"
+    title = "where they lead, and what the estimator sends back, as d(loss)"
     yield BACKWARD, f"{'WIRES':{NAME}s}{title}"
     for wire, where, weight in wires_in_words(t):
         one_line = f"{wire:{NAME}s}{where:42s} {weight}"
@@ -143,7 +144,7 @@ def _backward(t: Trace) -> Lines:
             yield from _row(BACKWARD, name, _arrives(node), "", "0", f"not used by {t.estimator}")
         else:
             yield from _node_backward(t, node)
-        if name == _first_of_theta(t) and not node.outgoing:
+        if name == first_of_theta(t.vae) and not node.outgoing:
             yield from _row(BACKWARD, "sample", "no dz", "", "", story.STEP)
     yield from _row(BACKWARD, "x", "no dx", "", "", "the walk ends: the image is data")
 
@@ -161,11 +162,6 @@ def _is_unused(node: NodePass) -> bool:
             and not any(a.any() for a in (node.incoming, *node.weights.values())))
 
 
-def _first_of_theta(t: Trace) -> str:
-    """The decoder's first layer, the last one of it to hear of the loss."""
-    return "dec.0" if t.vae.dec.layers else t.vae.likelihood.out_name
-
-
 def _arrives(node: NodePass) -> str:
     return ", ".join(node.weights) or f"d{node.called}"
 
@@ -181,7 +177,7 @@ def _node_backward(t: Trace, node: NodePass) -> Lines:
     if not node.weights:
         yield from _checked(f"d{node.called}", node.incoming,
                             t.checks.get((node.name, node.called)))
-    if node.name in LEAVES or node.name == _first_of_theta(t):
+    if node.name in LEAVES or node.name == first_of_theta(t.vae):
         for value, grad in node.outgoing.items():
             name = node.passed_on[value]
             yield from _row(BACKWARD, "  gives", name, _shape(grad), _number(grad),
@@ -199,8 +195,10 @@ def _node_backward(t: Trace, node: NodePass) -> Lines:
 def _made_of(t: Trace, node: NodePass) -> str:
     """The sum in which what arrives at a node was gathered; "" where one gradient came alone."""
     whole, passes = f"d{node.called}", t.passes
-    came_from = [t.vae.likelihood.out_name, "dec.0", "log_prior", "sample", "log_q", "kl",
-                 *t.vae.heads]                             # in the order of the model's own sums
+    first = {part: node for part in parts_of(t.vae) for node in nodes_of(t.vae, part)[:1]}
+    # in the order of the model's own sums
+    came_from = [first.get(t.vae.likelihood.out_name), first.get("dec"), "log_prior", "sample",
+                 "log_q", "kl", *(first[head] for head in t.vae.heads)]
     parts = [passes[name].passed_on[node.called] for name in came_from
              if name in passes and node.called in passes[name].outgoing
              and passes[name].outgoing[node.called].any()]
@@ -242,6 +240,10 @@ def _sums(t: Trace) -> Lines:
     for wire in phi[0].parts:
         yield PLAIN, (f"{ENTERS[wire]:16s} gives decoder (theta) {_norm_of(theta, wire)}, "
                       f"encoder (phi) {_norm_of(phi, wire)}")
+    if any(node.kind in ("Conv", "ConvTranspose") for node in t.passes.values()):
+        yield from _paragraph(
+            "P(x) has a row for each patch that is cut from the images x. P^T adds every number of "
+            "a patch to the pixel that it was cut from.")
     yield from _paragraph(
         "A single number stands with its sign, an array as its norm in bars: |3| is the root of "
         "the sum of its squares. Gradients that meet are added, entry by entry; their norms do not "
@@ -280,9 +282,11 @@ def _checks(t: Trace) -> Lines:
 def _row(colour: str, name: str, symbol: str, shape: str, number: str, formula: str) -> Lines:
     """One row of the table; a formula that is too long goes on below."""
     first, *more = _packed(formula.split(";  "), COLUMNS - FORMULA_AT)
-    # without a shape, a symbol may be longer
-    what = f"{symbol:10s} {shape:>6s}".rstrip()
-    yield colour, f"{name:{NAME}s}{what:18s} {number:>8s}  {first}".rstrip()
+    what = f"{symbol} {shape.rjust(16 - len(symbol))}"
+    start = f"{name:{NAME}s}{what} {number.rjust(26 - len(what))}  "
+    if len(start) > FORMULA_AT:                            # a long name and a long shape
+        first, more = "", [first, *more]
+    yield colour, f"{start}{first}".rstrip()
     yield from ((PLAIN, " " * FORMULA_AT + line) for line in more)
 
 

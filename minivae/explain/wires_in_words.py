@@ -9,6 +9,7 @@ import numpy as np
 from minivae.baselines import NVIL, Others
 from minivae.estimators import analytic_elbo, others
 from minivae.explain import story
+from minivae.explain.names import heads_of
 from minivae.explain.trace import Trace
 
 
@@ -18,7 +19,7 @@ def wires_in_words(t: Trace) -> Iterator[tuple[str, str, str]]:
     A wire with weight 0 is CUT, unless the loss has nothing along it: the KL stands in a loss once,
     on paper or as log q - log p.
     """
-    w, q = t.wires, " and ".join(t.passes[head].called for head in t.vae.heads)
+    w, q = t.wires, " and ".join(t.passes[head].called for head in heads_of(t.vae))
     on_paper, step = t.kl_name == "kl", "none: z is a step"
     log_q, kl = ("not in this loss", "CUT") if on_paper else ("CUT", "not in this loss")
     yield "decoder", "log p(x|z), to theta and to z", _sent("dlog_px", -w.decoder, "CUT")
@@ -109,7 +110,7 @@ def held_to(t: Trace) -> tuple[str, list[str], str]:
 def _surrogate_for_phi(t: Trace, summed: str) -> str:
     """The terms that depend on phi, and what is held in them."""
     w, terms, held = t.wires, [], []
-    q = " and ".join(t.passes[head].called for head in t.vae.heads)
+    q = " and ".join(t.passes[head].called for head in heads_of(t.vae))
     if t.vae.latent.name == "straight-through":
         return "dlog_px * log_px + dkl * kl;  z moves as sigmoid(a) does"
     if w.path.any():

@@ -143,13 +143,18 @@ function latentPlane(vae, x) {
   return { axes, points };
 }
 
-/** New weights as Dense has them: U(-a, a), a = sqrt(6 / (n_in + n_out)); all else 0. */
+/** New weights as the layers have them, all else 0: U(-a, a), a = sqrt(6 / (n_in + n_out)).
+ *
+ * A convolution counts k*k times the channels of both sides.
+ */
 function freshParams(spec, random) {
-  const fresh = {};
-  for (const [name, old] of Object.entries(spec.params)) {
-    const columns = spec.params[name.replace(/W$/, "b")].length, isW = name.endsWith(".W");
-    const bound = isW ? Math.sqrt(6 / (old.length / columns + columns)) : 0;
-    fresh[name] = Float64Array.from(old, () => bound && bound * (2 * random.uniform() - 1));
+  const fresh = mapped(spec.params, old => new Float64Array(old.length));
+  for (const layer of Object.values(spec.parts).flat()) {
+    const W = fresh[`${layer.name}.W`], k = layer.step ? layer.step[0] : 1;
+    if (!W) continue;
+    const rows = layer.step ? k * k * layer.image[2] : W.length / fresh[`${layer.name}.b`].length;
+    const bound = Math.sqrt(6 / (rows + k * k * W.length / rows));
+    W.forEach((_, at) => { W[at] = bound * (2 * random.uniform() - 1); });
   }
   return fresh;
 }

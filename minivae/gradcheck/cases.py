@@ -54,6 +54,16 @@ def layer(make: Callable, width: int = D, spread: float = 1.0, rows: int = B) ->
     return check
 
 
+def images(make: Callable, *shape: int, rows: int = B) -> Check:
+    """The layer make(rng), on normal images: shape is H, W, C of one."""
+    def check(seed: int) -> Report:
+        rng = np.random.default_rng(seed)
+        node = perturbed(make(rng), rng)
+        return check_layer(node, rng.standard_normal((rows, *shape)), rng=rng)
+
+    return check
+
+
 def likelihood(make: Callable, binary: bool) -> Check:
     """One sample per image, for the contract's clause on the batch; whole models have several."""
     def check(seed: int) -> Report:

@@ -9,6 +9,7 @@ import numpy as np
 
 from minivae import estimators
 from minivae.baselines import NVIL, RunningMean
+from minivae.convolutions import Conv, ConvTranspose
 from minivae.discrete import BernoulliLatent, ConcreteLatent
 from minivae.gradcheck.cases import B, D, F8, H, K, Z
 from minivae.gradcheck.exact_means import all_faces
@@ -21,6 +22,42 @@ from minivae.vae import VAE
 
 
 # --- the nodes ------------------------------------------------------------------------------------
+
+
+def convolutions(seed: int) -> Report:
+    """Values that others worked, and that the transpose of a convolution is its transpose.
+
+    The last claim is on whole numbers, whose sums are exact.
+    Source: assignment 2 of Stanford's CS231n, the check of conv_forward_naive
+    """
+    rng = np.random.default_rng(seed)
+    layer = Conv(3, 3, 4, 2, 1, rng, F8)             # theirs: x (B, C, H, W), W (out, in, k, k)
+    W = np.linspace(-0.2, 0.3, 144).reshape(3, 3, 4, 4)
+    layer.params["W"][...] = W.transpose(2, 3, 1, 0).reshape(48, 3)
+    layer.params["b"][...] = np.linspace(-0.1, 0.2, 3)
+    x = np.linspace(-0.1, 0.5, 96).reshape(2, 3, 4, 4).transpose(0, 2, 3, 1)
+    y = layer.forward(x)[0, :, :, 0].ravel()
+    theirs = [-0.08759809, -0.10987781, -0.18387192, -0.2109216]
+
+    one, back = Conv(1, 1, 3, 1, 0, rng, F8), ConvTranspose(1, 1, 3, 1, 0, (4, 4), rng, F8)
+    one.params["W"][:, 0] = back.params["W"][:, 0] = np.arange(1, 10)
+    corner = one.forward(np.arange(16.0).reshape(1, 4, 4, 1))[0, 0, 0, 0]
+    middle = back.forward(np.ones((1, 2, 2, 1)))[0, 1, 1, 0]
+
+    step, shape = (3, 2, 1), (7, 6)
+    forth, back = Conv(2, 3, *step, rng, F8), ConvTranspose(3, 2, *step, shape, rng, F8)
+    whole = rng.integers(-3, 4, forth.params["W"].shape)
+    forth.params["W"][...] = back.params["W"][...] = whole
+    x, v = rng.integers(-3, 4, (B, *shape, 2)), rng.integers(-3, 4, (B, *back.in_shape, 3))
+    turned = "is the kernel turned, or are axes mixed up?"
+    return Report("convolutions", [
+        *(claim(f"CS231n, pixel {i}", found, wanted, 5e-9, f"not the public number: {turned}")
+          for i, (found, wanted) in enumerate(zip(y, theirs))),
+        claim("a corner by hand", corner, 303.0, 0.0, f"not the number worked on paper: {turned}"),
+        claim("four patches overlap", middle, 1.0 + 2 + 4 + 5, 0.0,
+              "a pixel must get the sum of the patches that overlap there"),
+        claim("<conv x, v> - <x, convT v>", (forth.forward(x) * v).sum(),
+              (x * back.forward(v)).sum(), 0.0, "the transpose is not the convolution's adjoint")])
 
 
 def sample(seed: int) -> Report:

@@ -114,13 +114,13 @@ def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: di
     def f() -> float:
         return float((dy * pair.y()).sum())
 
-    def gradients() -> dict[str, np.ndarray]:
+    def back(dy: np.ndarray) -> dict[str, np.ndarray]:
         return pair(dy.copy(), [a.copy() for a in pair.inputs])
 
     shape = next(iter(arrays.values())).shape or (1,)
     sizes = {"the number of rows": shape[0], "the number of columns": shape[-1]}
-    problem = Problem(f, arrays, gradients, dict, np.abs(dy * y).sum(), rng, sizes,
-                      known=lambda: {"dy": dy, "y": pair.y()} | pair.arrays)
+    problem = Problem(f, arrays, lambda: back(dy), dict, np.abs(dy * y).sum(), rng, sizes,
+                      known=lambda: {"dy": dy, "y": pair.y()} | pair.arrays, y=pair.y, back=back)
     rows = problem.rows()
 
     def f_at(name: str, a: np.ndarray) -> complex:

@@ -78,7 +78,7 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
 
     magnitude = np.abs(passes.dy * y).sum()
     problem = Problem(f, passes.arrays, passes, lambda: layer_kinks(layer), magnitude, rng,
-                      _sizes(passes.inputs, y), passes.known)
+                      _sizes(passes.inputs, y), passes.known, y=passes.y, back=passes)
     rows = passes.forgotten() + problem.rows()
     passes.rng, passes.other = rng, np.asarray(rng.standard_normal(y.shape))
     rows += clauses(_questions(passes, mixes_rows), passes)

@@ -9,11 +9,12 @@ import numpy as np
 from minivae.estimators import Terms
 from minivae.gradcheck.contract import why_never_moved
 from minivae.gradcheck.differences import taylor_remainder
+from minivae.gradcheck.of_layer import layer_kinks
 from minivae.gradcheck.parts import Parts, parts_of_loss
 from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import Report, Row, clause
 from minivae.latents import Latent
-from minivae.layers import Sequential
+from minivae.layers import params_of
 
 
 @np.errstate(all="ignore")
@@ -90,27 +91,25 @@ def _gradients(vae) -> dict[str, np.ndarray]:
 
 def kinks_of(vae) -> dict[str, np.ndarray]:
     """The inputs of every unit with a kink, as the last pass saw them, by layer."""
-    found = {name: layer.kink_inputs() for name, layer in vae.named_layers()}
-    return {name: inputs for name, inputs in found.items() if inputs is not None}
+    found = {}
+    for name, layer in vae.named_layers():
+        found |= layer_kinks(layer, name)
+    return found
 
 
 def float64_twin(vae):
     """The same model in float64; a float64 model is copied, so the caller's is left untouched."""
-    vae = copy.deepcopy(vae)                  # a layer's references to its own arrays are kept
-    if vae.dtype == np.float64:
-        return vae
-    for _, layer in vae.named_layers():
-        layer._cache, layer._buffers = {}, {}
-        # an array may be held twice, e.g. in params and as an attribute: replace each, by id, with
-        # one float64 copy
-        arrays = [*layer.params.values(), *layer.grads.values()]
+    wide = {}
+    if vae.dtype != np.float64:
+        # an array may be held twice, e.g. in params and as an attribute: wherever the copy meets
+        # one of these, by its id, it puts the float64 array
+        arrays = [a for _, *both in vae.named_params() for a in both]
         wide = {id(a): a.astype(np.float64) for a in arrays}
-        own = {name: wide[id(a)] for name, a in vars(layer).items() if id(a) in wide}
-        vars(layer).update(own)
-        layer.params = {name: wide[id(p)] for name, p in layer.params.items()}
-        layer.grads = {name: wide[id(g)] for name, g in layer.grads.items()}
-    vae.enc, vae.dec = Sequential(*vae.enc.layers), Sequential(*vae.dec.layers)
-    return vae
+    twin = copy.deepcopy(vae, wide)
+    for _, layer in twin.named_layers():
+        if hasattr(layer, "_cache"):
+            layer._cache, layer._buffers = {}, {}
+    return twin
 
 
 # --- what the gradients are held to ---------------------------------------------------------------
@@ -155,7 +154,7 @@ class Surrogate:
     def __init__(self, vae, x: np.ndarray, eps: np.ndarray):
         self.vae, self.x, self.eps = vae, x, eps
         parts = (vae.dec, vae.to_out, vae.likelihood)
-        self.theta = [param for part in parts for param in part.params.values()]
+        self.theta = [param for part in parts for param in params_of(part).values()]
         self.freeze()
 
     def freeze(self) -> None:

@@ -54,9 +54,9 @@ def _one_row_or_column(gradient: WrongGradient) -> str | None:
 
 def only_one_row_is_right(gradient: WrongGradient) -> str | None:
     """All rows are wrong from end to end, but for one."""
-    if gradient.sampled or gradient.grad.ndim != 2:
+    if gradient.sampled or gradient.grad.ndim < 2:
         return None
-    rows, columns = gradient.grad.shape
+    rows, columns = gradient.grad.reshape(len(gradient.grad), -1).shape
     wrong = {i[0] for i in gradient.wrong}
     if rows < 3 or len(wrong) != rows - 1 or len(gradient.wrong) != (rows - 1) * columns:
         return None
@@ -91,6 +91,24 @@ def _matched(right: np.ndarray, grad: np.ndarray) -> np.ndarray:
     distance = np.abs(grad[:, None, :] - right[None, :, :]).max(axis=2)
     nearest = distance.argmin(axis=1)
     return right[nearest] if len(set(nearest)) == len(right) else right
+
+
+def moved(gradient: WrongGradient) -> str | None:
+    """The right numbers of images, (B, H, W, C), a few pixels away."""
+    if gradient.sampled or gradient.grad.ndim != 4:
+        return None
+    shape = gradient.grad.shape
+    right = np.array([gradient.numeric.get(i, np.nan) for i in np.ndindex(shape)]).reshape(shape)
+    H, W = shape[1:3]
+    for down, across in sorted(np.ndindex(H, W), key=sum):
+        for over in {across, -across}:
+            for here, there in ((right, gradient.grad), (gradient.grad, right)):
+                a = here[:, : H - down, max(0, -over) : W - max(0, over)]
+                b = there[:, down:, max(0, over) : W + min(0, over)]
+                if a[0].size >= ENOUGH and a.any() and gradient.same(a, b):
+                    return (f"the right numbers, moved by {down} down or up and {across} across: "
+                            "is a padding or the middle of a kernel off?")
+    return None
 
 
 def swapped(gradient: WrongGradient) -> str | None:
@@ -203,6 +221,31 @@ def _scaled_along(gradient: WrongGradient, axis: int, word: str) -> str | None:
             return None
     return (f"each {word} has a factor of its own, from {min(factors):.4g} to {max(factors):.4g}: "
             "is a weight left out, or counted twice?")
+
+
+# --- paths from one output to one entry -----------------------------------------------------------
+
+
+def other_paths(gradient: WrongGradient) -> str | None:
+    """dy comes along other paths than those of forward, each with its own right slope or none."""
+    some = gradient.wrong[:ENOUGH]
+    found = gradient.paths(some)
+    if found is None or not np.isfinite(found).all():
+        return None
+    by_forward, by_backward = found
+    least = 1e-6 * np.abs(by_forward).max()
+    path, used = np.abs(by_forward) > least, np.abs(by_backward) > least
+    right = np.abs(by_forward - by_backward) <= least
+    if (used & ~path).any():
+        entry = some[int((used & ~path).any(axis=0).argmax())]
+        return (f"backward brings dy to {entry} from outputs that {entry} does not reach in "
+                "forward: an index, a stride or an offset that is off?")
+    if (path & ~right & used).any() or not (path & ~used).any():
+        return None
+    lost = int((path & ~used).any(axis=0).argmax())
+    n, of = int((path & ~used)[:, lost].sum()), int(path[:, lost].sum())
+    return (f"{some[lost]} reaches {of} outputs, and backward leaves out {n} of them: overwritten "
+            "where a sum belongs, or a loop cut short?")
 
 
 # --- rounding -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from minivae.gradcheck.wrong import WrongGradient
 FAR = 10.0              # FAIL beyond so many error bars, PASS within one
 RESOLUTION = 1e-5       # a bar above this part of the gradients' size sees too little: INCONCLUSIVE
 ENTRIES = 300           # arrays up to this size are checked entry by entry
+OUTPUTS = 500           # a y up to this size is looked at output by output, for a suspect
 BADNESS = {PASS: 0, KINK: 1, INCONCLUSIVE: 2, FAIL: 3}
 
 
@@ -60,6 +61,8 @@ class Problem:
         dy, y, the inputs, the parameters: what a wrong gradient may have been made of.
     parts : function of nothing -> list of {part: function of nothing -> its value}
         For an f that is a weighted sum; then a wrong weight is named.
+    y : function of nothing -> the array y that f weighs, f = (dy * y).sum(); None for another f
+    back : function of dy -> what backward gives for it, as `gradients`
     without : names of the arrays on which f is known not to depend
         Zero compared with zero in every entry is a PASS for these, INCONCLUSIVE for all others.
 
@@ -73,10 +76,12 @@ class Problem:
                  gradients: Callable[[], dict], kinks: Callable[[], dict], magnitude: float,
                  rng: np.random.Generator, sizes: dict[str, int],
                  known: Callable[[], dict] = dict, parts: Callable[[], list] = list,
-                 without: Collection[str] = ()):
+                 without: Collection[str] = (), y: Callable[[], np.ndarray] | None = None,
+                 back: Callable[[np.ndarray], dict] | None = None):
         self.f, self.arrays, self.gradients, self.kinks = f, arrays, gradients, kinks
         self.magnitude, self.rng, self.sizes = magnitude, rng, sizes
         self.known, self.parts, self.without = known, parts, without
+        self.y, self.back = y, back
 
     # --- all arrays ---
 
@@ -259,7 +264,7 @@ class Problem:
             name, self.grads[name], numeric, wrong, bar, others=self.grads, sizes=self.sizes,
             known=self.known(), again=lambda: self.again(name),
             slopes=lambda *at, **where: self.slopes(name, *at, **where), parts=self.parts(),
-            sampled=sampled))
+            paths=lambda at: self.paths(name, at), sampled=sampled))
 
     def again(self, name: str) -> np.ndarray | None:
         """What a second pass gives; None where it raises."""
@@ -287,6 +292,36 @@ class Problem:
             return None
         finally:
             array[...] = kept
+
+
+    def paths(self, name: str, indices: list[tuple]) -> tuple[np.ndarray, np.ndarray] | None:
+        """The derivative of each output by some entries, by differences and by backward.
+
+        Two (y.size, len(indices)) arrays.  None for a large y, which would take as many passes,
+        and where a stranger's code raises.
+        """
+        if self.y is None or (y := self.y()).size > OUTPUTS:
+            return None
+        array, kept = self.arrays[name], self.arrays[name].copy()
+        try:
+            by_forward = []
+            for i in indices:
+                array[i] = kept[i] + FIRST_STEP
+                up = self.y().copy()
+                array[i] = kept[i] - FIRST_STEP
+                by_forward.append((up - self.y()).ravel() / (2 * FIRST_STEP))
+                array[i] = kept[i]
+            by_backward = [[grad[i] for i in indices] for grad in self.of_each_output(name, y)]
+        except Exception:                                  # whatever a stranger's code raises
+            return None
+        finally:
+            array[...] = kept
+            self.f()
+        return np.array(by_forward).T, np.array(by_backward)
+
+    def of_each_output(self, name: str, y: np.ndarray) -> list[np.ndarray]:
+        """What backward gives for dy = 1 in one output after the other, and 0 elsewhere."""
+        return [self.back(one.reshape(y.shape))[name] for one in np.eye(y.size)]
 
 
 def worst_of(found: dict[tuple, Comparison]) -> tuple:

@@ -5,6 +5,7 @@ VAE.by hand and VAE.objective check what differences cannot see.  float32.* hold
 Each takes a seed and returns a Report.
 """
 
+from minivae.convolutions import Conv, ConvTranspose, Reshape
 from minivae.discrete import ConcreteLatent, StraightThroughLatent
 from minivae.estimators import ESTIMATORS, elbo_mc
 from minivae.gradcheck import cases, forward, unbiased
@@ -25,6 +26,19 @@ LAYERS = {
     "Softplus": cases.layer(lambda rng: Softplus(), spread=2),
     "Sequential": cases.layer(lambda rng: Sequential(Dense(D, H, rng, F8), Tanh(),
                                                      Dense(H, H, rng, F8), Softplus())),
+    # patches that overlap; the stride of most networks; gaps between patches, and sizes that do
+    # not divide; one image whose patches are more than a tile
+    "Conv": cases.images(lambda rng: Conv(2, 3, 3, 1, 1, rng, F8), 4, 5, 2),
+    "Conv.stride_2": cases.images(lambda rng: Conv(1, 3, 4, 2, 1, rng, F8), 7, 6, 1),
+    "Conv.stride_3": cases.images(lambda rng: Conv(3, 2, 2, 3, 0, rng, F8), 7, 5, 3),
+    "Conv.tiles": cases.images(lambda rng: Conv(1, 1, 22, 1, 15, rng, F8), 2, 2, 1, rows=2),
+    "ConvTranspose":
+        cases.images(lambda rng: ConvTranspose(3, 2, 3, 1, 1, (4, 5), rng, F8), 4, 5, 3),
+    "ConvTranspose.stride_2":
+        cases.images(lambda rng: ConvTranspose(3, 1, 4, 2, 1, (7, 6), rng, F8), 3, 3, 3),
+    "ConvTranspose.stride_3":
+        cases.images(lambda rng: ConvTranspose(2, 3, 2, 3, 0, (7, 5), rng, F8), 2, 2, 2),
+    "Reshape": cases.layer(lambda rng: Reshape(2, 3, 2), width=12),
     "BernoulliLikelihood": cases.likelihood(BernoulliLikelihood, binary=True),
     "GaussianLikelihood.per_pixel":
         cases.likelihood(lambda: GaussianLikelihood("per_pixel", F8), binary=False),
@@ -43,6 +57,7 @@ LAYERS = {
     "NVIL": cases.nvil,
 }
 FORWARD = {
+    "forward.convolutions": forward.convolutions,
     "forward.sample": forward.sample,
     "forward.densities": forward.densities,
     "forward.likelihoods": forward.likelihoods,
@@ -56,6 +71,11 @@ FLOAT32 = {
     "float32.Tanh": cases.precision(lambda rng, dtype: Tanh(), (B, D)),
     "float32.Sigmoid": cases.precision(lambda rng, dtype: Sigmoid(), (B, D)),
     "float32.Softplus": cases.precision(lambda rng, dtype: Softplus(), (B, D)),
+    "float32.Conv":
+        cases.precision(lambda rng, dtype: Conv(2, 3, 3, 2, 1, rng, dtype), (B, 6, 5, 2)),
+    "float32.ConvTranspose":
+        cases.precision(lambda rng, dtype: ConvTranspose(3, 2, 3, 2, 1, (6, 5), rng, dtype),
+                        (B, 3, 3, 3)),
     "float32.BernoulliLikelihood":
         cases.precision(lambda rng, dtype: BernoulliLikelihood(), (B, D), (B, D)),
     "float32.GaussianLikelihood":

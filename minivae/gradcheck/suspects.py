@@ -16,10 +16,10 @@ import numpy as np
 from minivae.gradcheck.formulas import (a_chain_rule_too_many, a_factor_at_hand, a_softplus_slope,
                                         a_term_at_hand, one_formula_for_another,
                                         one_thing_for_another)
-from minivae.gradcheck.patterns import (in_one_place, mask_inverted, nearly_right, never_filled,
-                                        no_number, not_masked, only_one_row_is_right, rearranged,
-                                        rounded, scaled, scaled_by_column, scaled_by_row, shifted,
-                                        swapped, zeroed)
+from minivae.gradcheck.patterns import (in_one_place, mask_inverted, moved, nearly_right,
+                                        never_filled, no_number, not_masked, only_one_row_is_right,
+                                        other_paths, rearranged, rounded, scaled, scaled_by_column,
+                                        scaled_by_row, shifted, swapped, zeroed)
 from minivae.gradcheck.wrong import ENOUGH, ROUND, WrongGradient
 
 
@@ -143,12 +143,12 @@ def no_pattern(gradient: WrongGradient) -> str:
 
 SUSPECTS = (
     no_number, not_repeated, never_filled,
-    in_one_place, only_one_row_is_right, rearranged, swapped,
+    in_one_place, only_one_row_is_right, rearranged, moved, swapped,
     clipped, mask_inverted, zeroed, not_masked,
     rounded, scaled, shifted,
     the_derivative_elsewhere, one_formula_for_another, a_factor_at_hand, a_chain_rule_too_many,
     a_softplus_slope, a_term_at_hand, one_thing_for_another,
-    scaled_by_row, scaled_by_column, parts_of_the_loss, nearly_right,
+    scaled_by_row, scaled_by_column, parts_of_the_loss, other_paths, nearly_right,
     no_pattern)
 
 

@@ -30,6 +30,8 @@ class WrongGradient:
         The derivatives there by differences; None where there are none.
     parts : list of {part: f}; the loss is the sum of the parts, each time its weight
         Each taken apart in another way; later ways are finer.
+    paths : function of indices -> two arrays (y.size, len(indices)), or None
+        The derivative of every single output by those entries: by forward, and by backward.
     sampled : bool
         Whether `numeric` holds only some of the entries.
     """
@@ -37,10 +39,12 @@ class WrongGradient:
     def __init__(self, name: str, grad: np.ndarray, numeric: dict, wrong: list, bar: float, *,
                  others: dict | None = None, sizes: dict | None = None, known: dict | None = None,
                  again: Callable = lambda: None, slopes: Callable = lambda *_, **__: None,
-                 parts: list[dict] | None = None, sampled: bool = False):
+                 parts: list[dict] | None = None, paths: Callable = lambda _: None,
+                 sampled: bool = False):
         self.name, self.grad, self.numeric, self.wrong, self.bar = name, grad, numeric, wrong, bar
         self.others, self.sizes, self.known = others or {}, sizes or {}, known or {}
-        self.again, self.slopes, self.parts, self.sampled = again, slopes, parts or [], sampled
+        self.again, self.slopes, self.parts, self.paths = again, slopes, parts or [], paths
+        self.sampled = sampled
         self.compared = list(numeric)
         self.analytic = self.at(grad)
         self.reference = np.array([numeric[i] for i in wrong])

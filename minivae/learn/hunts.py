@@ -16,7 +16,7 @@ CLIPPED = Fault(
     "sharp likelihoods learn slowly, gentle ones as they should")
 SHARED_BUFFERS = Fault(
     "looking-shares-buffers", "a cache overwritten by a second forward", "model:Model.undisturbed",
-    "layer._cache, layer._buffers = {}, {}", "layer._cache = {}",
+    'copy.deepcopy(own | {"_cache": {}, "_buffers": {}}, same)', 'own | {"_cache": {}}',
     "looking at reconstructions while training changes what is learned")
 KL_OVER_BATCH = Fault(
     "kl-over-batch-both-ways", "divided by the batch size, forward and backward",
@@ -121,7 +121,7 @@ _ALL = [
               "right, and still the net trains worse than it should.  Without the skip connection "
               "every number is right.",
          off="The numbers that come back are right; something else is not what it was before.",
-         others=('self._cache["forward"] = (y,)', "kernels.relu_backward(flat(x)"),
+         others=('self._cache["forward"] = (y,)', "cores.relu_backward(flat(x)"),
          run=Run(skip=True)),
     Hunt("second-backward", "a backward that should be refused", 2,
          OF_THE_MUSEUM["sequential-stale-cache"],
@@ -152,7 +152,7 @@ _ALL = [
          seen="A script draws the reconstructions of some images in every step, between forward "
               "and backward.  With the drawing the model learns worse than without.",
          off="What a pending backward will read is written over by the passes that draw.",
-         others=("layer._cache, layer._buffers = cache, buffers",
+         others=("layer.__dict__ = own",
                  "self.baseline = copy.copy(baseline)"),
          run=Run(look=True, activation="relu")),
     Hunt("company", "an image's KL depends on its company", 2, KL_OVER_BATCH,

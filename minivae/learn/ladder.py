@@ -6,7 +6,7 @@ what is said about them; rung.py cuts the files and grades what comes back.  Wha
 """
 
 from minivae import first
-from minivae.learn import twins, wires
+from minivae.learn import convolution_rungs, twins, wires
 from minivae.learn.rung import Rung
 from minivae.learn.weights import Steps, Wires
 from minivae.learn.whole import Whole
@@ -388,6 +388,7 @@ RUNGS = [
           home=("kernels.py", "adam"),
           learned="Adam divides each entry by its usual size: the step's length forgets the "
                   "gradient's scale."),
+    *convolution_rungs.RUNGS,
 ]
 
 for rung, following in zip(RUNGS, RUNGS[1:]):

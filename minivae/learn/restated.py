@@ -11,6 +11,8 @@ def after(line: str, code: str) -> tuple[str, str]:
 
 
 DW, DX = "dW = x.T @ dy", "dx = dy @ W.T"
+CONV_DW = "dW = rows.T @ d_out"
+CONV_DX = "dx = add_patches(dy @ W.T, k, stride, padding, x.shape)"
 
 # fault: (exercise, old, new), and further old, new of the same fault
 RESTATED: dict[str, tuple[str, ...]] = {
@@ -48,6 +50,21 @@ RESTATED: dict[str, tuple[str, ...]] = {
     "sequential-skips-activations": (
         "sequential", "dy = backward(x, dy)",
         "dy = backward(x, dy) if backward(x, dy).shape != dy.shape else dy"),
+    # --- convolutions
+    "conv-dx-left-at-zero": ("conv", CONV_DX, "dx = 0 * x"),
+    "conv-kernel-turned": (
+        "conv", *after(CONV_DW, "dW = dW.reshape(k * k, -1, dW.shape[1])[::-1].reshape(dW.shape)")),
+    "conv-bias-of-one-pixel": ("conv", "db = d_out.sum(axis=0)", "db = dy[:, 0, 0].sum(axis=0)"),
+    "conv-overlap-overwritten": ("conv", "+= rows[:, i, j]", "= rows[:, i, j]"),
+    "conv-stride-forgotten": ("conv", "top, left = i * stride, j * stride", "top, left = i, j"),
+    "conv-padding-forgotten": ("conv", "padding : padding + H, padding : padding + W", ":H, :W"),
+    "conv-index-of-the-other-axis": ("conv", "i * stride, j * stride", "i * stride, i * stride"),
+    "conv-transpose-of-convs-size": (
+        "conv-transpose", *after("dx = rows @ W", "dx[:, 1:], dx[:, :, 1:] = 0, 0")),
+    "conv-transpose-first-image": ("conv-transpose", "rows = patches(dy, k",
+                                   "rows = patches(dy[:1].repeat(len(dy), axis=0), k"),
+    "conv-turned-both-ways": ("conv", "y = patches(x, k, stride, padding) @ W + b",
+                              "y = patches(x, k, stride, padding)[..., ::-1] @ W + b"),
     # --- likelihoods
     "bernoulli-through-p": ("bernoulli", "dlog_px[:, None] * residual",
                             "dlog_px[:, None] * residual * (1 - residual**2)"),
@@ -144,6 +161,9 @@ FLOAT32 = "only float32 shows it; exercises are in float64"
 MEMORY = "the functions of an exercise keep nothing from one call to the next"
 COINS = "no exercise has binary latents"
 BASELINES = "no exercise has a baseline with a memory"
+ONE_SIZE = "the exercises cut patches of one size, with one stride and one padding"
+TILES = "an exercise cuts all images at once"
+RESHAPES = "no exercise reshapes"
 
 NO_TWIN: dict[str, str] = {
     "dense-accumulates": MEMORY,
@@ -151,6 +171,11 @@ NO_TWIN: dict[str, str] = {
     "dense-half-precision": FLOAT32,
     "sequential-stale-cache": MEMORY,
     "vae-cache-overwritten": MEMORY,
+    "conv-nothing-between-padding": ONE_SIZE,
+    "conv-stride-at-most-two": ONE_SIZE,
+    "conv-odd-kernels-only": ONE_SIZE,
+    "conv-tile-overwritten": TILES,
+    "reshape-columns-first": RESHAPES,
     "coin-upside-down": COINS,
     "coin-score-sign": COINS,
     "coin-score-of-the-logit": COINS,

@@ -11,7 +11,9 @@ import io
 import json
 import math
 import os
-import tempfile
+import secrets
+import shutil
+import time
 import zipfile
 from contextlib import suppress
 from os import PathLike
@@ -20,8 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from minivae.choices import some
+from minivae.locks import is_alive
 
 FORMAT = 3
+LEFT_BEHIND = 3600.0            # seconds: nobody has written a temporary file for so long
 
 
 class ArchiveError(ValueError):
@@ -65,16 +69,17 @@ def write(path: str | PathLike, arrays: dict[str, np.ndarray], meta: dict,
 def write_whole(path: str | PathLike, data: bytes, keep_previous: bool = False) -> None:
     """Write the bytes `data` so that a crash at any moment leaves the old file or the new one.
 
-    keep_previous leaves the file from before beside the new one, see `previous`.
+    keep_previous leaves the file from before beside the new one, see `previous`.  Of a link the
+    file that it points to is replaced, and a file keeps its permissions.
 
     Raises
     ------
     ArchiveError
-        Where there is no such folder, it may not be written to, or the disk is full.  The old file
-        is untouched then.
+        Where there is no such folder, it may not be written to, or the disk is full; where `path`
+        is a folder or a device.  The old file is untouched then.
     """
-    path = Path(path)
-    check_folder(path)
+    path = Path(os.path.realpath(path))
+    check_place(path)
     try:
         _remove_leftovers(path)
         _replace(path, data, keep_previous)
@@ -83,10 +88,22 @@ def write_whole(path: str | PathLike, data: bytes, keep_previous: bool = False) 
                            "nothing was overwritten") from error
 
 
-def check_folder(path: Path) -> None:
-    """Raise ArchiveError where there is no folder to write the file `path` into."""
+def check_place(path: Path) -> None:
+    """Raise ArchiveError where no file `path` can be: no folder for it, or something else there."""
     if not path.parent.is_dir():
         raise ArchiveError(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        kind = "folder" if path.is_dir() else "device"
+        raise ArchiveError(f"{path} cannot be written: it is a {kind}, wanted the name of a file")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `write` wrote this file: it is a zip with a header and a seal."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {"header.npy", "seal.npy"} <= set(file.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def previous(path: str | PathLike) -> Path:
@@ -96,21 +113,27 @@ def previous(path: str | PathLike) -> Path:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove the temporary files of processes that were killed while they wrote `path`."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+    begin = f".{path.name}."
+    for leftover in path.parent.glob(f"{glob.escape(begin)}*.tmp"):
+        pid = leftover.name.removeprefix(begin).split(".")[0]
+        with suppress(FileNotFoundError):
+            old = time.time() - leftover.stat().st_mtime > LEFT_BEHIND
+            if old or not (pid.isdecimal() and is_alive(int(pid))):
+                leftover.unlink()
 
 
 def _replace(path: Path, data: bytes, keep_previous: bool) -> None:
     """Write a temporary file to the disk, and rename it to `path`."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        if path.exists():
+            shutil.copymode(path, temporary)
         if keep_previous and path.exists():
-            _link_previous(path, Path(temporary).with_suffix(".link.tmp"))
+            _link_previous(path, temporary.with_suffix(".link.tmp"))
         os.replace(temporary, path)
     except BaseException:
         with suppress(OSError):
@@ -155,7 +178,9 @@ def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
         For a file that is missing, damaged, of another format, or not written by `write`.  It
         names the save from before, where there is one.
     """
-    hint = f"; the save before it is {previous(path)}" if previous(path).exists() else ""
+    hint = ""
+    if previous(path).exists():
+        hint = f"; the save before it is {previous(path)}: give it this name to go on from there"
     if Path(path).is_fifo():
         raise ArchiveError(f"{path} is a pipe: wanted a file")      # to open it would wait
     try:

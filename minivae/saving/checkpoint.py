@@ -19,7 +19,7 @@ from minivae import pool
 from minivae.model import Model
 from minivae.optim import Adam
 from minivae.saving import archive
-from minivae.saving.model_file import TRAINING, describe
+from minivae.saving.model_file import TRAINING, check_made_alike, describe
 
 SAVE_EVERY = 60.0               # seconds: within an epoch, saves are at least as far apart
 SHARE = 1 / 200                 # the part of the time that saving may take
@@ -102,16 +102,25 @@ class TrainingState:
         """The time that training took so far, without the pauses between stop and resume."""
         return self._seconds_before + perf_counter() - self._started
 
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """A while that `seconds` does not count: it is no training."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self._started += perf_counter() - began
+
     def arrays(self) -> dict[str, np.ndarray]:
-        """The model's arrays, and those of the training, whose names begin with "training."."""
-        moving = {"order": self.order, "totals": self.totals}
+        """Copies of the model's arrays and the training's, whose names begin with "training."."""
+        moving = {"order": self.order.copy(), "totals": self.totals.copy()}
         moving |= {f"adam.{name}": a for name, a in self.adam.state().items()}
         return self.vae.state() | {TRAINING + name: a for name, a in moving.items()}
 
     def numbers(self) -> dict:
         """What is not an array, ready for JSON."""
         return {"epoch": self.epoch, "next_row": self.next_row, "seconds": self.seconds,
-                "history": self.history, "best_elbo": self.best_elbo,
+                "history": list(self.history), "best_elbo": self.best_elbo,
                 "best_epoch": self.best_epoch, "rng": _as_lists(self.rng.bit_generator.state),
                 "products": pool.identity()}
 
@@ -186,7 +195,7 @@ class Saver:
     ------
     ValueError
         At once, and not after an epoch: for a model that a file cannot describe, and an
-        ArchiveError where the folder is missing.
+        ArchiveError where the folder is missing or a file that minivae did not write is in the way.
     """
 
     def __init__(self, path: str | PathLike | None, state: TrainingState, settings: dict,
@@ -194,9 +203,12 @@ class Saver:
         self.path = None if path is None else Path(path)
         self.state, self.settings, self.note = state, settings, note
         self.throttle = Throttle()
-        if self.path is not None:
-            archive.check_folder(self.path)
-            describe(state.vae)
+        if self.path is None:
+            return
+        _check_not_foreign(self.path)
+        if settings.get("patience") is not None:
+            _check_not_foreign(best_of(self.path))
+        describe(state.vae)
 
     def due(self, every: float = 0.0) -> bool:
         """Whether it is time to save, see `Throttle.due`."""
@@ -218,8 +230,26 @@ class Saver:
         if self.path is None or self.state.best is None:
             return
         meta = {"config": describe(self.state.vae)}
-        archive.write(self.path.with_name("best.npz"), self.state.best, meta)
+        archive.write(best_of(self.path), self.state.best, meta)
         self.state.best = None
+
+
+def best_of(path: Path) -> Path:
+    """Where the best model goes: best.npz beside model.npz, and name.best.npz beside name.npz."""
+    if path.name == "model.npz":
+        return path.with_name("best.npz")
+    return path.with_suffix(".best.npz")
+
+
+def _check_not_foreign(path: Path) -> None:
+    """Raise ArchiveError where a file that minivae did not write would be replaced.
+
+    A damaged file may be replaced where the save before it is ours.
+    """
+    archive.check_place(path)
+    if path.exists() and not any(map(archive.is_ours, (path, archive.previous(path)))):
+        raise archive.ArchiveError(f"{path} exists already and minivae did not write it: choose "
+                                   "another name for the checkpoint")
 
 
 def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
@@ -283,6 +313,9 @@ def restore(path: str | PathLike, state: TrainingState, settings: dict, epochs: 
     arrays, meta = read(path)
     try:
         check_same_data(path, meta, settings["X"], settings["X_test"])
+        if state.vae.config is None or "layers" in meta["config"]:     # one put together by hand
+            of_model = {name: a for name, a in arrays.items() if not name.startswith(TRAINING)}
+            check_made_alike(path, meta["config"], of_model, state.vae)
         _check_same_settings(path, meta, describe(state.vae) | settings)
         _check_epochs(path, meta, epochs)
         archive.check_fit(path, state.arrays(), arrays)

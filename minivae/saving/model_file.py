@@ -1,9 +1,15 @@
 """A model as a file, and back: `minivae.save(model, path)` and `minivae.load(path)`.
 
-A file holds the numbers (`Model.state`) and a description (`describe`) from which `build` makes the
-same model again.  A checkpoint holds a model's file and more, so `load` reads it too.
+A file holds the numbers (`Model.state`) and a description (`describe`).  A model that mlp or conv
+built is made again from the description, by `build`.  Of one put together by hand the description
+is an inventory: the caller makes the model, with a function called builder, and it must fit.
+
+A checkpoint holds a model's file and more, so `load` reads it too.
 """
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -13,7 +19,8 @@ from minivae.choices import choose
 from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
 from minivae.estimators import ESTIMATORS
 from minivae.latents import GaussianLatent
-from minivae.model import LIKELIHOODS, Model
+from minivae.building import LIKELIHOODS, conv_shapes
+from minivae.model import Model
 from minivae.saving import archive
 from minivae.vae import VAE
 
@@ -30,8 +37,9 @@ def build(config: dict, rng=None) -> Model:
     Parameters
     ----------
     config : dict
-        x_dim, hidden, z_dim, activation, estimator, beta, dtype; likelihood, baseline and latent by
-        name, with their settings: {"name": "concrete", "temperature": 0.5}.
+        The sizes and activation of `Model.mlp` or `Model.conv`; estimator, beta, dtype;
+        likelihood, baseline and latent by name, with their settings:
+        {"name": "concrete", "temperature": 0.5}.
     rng : None, int or numpy.random.Generator, for the weights and the noise
 
     Raises
@@ -48,22 +56,23 @@ def build(config: dict, rng=None) -> Model:
     settings = dict(config.pop("latent"))
     by_name = {latent.name: latent for latent in MODEL_OF}
     latent = choose(settings.pop("name"), by_name, "latent")
-    return MODEL_OF[latent].mlp(likelihood=likelihood, estimator=estimator,
-                                baseline=config.pop("baseline"), latent=latent(**settings),
-                                rng=rng, dtype=dtype, **config)
+    kind = MODEL_OF[latent]
+    make = kind.conv if "channels" in config else kind.mlp
+    return make(likelihood=likelihood, estimator=estimator,
+                baseline=config.pop("baseline"), latent=latent(**settings), rng=rng, dtype=dtype,
+                **config)
 
 
 def describe(model: Model) -> dict:
-    """What `build` needs, ready for JSON.
+    """What `build` needs, ready for JSON; of a model put together by hand, an inventory.
 
     Raises
     ------
     ValueError
-        For a model that `build` could not make again.
+        For a model that mlp or conv built, and `build` could not make again.
     """
     if model.config is None:
-        raise ValueError("only a model that mlp built can be saved, this one was put together by "
-                         "hand: keep its numbers with model.state() and model.restore(state)")
+        return inventory(model)
     _name_in(LIKELIHOODS, type(model.likelihood))
     return model.config | {
         "likelihood": {"name": model.likelihood.name, **model.likelihood.settings},
@@ -71,6 +80,15 @@ def describe(model: Model) -> dict:
         "estimator": _name_in(ESTIMATORS, model.estimator),
         "baseline": {"name": model.baseline.name, **model.baseline.settings},
         "beta": model.beta, "dtype": model.dtype.name}
+
+
+def inventory(model: Model) -> dict:
+    """What a model put together by hand is made of, ready for JSON: names of classes, and sizes."""
+    layers = {name: type(layer).__name__ for name, layer in model.named_layers()}
+    return {"layers": layers, "model": type(model).__name__, "x_dim": model.x_dim,
+            "z_dim": model.z_dim, "estimator": model.estimator.__name__,
+            "baseline": type(model.baseline).__name__, "beta": model.beta,
+            "dtype": model.dtype.name}
 
 
 def _name_in(table: dict, thing) -> str:
@@ -82,7 +100,7 @@ def _name_in(table: dict, thing) -> str:
 
 
 def save(model: Model, path: str | PathLike) -> None:
-    """Write a model made by `mlp` to the file `path`, whole or not at all.
+    """Write a model to the file `path`, whole or not at all.
 
     Parameters
     ----------
@@ -92,14 +110,14 @@ def save(model: Model, path: str | PathLike) -> None:
     Raises
     ------
     ValueError
-        For a model that `load` could not build again, see `describe`.
+        For a model that `load` could not make again, see `describe`.
     ArchiveError
         A ValueError of one line, where the file cannot be written.
     """
     archive.write(path, model.state(), {"config": describe(model)})
 
 
-def load(path: str | PathLike, rng=None) -> Model:
+def load(path: str | PathLike, rng=None, *, builder: Callable[[], Model] | None = None) -> Model:
     """The VAE or DiscreteVAE in a file of `save` or `fit`, or in a folder of `minivae train`.
 
     Parameters
@@ -108,25 +126,74 @@ def load(path: str | PathLike, rng=None) -> Model:
         Of a folder, best.npz is read where there is one, because training with patience writes its
         best model there; else model.npz, the last model.
     rng : None, int or numpy.random.Generator, for the noise that `forward` draws
+    builder : function of nothing -> model
+        For a model put together by hand: it makes one with the same layers, and `load` puts the
+        numbers in.
 
     Raises
     ------
     ArchiveError
-        A ValueError of one line, for a file that is missing, damaged or not written by minivae.
+        A ValueError of one line, for a file that is missing, damaged or not written by minivae; for
+        one that wants a builder; and where the builder's model has another layer, array or shape.
     """
     path = model_of(path)
     arrays, meta = archive.read(path)
     arrays = {name: a for name, a in arrays.items() if not name.startswith(TRAINING)}
+    if builder is not None:
+        model = builder()
+        if not isinstance(model, Model):
+            raise TypeError(f"builder must return a model, got {model!r}")
+        with errors_named(path):
+            check_made_alike(path, meta["config"], arrays, model)
+        model.rng = model.rng if rng is None else np.random.default_rng(rng)
+    else:
+        with errors_named(path):
+            model = _made_again(path, meta["config"], arrays, rng)
+        archive.check_fit(path, model.state(), arrays)
+    model.restore(arrays)
+    return model
+
+
+@contextmanager
+def errors_named(path: Path) -> Iterator[None]:
+    """What a description of wrong fields raises in the block becomes one line that names `path`."""
     try:
-        config = meta["config"]
-        _check_size([config["x_dim"], *config["hidden"], config["z_dim"]], arrays)
-        model = build(config, rng)
+        yield
+    except archive.ArchiveError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise archive.ArchiveError(f"{path} describes no model that this version knows: "
                                    f"{error}") from error
-    archive.check_fit(path, model.state(), arrays)
-    model.restore(arrays)
-    return model
+
+
+def _made_again(path: Path, config: dict, arrays: dict[str, np.ndarray], rng) -> Model:
+    """The model of a description, with fresh weights."""
+    if "layers" in config:
+        raise archive.ArchiveError(f"{path} holds a model that was put together by hand: "
+                                   "load(path, builder=..), with a function that makes it")
+    _check_size(config, arrays)
+    return build(config, rng)
+
+
+def check_made_alike(path: str | PathLike, config: dict, arrays: dict[str, np.ndarray],
+                     model: Model) -> None:
+    """Raise ArchiveError, which names it, for the first layer, array or setting that is another.
+
+    config and arrays came from the file `path`.
+    """
+    here = json.loads(json.dumps(inventory(model) if "layers" in config else describe(model)))
+    for before, now in ((config.get("layers", {}), here.get("layers", {})),
+                        (_shapes(arrays), _shapes(model.state())), (config, here)):
+        for name in [*before, *now]:
+            there, made = before.get(name, "missing"), now.get(name, "missing")
+            if there != made:
+                raise archive.ArchiveError(f"{path} does not fit the model: {name} is {there} in "
+                                           f"the file, {made} in the model")
+
+
+def _shapes(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    """Of each array its dtype and shape, in words."""
+    return {name: f"{a.dtype} of shape {a.shape}" for name, a in arrays.items()}
 
 
 def model_of(path: str | PathLike) -> Path:
@@ -137,12 +204,24 @@ def model_of(path: str | PathLike) -> Path:
     return path / ("best.npz" if (path / "best.npz").exists() else "model.npz")
 
 
-def _check_size(widths: list[int], arrays: dict[str, np.ndarray]) -> None:
+def _check_size(config: dict, arrays: dict[str, np.ndarray]) -> None:
     """Raise ValueError where a description asks for larger matrices than the file holds.
 
     Call it before any matrix is made: a damaged description could ask for any amount of memory.
     """
     largest = max((a.size for a in arrays.values()), default=0)
-    for n_in, n_out in zip(widths[:-1], widths[1:]):
+    for n_in, n_out in _matrices(config):
         if n_in * n_out > largest:
             raise ValueError(f"a matrix of {n_in} x {n_out} is larger than any that it holds")
+
+
+def _matrices(config: dict) -> list[tuple[int, int]]:
+    """The shapes of the encoder's matrices, one for each layer."""
+    if "channels" not in config:
+        widths = [config["x_dim"], *config["hidden"], config["z_dim"]]
+        return list(zip(widths[:-1], widths[1:]))
+    channels = [(*config["image_shape"], 1)[2], *config["channels"]]
+    H, W = conv_shapes(config)[-1]
+    of_convs = [(config["kernel"] ** 2 * n_in, n_out)
+                for n_in, n_out in zip(channels[:-1], channels[1:])]
+    return [*of_convs, (H * W * channels[-1], config["z_dim"])]

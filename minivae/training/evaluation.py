@@ -3,10 +3,14 @@
 metrics.py takes a closer look at a trained model.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from minivae import estimators
-from minivae.model import Model
+from minivae.choices import want_number
+from minivae.layers import params_of
+from minivae.model import Model, Result
 from minivae.pixels import choose_binarize, scale_of
 from minivae.training.batches import check_data, draw
 
@@ -28,7 +32,7 @@ def evaluate(vae: Model, X: np.ndarray, *, binarize: str | None = None,
     Parameters
     ----------
     vae : VAE or DiscreteVAE
-    X : (N, D) array
+    X : (N, D) array, or images (N, H, W) or (N, H, W, 3)
         bool, uint8 or float, as in `fit`.
     binarize : "dynamic" | "threshold" | "none"
         Left out, dynamic for a Bernoulli likelihood, else none.
@@ -42,11 +46,32 @@ def evaluate(vae: Model, X: np.ndarray, *, binarize: str | None = None,
     NonFiniteError
         When the ELBO is NaN or infinite; it names the first layer that was.
     """
+    totals = np.zeros(3)
+    for result in _judged(vae, X, binarize, scale):
+        totals += [part.sum(dtype=float) for part in (result.elbo, result.recon, result.kl)]
+    elbo, recon, kl = (totals / len(X)).tolist()
+    return {"elbo": elbo, "recon": recon, "kl": kl}
+
+
+def elbo(vae: Model, X: np.ndarray, *, binarize: str | None = None,
+         scale: float | None = None) -> np.ndarray:
+    """The ELBO of each image of X : (N,), nats; `evaluate` gives their mean.
+
+    Parameters and errors as `evaluate`.
+    """
+    return np.concatenate([result.elbo for result in _judged(vae, X, binarize, scale)])
+
+
+def _judged(vae: Model, X: np.ndarray, binarize: str | None, scale: float | None
+            ) -> Iterator[Result]:
+    """Yield what forward found, EVALUATION_ROWS images at a time."""
     binarize = choose_binarize(binarize, vae.likelihood)
     X = check_data(vae, X, "X", binarize)
-    scale = scale or scale_of(X)
+    scale = scale_of(X) if scale is None else scale
+    want_number(scale, "scale")
+    if not (np.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be a number > 0, got {scale}")
     rng = np.random.default_rng(EVALUATION_SEED)
-    totals = np.zeros(3)
     with vae.undisturbed(), vae.with_objective(estimators.elbo, beta=1.0):
         for first in range(0, len(X), EVALUATION_ROWS):
             index = np.arange(first, min(first + EVALUATION_ROWS, len(X)))
@@ -55,9 +80,7 @@ def evaluate(vae: Model, X: np.ndarray, *, binarize: str | None = None,
             if not np.isfinite(result.loss):
                 raise NonFiniteError(f"judging the images from row {first} on: first in "
                                      f"{first_non_finite(vae)}")
-            totals += [part.sum(dtype=float) for part in (result.elbo, result.recon, result.kl)]
-    elbo, recon, kl = (totals / len(X)).tolist()
-    return {"elbo": elbo, "recon": recon, "kl": kl}
+            yield result
 
 
 def non_finite_param(vae: Model) -> str | None:
@@ -71,10 +94,11 @@ def non_finite_param(vae: Model) -> str | None:
 def first_non_finite(vae: Model) -> str:
     """The first layer of the last forward, in its order, with a number that is not finite."""
     for name, layer in vae.named_layers():
-        for key, param in layer.params.items():
+        for key, param in params_of(layer).items():
             if not np.isfinite(param).all():
                 return f"{name}, whose parameter {key} is no longer finite"
+        buffers = getattr(layer, "_buffers", {})           # a layer of one's own need not have any
         for key in ("y", "z"):
-            if not np.isfinite(layer._buffers.get(key, 0.0)).all():
+            if not np.isfinite(buffers.get(key, 0.0)).all():
                 return f"the output of {name}"
     return "the loss itself"

@@ -1,5 +1,6 @@
 """fit: the training loop.  Draw a batch, forward, backward, step: see `_one_epoch`."""
 
+import json
 import sys
 from collections.abc import Callable
 from math import ceil
@@ -9,9 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from minivae.building import generator
+from minivae.choices import want_number, whole_number
 from minivae.model import Model
 from minivae.optim import Adam
-from minivae.pixels import choose_binarize, scales_of
+from minivae.pixels import choose_binarize, doubt_about_scale, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.checkpoint import SAVE_EVERY, TrainingState, Saver, restore
 from minivae.training.batches import check_data, draw
@@ -67,7 +70,7 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     Parameters
     ----------
     vae : VAE or DiscreteVAE
-    X, X_test : (N, D) arrays
+    X, X_test : (N, D) arrays, or images (N, H, W) or (N, H, W, 3)
         bool, uint8 (0..255 is divided by 255 as each batch is drawn) or float.
     epochs, batch_size : int
     lr : float
@@ -82,15 +85,16 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         The factor by which lr falls in an epoch, a little at every batch; 1 keeps it.
     patience : int
         Stop early, after so many epochs without a better ELBO (beta = 1) on a tenth of X, which is
-        held out of training.  The best model goes into best.npz beside the checkpoint.  Epochs of
-        warm-up do not count.
+        held out of training.  The best model goes beside the checkpoint: best.npz beside model.npz,
+        name.best.npz beside name.npz.  Epochs of warm-up do not count.
     rng : None, int or numpy.random.Generator
         All randomness of training: shuffling, binarisation, eps.  Same seed, same numbers.
     callback : function of one row of the history
         Called after each epoch.
     checkpoint : path
-        Where to save what resuming needs.  It is written when training stops or ends, and in
-        between; saving takes at most 0.5 % of the time.  `minivae.load` reads the file too.
+        Where to save what resuming needs.  It is written when training stops or ends, also where
+        the callback raises or the loss turns NaN, and in between; saving takes at most 0.5 % of the
+        time.  A file that minivae did not write is never replaced.  `minivae.load` reads it too.
     resume : path
         A checkpoint to go on from, with the same data and settings (epochs may be raised) and a
         model built alike.  The rng goes on where it stood, too.
@@ -109,10 +113,12 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
     list of dict
         One row per epoch, from the first: epoch, loss, recon, kl (training means, nats per image),
         test_elbo (NaN without X_test), held_elbo (only with patience), beta and lr (at the epoch's
-        end) and seconds (of training, since the start).
+        end) and seconds (of training, since the start, without what callback took).
 
     Raises
     ------
+    TypeError
+        For an argument of the wrong kind, e.g. epochs that are no whole number.
     ValueError
         For data that cannot be trained on, or a setting out of range.
     CheckpointError
@@ -124,11 +130,12 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         as it was after the last good epoch, or at the point of resuming if none has ended since.
     """
     check_settings(epochs, batch_size, samples, lr, warmup, decay, patience)
+    _check_kinds(vae, adam, callback, stop, checkpoint, resume, note)
     binarize = choose_binarize(binarize, vae.likelihood)
     settings = Settings(int(batch_size), float(lr), int(samples), binarize, float(warmup),
                         float(decay), None if patience is None else int(patience))
     images = _check_images(vae, X, X_test, settings)
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     first_beta, _ = settings.schedule(vae.beta, passed=0.0)
     vae.try_estimator(samples, first_beta)
 
@@ -146,8 +153,8 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
            callback, stop, show_bar: bool) -> list[dict]:
     """Epoch after epoch, from where `state` stands.  Returns the history."""
     vae = state.vae
-    # what the model goes back to when a number is no longer finite
-    good, good_since = vae.state(), f"the end of epoch {state.epoch - 1}"
+    # what training goes back to when a number is no longer finite
+    good, good_since = (state.arrays(), state.numbers()), f"the end of epoch {state.epoch - 1}"
     if state.epoch == 1:
         good_since = "its initial parameters"
     if state.next_row > 0:
@@ -159,24 +166,34 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
             _check_params(vae)
             judged = {} if stopped else _judge(vae, images, settings)
         except NonFiniteError as error:
-            saver.save_best()
-            vae.restore(good)
+            epoch, advice = state.epoch, _advice(state, settings, images.X)
+            state.restore(*good)
+            if state.history:
+                saver.save()
             raise NonFiniteError(
-                f"training turned non-finite in epoch {state.epoch}, {error}. "
-                f"The model is back at {good_since}. {_advice(state, settings)}") from None
+                f"training turned non-finite in epoch {epoch}, {error}. "
+                f"The model is back at {good_since}. {advice}") from None
         if stopped:
             saver.save()
             return state.history
-        good, good_since = vae.state(), f"the end of epoch {state.epoch}"
         if "held_elbo" in judged and judged["held_elbo"] > state.best_elbo:
             state.best_elbo, state.best_epoch = judged["held_elbo"], state.epoch
-            state.best = good
+            state.best = vae.state()
         state.history.append(_row(state, settings, judged))
         state.epoch, state.next_row = state.epoch + 1, 0
-        if callback:
-            callback(state.history[-1])
-        if saver.due() or _is_over(state, epochs, settings):
+        good, good_since = (state.arrays(), state.numbers()), f"the end of epoch {state.epoch - 1}"
+        # saved before the callback, which may fail: it writes files and prints
+        save_now = saver.due() or _is_over(state, epochs, settings)
+        if save_now:
             saver.save()
+        try:
+            if callback:
+                with state.clock_stopped():
+                    callback(state.history[-1])
+        except BaseException:
+            if not save_now:
+                saver.save()
+            raise
     return state.history
 
 
@@ -273,8 +290,11 @@ def _check_params(vae: Model) -> None:
         raise NonFiniteError(f"last batch: first in {name}")
 
 
-def _advice(state: TrainingState, settings: Settings) -> str:
+def _advice(state: TrainingState, settings: Settings, X: np.ndarray) -> str:
     """What to try after a NonFiniteError."""
+    doubt = doubt_about_scale(X)
+    if doubt:
+        return doubt[0].upper() + doubt[1:]
     if state.adam.t == 0:
         return "No step was taken yet: look at the data and the model"
     return f"Try a smaller lr than {settings.lr:g}"
@@ -287,13 +307,35 @@ def _what_must_stay(settings: Settings, rng: np.random.Generator, images: Images
             "X": digest(images.X), "X_test": test}
 
 
+def _check_kinds(vae, adam, callback, stop, checkpoint, resume, note) -> None:
+    """Raise TypeError for an argument of `fit` that is of another kind than it says there."""
+    path = str | PathLike | None
+    for name, value, kind, words in (
+            ("vae", vae, Model, "a VAE or DiscreteVAE"), ("adam", adam, Adam | None, "an Adam"),
+            ("callback", callback, Callable | None, "a function"),
+            ("stop", stop, Callable | None, "a function"),
+            ("checkpoint", checkpoint, path, "a path"), ("resume", resume, path, "a path")):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be {words}, got {value!r}")
+    try:
+        json.dumps(note)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"note must be ready for JSON: {error}") from None
+
+
 def check_settings(epochs: int, batch_size: int, samples: int, lr: float, warmup: float = 0,
                    decay: float = 1.0, patience: int | None = None) -> None:
-    """Raise ValueError for a setting out of range.  They are explained at `fit`."""
-    counts = {"epochs": epochs, "batch_size": batch_size, "samples": samples, "patience": patience}
+    """Raise TypeError for a setting of the wrong kind, ValueError for one out of range.
+
+    They are explained at `fit`.
+    """
+    counts = {"epochs": epochs, "batch_size": batch_size, "samples": samples}
+    if patience is not None:
+        counts["patience"] = patience
     for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        whole_number(value, name)
+    for name, value in {"lr": lr, "warmup": warmup, "decay": decay}.items():
+        want_number(value, name)
     if not (np.isfinite(lr) and lr > 0):
         raise ValueError(f"lr must be a number > 0, got {lr}")
     if not (np.isfinite(warmup) and warmup >= 0):

@@ -10,6 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from minivae import estimators
+from minivae.building import generator
+from minivae.choices import whole_number
 from minivae.model import Model
 
 # images and draws of one forward pass: enough rows for the BLAS, few enough to stay in cache
@@ -95,9 +97,8 @@ def log_px(vae: Model, x: np.ndarray, samples: int = 5000, rng=None
 def _from_draws(vae: Model, x: np.ndarray, samples: int, rng, progress: bool = False
                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log p(x), its standard error, and recon = mean_k -log p(x|z_k) : (N,) each, nats."""
-    if samples < 2:
-        raise ValueError(f"samples must be at least 2, got {samples}")
-    rng = np.random.default_rng(rng)
+    whole_number(samples, "samples", at_least=2)
+    rng = generator(rng)
     found = []
     bar = tqdm(range(0, len(x), IMAGES_PER_PASS), "images", leave=False, file=sys.stderr,
                disable=not progress, unit=f" x {IMAGES_PER_PASS}")
@@ -170,3 +171,21 @@ def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: 
     kl = kl_each.sum(axis=1, dtype=np.float64)
     return Measured(elbo=-(recon + kl), recon=recon, kl=kl, log_px=estimate, log_px_error=error,
                     kl_per_dim=kl_each.mean(axis=0, dtype=np.float64), mu_variance=mu_variance(mu))
+
+
+def interpolate(vae: Model, x_from: np.ndarray, x_to: np.ndarray, steps: int = 9) -> np.ndarray:
+    """Images on the way from each row of x_from to that of x_to : (N, steps, D), ends included.
+
+    Each is E[x|z] of a z between the likeliest ones of the two images: on a line, or for coins with
+    those that differ turned over one by one.
+
+    x_from, x_to : (N, D), pixels as the model sees them;  steps : int, at least 2
+    Raises ValueError for images that do not fit the model, TypeError for steps that are no number.
+    """
+    steps = whole_number(steps, "steps", at_least=2)
+    a, b = vae.likeliest_z(x_from), vae.likeliest_z(x_to)                      # (N, Z)
+    if len(a) != len(b):
+        raise ValueError(f"x_from has {len(a)} images, x_to {len(b)}: wanted as many")
+    t = np.linspace(0, 1, steps, dtype=vae.dtype)[:, None]
+    z = vae.latent.between(a[:, None], b[:, None], t)                          # (N, steps, Z)
+    return vae.decode(z.reshape(-1, vae.z_dim)).reshape(len(a), steps, -1)
