@@ -226,19 +226,18 @@ class Sequential(Layer):
     def backward(self, dy: np.ndarray, input_grad: bool = True) -> np.ndarray | None:
         """dy : (B, n_out)  ->  dx : (B, n_in).
 
-        input_grad=False: dx is left out (None), because nobody needs it.  The walk ends at the
-        first layer with parameters, and that one leaves out its own dx, too, where it can.
+        input_grad=False: the walk ends at the first layer with parameters; it leaves dx out (None).
         """
-        with_params = [i for i, layer in enumerate(self.layers) if params_of(layer)]
-        if input_grad or not with_params:
-            for layer in reversed(self.layers):
-                dy = layer.backward(dy)
-            return dy
-        last = self.layers[with_params[0]]
-        for layer in reversed(self.layers[with_params[0] + 1:]):
+        layers = self.layers
+        if not input_grad:
+            while layers and not params_of(layers[0]):
+                layers = layers[1:]
+        for layer in reversed(layers[0 if input_grad else 1:]):
             dy = layer.backward(dy)
-        skip = {"input_grad": False} if getattr(last, "skips_input_grad", False) else {}
-        last.backward(dy, **skip)
+        if input_grad or not layers:
+            return dy
+        skips = getattr(layers[0], "skips_input_grad", False)
+        layers[0].backward(dy, **({"input_grad": False} if skips else {}))
         return None
 
 

@@ -29,6 +29,10 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Latent dimensions, and so the columns of `transform`.
     hidden : tuple of int
         Widths of the encoder's hidden layers; the decoder has them in reverse.
+    channels : None or tuple of int
+        Those of the encoder's convolutions, in the place of hidden, e.g. (32, 64).
+    image_shape : None or tuple of int
+        (H, W), or (H, W, C) in colour: what a row of X is an image of.  Convolutions need it.
     likelihood : "bernoulli" or "gaussian"
         bernoulli: X must lie in [0, 1]; grey pixels are drawn black or white, afresh at every pass.
         gaussian: X may hold any finite numbers; one variance is learned.
@@ -53,10 +57,13 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         D, and the names of the columns where X had any.
     """
 
-    def __init__(self, z_dim=8, hidden=(200,), *, likelihood="bernoulli", activation="relu",
-                 beta=1.0, samples=1, epochs=20, batch_size=128, lr=1e-3, random_state=None):
+    def __init__(self, z_dim=8, hidden=(200,), *, channels=None, image_shape=None,
+                 likelihood="bernoulli", activation="relu", beta=1.0, samples=1, epochs=20,
+                 batch_size=128, lr=1e-3, random_state=None):
         self.z_dim = z_dim
         self.hidden = hidden
+        self.channels = channels
+        self.image_shape = image_shape
         self.likelihood = likelihood
         self.activation = activation
         self.beta = beta
@@ -208,16 +215,27 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _begin(self, X):
         """Make a new model and a new Adam, from the settings as they are now."""
         self._rng = _generator(self.random_state)
-        self._settings = {"hidden": self.hidden, "z_dim": self.z_dim,
-                          "likelihood": self.likelihood, "activation": self.activation,
-                          "beta": self.beta}
+        self._sizes = self._chosen_sizes()
+        self._settings = {"z_dim": self.z_dim, "likelihood": self.likelihood,
+                          "activation": self.activation, "beta": self.beta}
         self._build(X.dtype, self._rng)
         self._adam = Adam(self.vae_.named_params(), self.lr).state()
         self.n_iter_, self.history_ = 0, []
 
     def _build(self, dtype, rng):
         """A model of the settings that `_begin` kept: set_params may have changed them since."""
-        self.vae_ = VAE.mlp(self.n_features_in_, **self._settings, rng=rng, dtype=dtype)
+        make = VAE.mlp if "x_dim" in self._sizes else VAE.conv
+        self.vae_ = make(**self._sizes, **self._settings, rng=rng, dtype=dtype)
+
+    def _chosen_sizes(self):
+        """Those of the dense layers or of the convolutions.  Raises ValueError."""
+        if self.channels is None:
+            return {"x_dim": self.n_features_in_, "hidden": self.hidden}
+        if self.image_shape is None or np.prod(self.image_shape) != self.n_features_in_:
+            raise ValueError(f"channels needs image_shape, (H, W) or (H, W, C), with as many "
+                             f"numbers as X has columns, {self.n_features_in_}; got "
+                             f"{self.image_shape}")
+        return {"image_shape": self.image_shape, "channels": self.channels}
 
     def _train(self, X, epochs):
         adam = Adam(self.vae_.named_params(), self.lr)

@@ -174,7 +174,7 @@ def test_data_and_settings_that_cannot_be_are_refused_by_the_rules_of_the_packag
     with pytest.raises(ValueError, match="epochs must be at least 1"):
         small(epochs=0).fit(X)
     with pytest.raises(ValueError, match=r"z must have shape \(any, 2\)"):
-        estimator.inverse_transform(np.zeros((3, 5)))
+        small().fit(X).inverse_transform(np.zeros((3, 5)))
 
 
 # --- with the rest of scikit-learn --------------------------------------------------------------------------

@@ -7,7 +7,9 @@ holds every field.  Nothing that imports NumPy is imported here: `minivae --help
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 from types import UnionType
 from typing import get_args, get_type_hints
 
@@ -75,6 +77,7 @@ def _is_of(value, kind) -> bool:
 
 
 BY_DATA = "see below"
+LATER = ("key", "conv")         # settings that the first runs do not have
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,10 @@ class RunSettings:
     hidden: list[int] = setting(
         [200], "widths of the encoder's hidden layers; the decoder mirrors them", type=widths,
         metavar="N,N,..", default_text=BY_DATA)
+    conv: list[int] | None = setting(
+        None, "channels of the encoder's convolutions, e.g. 32,64, in the place of --hidden; each "
+        "halves the sides of its images, and the decoder mirrors them", type=widths,
+        metavar="C,C,..", default_text="dense layers")
     latent: int = setting(
         8, "latent dimensions", type=positive_int, metavar="Z", default_text=BY_DATA)
     likelihood: str = setting("bernoulli", "bernoulli or gaussian", metavar="NAME")
@@ -157,7 +164,11 @@ class RunSettings:
         data : the name of a data set, or a path, as in `load_data`.
         x_dim : D, the numbers of an image; they choose the recipe of images of one's own.
         given : any other fields.
+        Raises ValueError where both hidden and conv are given.
         """
+        if given.get("conv") and given.get("hidden"):
+            raise ValueError("--conv with --hidden: a model has convolutions or hidden layers, "
+                             "give one of the two")
         own = "own, large" if x_dim is not None and x_dim >= LARGE else "own, small"
         recipe = RECIPES[data if data in RECIPES else own]
         coins = COINS if given.get("latent_kind") == "bernoulli" else {}
@@ -177,12 +188,16 @@ class RunSettings:
         check_settings(self.epochs, self.batch_size, self.samples, self.lr, self.warmup, self.decay,
                        self.patience)
 
-    def model_config(self, x_dim: int) -> dict:
-        """What `saving.model_file.build` makes the model from, for images of x_dim pixels."""
+    def model_config(self, image_shape: Sequence[int]) -> dict:
+        """What `saving.model_file.build` makes the model from, for images of that shape."""
         latent = {"name": self.latent_kind}
         if self.latent_kind == "concrete":
             latent["temperature"] = self.temperature
-        return {"x_dim": x_dim, "hidden": self.hidden, "z_dim": self.latent,
+        if self.conv:
+            sizes = {"image_shape": list(image_shape), "channels": self.conv}
+        else:
+            sizes = {"x_dim": prod(image_shape), "hidden": self.hidden}
+        return {**sizes, "z_dim": self.latent,
                 "activation": self.activation, "likelihood": {"name": self.likelihood},
                 "beta": self.beta, "estimator": self.estimator,
                 "baseline": {"name": self.baseline}, "latent": latent, "dtype": self.dtype}
@@ -193,10 +208,11 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, found: dict) -> RunSettings:
-        """What `to_json` gave.
+        """What `to_json` gave.  A run of before there was a setting had none of it.
 
         Raises ValueError for an unknown or a missing name, or a value of another type.
         """
+        found = {**dict.fromkeys(LATER), **found}
         names = {f.name for f in fields(cls)}
         unknown, missing = sorted(found.keys() - names), sorted(names - found.keys())
         if unknown:

@@ -140,8 +140,9 @@ class Run:
         settings.check()
         self.data, self.settings, self.resume = data, settings, resume
         rng = np.random.default_rng(settings.seed)
-        check_memory([data.x_train.shape[1], *settings.hidden, settings.latent])
-        self.vae = build(settings.model_config(data.x_train.shape[1]), rng)
+        if not settings.conv:
+            check_memory([data.x_train.shape[1], *settings.hidden, settings.latent])
+        self.vae = build(settings.model_config(data.image_shape), rng)
         self.binarize = choose_binarize(settings.binarize, self.vae.likelihood)
         self._check_together()
         _, self.scale_test = scales_of(data.x_train, data.x_test)
@@ -178,7 +179,7 @@ class Run:
             return self._train()
 
     def _train(self) -> int:
-        print("\n".join(map(shown, self.describe())), end="\n\n", flush=True)
+        print("\n".join(self.describe()), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
@@ -233,11 +234,9 @@ class Run:
     def describe(self) -> list[str]:
         """What is trained on what, and how: a line for each, as they are printed first."""
         s, data = self.settings, self.data
-        widths = [self.vae.x_dim, *s.hidden, s.latent, *reversed(s.hidden), self.vae.x_dim]
-        layers = " - ".join(map(str, widths))
         size = sum(param.size for _, param, _ in self.vae.named_params())
-        parts = [layers, s.activation, *self._latent_in_words(), f"{s.likelihood} likelihood",
-                 f"beta {s.beta:g}"]
+        parts = [self._layers_in_words(), s.activation, *self._latent_in_words(),
+                 f"{s.likelihood} likelihood", f"beta {s.beta:g}"]
         lines = [
             ("data", f"{data.note}; {len(data.x_train)} to train on, {len(data.x_test)} to test"),
             ("pixels", BINARIZE[self.binarize]),
@@ -253,7 +252,17 @@ class Run:
                           "best.npz"))
         if self.resume:
             lines.append(("resumed", f"from {self.resume}, in epoch {len(self.history) + 1}"))
-        return [hanging(*line) for line in (*lines, ("folder", str(self.out)))]
+        lines.append(("folder", str(self.out)))
+        return [hanging(name, shown(words)) for name, words in lines]
+
+    def _layers_in_words(self) -> str:
+        """The widths of the layers, or the channels of the convolutions."""
+        s, D = self.settings, self.vae.x_dim
+        if not s.conv:
+            return " - ".join(map(str, [D, *s.hidden, s.latent, *reversed(s.hidden), D]))
+        H, W, C = (*self.data.image_shape, 1)[:3]
+        channels = " - ".join(map(str, [C, *s.conv]))
+        return f"convolutions of {H} x {W} images, channels {channels}, {s.latent} latents"
 
     def _latent_in_words(self) -> list[str]:
         """The latent and its settings, unless it is the usual Gaussian one."""

@@ -20,7 +20,7 @@ STAND_INS = {
     "kernel": "def kernel(function):                # in the package, it has Numba compile the "
               "function\n    return function",
     "contextmanager": "from contextlib import contextmanager",
-    **dict.fromkeys(("Layer", "Latent", "Likelihood", "Model"), ""),
+    **dict.fromkeys(("Layer", "Latent", "Likelihood", "Model", "Buildable"), ""),
 }
 
 

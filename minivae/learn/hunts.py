@@ -152,7 +152,7 @@ _ALL = [
          seen="A script draws the reconstructions of some images in every step, between forward "
               "and backward.  With the drawing the model learns worse than without.",
          off="What a pending backward will read is written over by the passes that draw.",
-         others=("layer.__dict__ = own",
+         others=("self._wires, self.baseline = wires, baseline",
                  "self.baseline = copy.copy(baseline)"),
          run=Run(look=True, activation="relu")),
     Hunt("company", "an image's KL depends on its company", 2, KL_OVER_BATCH,
