@@ -23,6 +23,7 @@ import numpy as np
 NOBODY, OPENBLAS, ONEDNN = 0, 1, 2      # who multiplies; NOBODY: np.matmul does
 SPINS = "20000"         # about 0.1 ms; to wake a sleeping thread takes nearly as long
 NO_BIAS = np.empty(0, np.float32)
+MOST_PARTS = 1024       # more cores than any machine has for one process
 SMALL_PRODUCT = 400_000     # multiplications, some 10 microseconds: a second core would not help
 
 

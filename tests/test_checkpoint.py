@@ -585,9 +585,17 @@ def test_a_model_described_falsely_is_refused_before_it_is_built(small, tmp_path
     (lambda h: h["meta"]["settings"].pop("lr"), "describes no training"),
     (lambda h: h["meta"]["state"].update(history=None), "not where its training stood"),
     (lambda h: h.update(meta=[]), "not resumed"),
-    (lambda h: h["meta"]["state"].update(epoch="one"), "contradict each other"),
+    (lambda h: h["meta"]["state"].update(epoch="one"), "its epoch is missing or not what training writes"),
+    (lambda h: h["meta"]["state"].update(epoch=7), "contradict each other"),
+    (lambda h: h["meta"]["state"].update(seconds=None), "its seconds is missing or not"),
+    (lambda h: h["meta"]["state"].update(next_row=1.5), "its next_row is missing or not"),
+    (lambda h: h["meta"]["state"].update(history=[1]), "its history is missing or not"),
+    (lambda h: h["meta"]["state"].update(best_elbo="x"), "its best_elbo is missing or not"),
+    (lambda h: h["meta"]["state"]["products"].update(parts=10**12), "its products is missing or not"),
+    (lambda h: h["meta"]["state"]["rng"]["state"].update(state=-1), "describes no training"),
     (lambda h: h["meta"]["state"].update(next_row=24), "contradict"),
-    ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "next row"])
+    ], ids=["rng", "no epoch", "config", "no lr", "history", "a list", "epoch", "another epoch", "seconds",
+            "a half row", "a row of history", "best ELBO", "parts", "negative rng", "next row"])
 def test_a_state_described_falsely_is_refused_in_one_line(grey, tmp_path, change, message):
     path = tmp_path / "model.npz"
     train(build(), grey, checkpoint=path, epochs=1)
@@ -746,17 +754,18 @@ def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
 # --- signals and the command ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_and_the_second_ctrl_c_interrupts(number):
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks_and_the_handlers_of_before_come_back(number, capfd):
+    def handlers():
+        return [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+    before = handlers()
     with StopAsked() as stop:
         assert stop() is False and stop.number is None
         os.kill(os.getpid(), number)
         assert stop() is True and stop.number == number
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            raise AssertionError("the second Ctrl-C was passed over")
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert handlers() == before
+    assert capfd.readouterr().err.strip() == "minivae: finishing the batch and saving; Ctrl-C once more leaves at once"
 
 
 def test_a_signal_that_was_ignored_stays_ignored(monkeypatch):
@@ -850,6 +859,18 @@ def test_a_damaged_run_goes_on_from_the_save_before(trained, capsys):
     assert main(["train", "--resume", "r/model.prev.npz", "--epochs", "3"]) == 0
     assert main(["train", "--data", "mine.npy", "--epochs", "3", *SHORT, "--out", "never"]) == 0
     assert run_files(trained) == run_files(Path("never"))
+
+
+@pytest.mark.parametrize("name, value", [("epochs", "3"), ("lr", None), ("hidden", 8), ("hidden", [8.5]), ("data", 5),
+                                         ("patience", True), ("beta", 10**40), ("seed", "0")])
+def test_a_note_whose_settings_have_another_type_is_refused_in_one_line(trained, name, value, capsys):
+    path = trained / "model.npz"
+    path.write_bytes(forged(path.read_bytes(), lambda h: h["meta"]["note"].update({name: value})))
+    capsys.readouterr()
+    assert main(["train", "--resume", "r", "--epochs", "3"]) == 2
+    err = capsys.readouterr().err
+    assert f"describes no training that this version knows: the run's setting {name} is of type" in err
+    assert err.startswith("minivae: ") and err.count("\n") == 1
 
 
 def test_moved_data_can_be_named_when_resuming(trained):

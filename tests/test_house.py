@@ -29,7 +29,7 @@ learn.rung learn.whole learn.weights learn.convolution_rungs learn.ladder learn.
 learn.excerpts learn.curves learn.hunt learn.hunts learn.record
 learn.course learn.files learn.digits learn.child learn.grading learn.show learn.watch learn.finish
 learn.which_loss learn.two_numbers
-app app.signals app.exit_codes app.folders app.settings app.options app.sheets app.plots app.lines
+app app.signals app.exit_codes app.folders app.surroundings app.settings app.options app.sheets app.plots app.lines
 app.train app.evaluate app.gallery app.doctor app.gradcheck app.loss app.learn app.cli
 sklearn_api __main__
 """.split()

@@ -14,12 +14,36 @@ import webbrowser
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import fields
 from pathlib import Path
+from typing import NoReturn
 
 from minivae.app.exit_codes import (EXIT_FAULT, EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_NON_FINITE,
                                     EXIT_OK, EXIT_WRONG_GRADIENT, EXIT_WRONG_INPUT)
 from minivae.app.folders import shown
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
+from minivae.app.signals import Interrupts, leave, on_signals
+from minivae.app.surroundings import check_variables, flush, open_streams, say
+
+
+def process() -> NoReturn:
+    """`main` in a process of its own, which ends with its exit code."""
+    open_streams()
+    # pictures go into files: what a notebook has set here is not for this process
+    os.environ["MPLBACKEND"] = "Agg"
+    try:
+        exit_code = main()
+    except SystemExit as stop:                             # argparse, after --help
+        exit_code = stop.code or EXIT_OK
+    if exit_code > 128:
+        on_signals(leave)                                  # all has been said
+    lost = flush(sys.stdout)
+    if lost and exit_code == EXIT_OK:
+        exit_code = EXIT_NO_READER
+        if not isinstance(lost, BrokenPipeError):
+            exit_code = EXIT_WRONG_INPUT
+            say(f"the output cannot be written: {lost.strerror}")
+    flush(sys.stderr)
+    sys.exit(exit_code)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,24 +52,36 @@ def main(argv: list[str] | None = None) -> int:
     argv : the words after `minivae`; left out, those of this process.
     """
     argv = sys.argv[1:] if argv is None else argv
-    warnings.formatwarning = lambda text, *_: f"minivae: warning: {text}\n"
+    # a library's own text may go on for lines, with a traceback in it
+    warnings.formatwarning = lambda text, *_: f"minivae: warning: {str(text).splitlines()[0]}\n"
     for_minivae = ("-h", "--help", "--version")
     if not argv or (argv[0].startswith("-") and argv[0] not in for_minivae):
         argv = ["train", *argv]
+    with Interrupts() as interrupts:
+        exit_code = run_command(argv, interrupts)
+    return exit_code if interrupts.number is None else 128 + interrupts.number
+
+
+def run_command(argv: list[str], interrupts: Interrupts) -> int:
+    """Run the command in `argv`; an error becomes one line and an exit code."""
     try:
+        for word in argv:
+            if word.endswith("=--"):                       # argparse would make a list of it
+                raise ValueError(f"{word}: wanted a value after the =")
         arguments = parser().parse_args(argv)
+        check_variables()
         with quieted(arguments):
             return COMMANDS[arguments.command](arguments)
     except BrokenPipeError:
         # `minivae | head`: nobody reads on, which is no fault of the input
-        sys.stderr.close()
         return EXIT_NO_READER
     except (Exception, KeyboardInterrupt) as error:
         # argv is asked and not `arguments`: the error may be one of parsing
         if "--debug" in argv:
             traceback.print_exc()
         message, exit_code = error_message(error)
-        print(f"minivae: {shown(' '.join(message.split()))}", file=sys.stderr)
+        if interrupts.number is None:                      # else the signal's handler has spoken
+            say(message)
         return exit_code
 
 
@@ -56,9 +92,9 @@ def error_message(error: BaseException) -> tuple[str, int]:
     if isinstance(error, FloatingPointError):
         return str(error), EXIT_NON_FINITE
     if isinstance(error, MemoryError):
-        return str(error) or "there is not enough memory for this", EXIT_WRONG_INPUT
+        return f"there is not enough memory for this. {error}".rstrip(), EXIT_WRONG_INPUT
     if isinstance(error, (ValueError, OSError)):
-        return str(error), EXIT_WRONG_INPUT
+        return str(error) or type(error).__name__, EXIT_WRONG_INPUT
     what = f"{type(error).__name__}: {error}"
     return f"a fault of minivae itself, {what} (--debug shows where)", EXIT_FAULT
 

@@ -10,6 +10,7 @@ EXIT_CODES = """exit codes:
     2  wrong input
     3  a number is not finite: in training, or from a trained model
    70  a fault of minivae itself: --debug shows where
+  129  the terminal was closed (SIGHUP)
   130  interrupted (Ctrl-C)
   141  whoever read the output has gone
   143  terminated (SIGTERM)"""

@@ -6,6 +6,7 @@ Nothing that imports NumPy is imported here.
 import argparse
 import textwrap
 from dataclasses import fields
+from functools import partial
 
 from minivae import __version__
 from minivae.app.exit_codes import EXIT_CODES
@@ -30,6 +31,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Raise ValueError: `main` prints it in one line."""
         raise ValueError(f"{message} (see `{self.prog} --help`)")
+
+    def _print_message(self, message: str, file=None):
+        """Print --help or --version.  argparse would pass over a disk that is full."""
+        print(message, end="", file=file, flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,7 +154,7 @@ def add_sample(commands) -> None:
         description="Draw z from the prior and write a sheet of the images that the decoder makes "
                     "of them.",
         epilog="example: minivae sample runs/digits --n 25 --seed 3 --out new.png")
-    add_gallery_options(command, 100, "how many new images",
+    add_gallery_options(command, 100, 10_000, "how many new images",
                         "seed of the draws from the prior")
 
 
@@ -163,7 +168,7 @@ def add_reconstruct(commands) -> None:
                     "(of coins: the likeliest) and write both on a sheet. All images of a file or "
                     "folder are taken, or its test images if it has some; one .png is one image.",
         epilog="example: minivae reconstruct runs/digits --data images.npy --n 20")
-    add_gallery_options(command, 40, "how many images",
+    add_gallery_options(command, 40, 10_000, "how many images",
                         "seed of their choice, and of pixels that are drawn black or white")
 
 
@@ -177,14 +182,18 @@ def add_latent(commands) -> None:
                     "does to one image; and of a model with two Gaussian latents manifold.png, "
                     "the images of the whole plane.",
         epilog="example: minivae --latent 2 --out runs/two && minivae latent runs/two --seed 1")
-    add_gallery_options(command, 8, "how many interpolations",
+    add_gallery_options(command, 8, 500, "how many interpolations",
                         "seed of the choice of images, and of pixels that are drawn black or "
                         "white")
 
 
-def add_gallery_options(command, n: int, what_n: str, what_seed: str) -> None:
-    """--n, with its default, --seed and --npz; `what_n` and `what_seed` explain the first two."""
-    command.add_argument("--n", type=positive_int, default=n, help=f"{what_n} (default: {n})")
+def add_gallery_options(command, n: int, most: int, what_n: str, what_seed: str) -> None:
+    """--n, with its default and its limit, --seed and --npz.
+
+    what_n and what_seed explain the first two.
+    """
+    command.add_argument("--n", type=partial(positive_int, most=most), default=n,
+                         help=f"{what_n} (default: {n}, at most {most:,})")
     command.add_argument("--seed", type=natural_number, default=0, help=f"{what_seed} (default: 0)")
     command.add_argument("--npz", action="store_true",
                          help="write the arrays, too, into a .npz beside the pictures")

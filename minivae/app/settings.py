@@ -10,28 +10,38 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import prod
+from types import UnionType
+from typing import get_args, get_type_hints
 
 from minivae.choices import check_choice
 
 
-MOST = 10**9                    # of anything that an option counts
+MOST = 10**9                    # of anything that is counted
 
 
-def positive_int(text: str) -> int:
-    """A whole number from 1 to MOST, from the command line; ArgumentTypeError for others."""
-    value = int(text) if text.isdecimal() else 0
+def positive_int(text: str, most: int = MOST) -> int:
+    """A whole number from 1 to `most`, from the command line.
+
+    Raises ArgumentTypeError for others.
+    """
+    value = int(text) if text.isdecimal() and len(text) < 20 else 0
     if value < 1:
-        raise ArgumentTypeError(f"wanted a whole number of at least 1, got {text!r}")
-    if value > MOST:
-        raise ArgumentTypeError(f"wanted a whole number of at most {MOST:,}, got {text!r}")
+        raise ArgumentTypeError(f"wanted a whole number of at least 1, got {shortened(text)!r}")
+    if value > most:
+        raise ArgumentTypeError(f"wanted a whole number of at most {most:,}, got {text}")
     return value
 
 
 def natural_number(text: str) -> int:
     """A whole number of at least 0, from the command line.  Raises ArgumentTypeError for others."""
-    if not text.isdecimal():
-        raise ArgumentTypeError(f"wanted a whole number of at least 0, got {text!r}")
+    if not (text.isdecimal() and len(text) < 1000):
+        raise ArgumentTypeError(f"wanted a whole number of at least 0, got {shortened(text)!r}")
     return int(text)
+
+
+def shortened(text: str) -> str:
+    """A text of at most 60 letters."""
+    return text if len(text) <= 60 else text[:60] + " .."
 
 
 def widths(text: str) -> list[int]:
@@ -53,6 +63,17 @@ def setting(default, text: str, *, default_text: str | None = None, **option):
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=option)
     return field(default=default, metadata=option)
+
+
+def _is_of(value, kind) -> bool:
+    """Whether a value that came from JSON is of the type that a field is annotated with."""
+    if isinstance(kind, UnionType):
+        return any(_is_of(value, one) for one in get_args(kind))
+    if kind == list[int]:
+        return isinstance(value, list) and all(type(n) is int for n in value)
+    if kind is float:
+        return type(value) is float or (type(value) is int and abs(value) <= MOST)
+    return type(value) is kind
 
 
 BY_DATA = "see below"
@@ -187,9 +208,9 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, found: dict) -> RunSettings:
-        """What `to_json` gave.  Raises ValueError for an unknown or a missing name.
+        """What `to_json` gave.  A run of before there was a setting had none of it.
 
-        A run of before there was a setting had none of it.
+        Raises ValueError for an unknown or a missing name, or a value of another type.
         """
         found = {**dict.fromkeys(LATER), **found}
         names = {f.name for f in fields(cls)}
@@ -198,6 +219,10 @@ class RunSettings:
             raise ValueError(f"no setting of a run is called {', '.join(unknown)}")
         if missing:
             raise ValueError(f"the settings of the run lack {', '.join(missing)}")
+        for name, kind in get_type_hints(cls).items():
+            if not _is_of(found[name], kind):
+                raise ValueError(f"the run's setting {name} is of type "
+                                 f"{type(found[name]).__name__}")
         return cls(**found)
 
 

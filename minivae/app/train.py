@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from threading import Timer
@@ -77,13 +79,32 @@ def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSetti
 def _settings_of(path: Path, meta: dict) -> RunSettings:
     """The settings in a checkpoint's note.  Raises CheckpointError where it has none."""
     note = meta.get("note")
-    note = note if isinstance(note, dict) else {}
+    if not isinstance(note, dict) or "minivae" not in note:
+        raise checkpoint.CheckpointError(f"{path} was not written by `minivae train`: in Python, "
+                                         "fit(resume=...) goes on from it")
     try:
         return RunSettings.from_json({name: value for name, value in note.items()
                                       if name not in ABOUT_THE_RUN})
-    except ValueError:
-        raise checkpoint.CheckpointError(f"{path} was not written by `minivae train`: in Python, "
-                                         "fit(resume=...) goes on from it") from None
+    except ValueError as error:
+        raise checkpoint.CheckpointError(f"{path} describes no training that this version knows: "
+                                         f"{error}") from None
+
+
+def check_memory(widths: list[int]) -> None:
+    """Raise ValueError for layers of these widths that the machine has no memory for.
+
+    A weight of the encoder has its like in the decoder; each of them has a gradient and Adam's two
+    moments, 4 bytes or more each.  The system might promise that memory, and then end the process.
+    """
+    wanted = 32 * sum(n_in * n_out for n_in, n_out in pairwise(widths))
+    if not hasattr(os, "sysconf"):                         # Windows
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > memory:
+        layers = " - ".join(map(str, widths))
+        raise ValueError(f"an encoder of {layers} units, and its decoder, take "
+                         f"{wanted / 2**30:,.0f} GiB in training, and this machine has "
+                         f"{memory / 2**30:,.0f}: choose a smaller --hidden or --latent")
 
 
 class Run:
@@ -119,6 +140,8 @@ class Run:
         settings.check()
         self.data, self.settings, self.resume = data, settings, resume
         rng = np.random.default_rng(settings.seed)
+        if not settings.conv:
+            check_memory([data.x_train.shape[1], *settings.hidden, settings.latent])
         self.vae = build(settings.model_config(data.image_shape), rng)
         self.binarize = choose_binarize(settings.binarize, self.vae.likelihood)
         self._check_together()
@@ -164,16 +187,17 @@ class Run:
         compile_kernels(self.data.x_train, self.settings, self.binarize)
         self.table = EpochTable(self.settings.epochs, self.history)
         print(EpochTable.LEGEND, flush=True)
-        try:
-            with StopAsked() as stop:
+        # what is not finite is found by the training, and told in its own words
+        with StopAsked() as stop, np.errstate(all="ignore"):
+            try:
                 self._fit(stop)
-        finally:
-            if self.history:
-                self._write_history()
-        if stop.number is not None:
-            self._print_files()
-            self._print_how_to_resume()
-            return 128 + stop.number
+            finally:
+                if self.history:
+                    self._write_history()
+            if stop.number is not None:
+                self._print_files()
+                self._print_how_to_resume()
+                return 128 + stop.number
         self._print_best()
         if self.epochs_drawn < len(self.history):
             self._draw_pictures()

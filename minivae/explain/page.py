@@ -60,7 +60,7 @@ def explain(folder: str | None, image: int, out: str) -> bool:
         data, problem = contents(subject), None
     except NonFiniteError as error:
         data, problem = {"about": about(subject), "error": str(error)}, error
-    write_whole(out, render(data).encode())
+    write_whole(out, render(data).encode(errors="backslashreplace"))
     if problem:
         print(f"minivae: {problem}; the page says so", file=sys.stderr)
     megabytes = Path(out).stat().st_size / 1e6

@@ -46,12 +46,12 @@ def user_check(spec: str, seed: int, mixes_rows: bool = False) -> Report:
             thing = thing()
         parts = list(thing) if isinstance(thing, (tuple, list)) else [thing]
         check = _check_of(parts, rng, mixes_rows)
-    except Exception as error:                             # whatever a strange module raises
+    except (Exception, SystemExit) as error:               # whatever a strange module raises
         raise ValueError(f"{spec} gives nothing to check ({type(error).__name__}: {error})"
                          ) from None
     try:
         return check(rng=rng, title=spec)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{spec} cannot be checked, {type(error).__name__} in what it calls: "
                          f"{error}{_hint(parts)}") from error
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minivae.choices import some
 from minivae.locks import is_alive
 
 FORMAT = 3
@@ -180,6 +181,8 @@ def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
     hint = ""
     if previous(path).exists():
         hint = f"; the save before it is {previous(path)}: give it this name to go on from there"
+    if Path(path).is_fifo():
+        raise ArchiveError(f"{path} is a pipe: wanted a file")      # to open it would wait
     try:
         with open(path, "rb") as raw, zipfile.ZipFile(raw) as file:
             return _unpack(file, os.fstat(raw.fileno()).st_size)
@@ -216,8 +219,8 @@ def _unpack(file: zipfile.ZipFile, size: int) -> tuple[dict[str, np.ndarray], di
         raise ValueError("the bytes of its header are not those that were written")
     listing = header["arrays"]
     if len(members) != len(listing) + 2 or set(parts) != set(listing):
-        raise ValueError(f"it should hold the arrays {', '.join(listing)}, "
-                         f"and holds {', '.join(parts)}")
+        lacking, unknown = set(listing) - set(parts), set(parts) - set(listing)
+        raise ValueError(f"it should hold the arrays that it lists: {_differ(lacking, unknown)}")
     arrays = {name: _array(file.read(parts[name])) for name in listing}
     for name, listed in listing.items():
         if digest(arrays[name]) != listed["sha256"]:
@@ -249,10 +252,9 @@ def check_fit(path: str | PathLike, wanted: dict[str, np.ndarray],
 
     path stands in the message: it is the file that `arrays` came from.
     """
-    lacking, unknown = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
+    lacking, unknown = set(wanted) - set(arrays), set(arrays) - set(wanted)
     if lacking or unknown:
-        raise ArchiveError(f"{path} is damaged: {_first_of(lacking)} missing, "
-                           f"{_first_of(unknown)} unexpected")
+        raise ArchiveError(f"{path} is damaged: {_differ(lacking, unknown)}")
     for name, want in wanted.items():
         got = arrays[name]
         if (got.shape, got.dtype) != (want.shape, want.dtype):
@@ -260,11 +262,10 @@ def check_fit(path: str | PathLike, wanted: dict[str, np.ndarray],
                                f"wanted {want.shape} and {want.dtype}")
 
 
-def _first_of(names: list[str]) -> str:
-    """How many arrays these are, and the first three names."""
-    shown = names[:3] + [".."] * (len(names) > 3)
-    words = f"{len(names)} array{'s' * (len(names) != 1)}"
-    return f"{words} ({', '.join(shown)})" if names else words
+def _differ(lacking: set[str], unknown: set[str]) -> str:
+    """The names of arrays that are missing and those that are too many, in words."""
+    return (f"arrays missing: {some(sorted(lacking)) or 'none'}; "
+            f"unexpected: {some(sorted(unknown)) or 'none'}")
 
 
 def digest(array: np.ndarray) -> str:

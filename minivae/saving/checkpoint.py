@@ -26,6 +26,38 @@ SHARE = 1 / 200                 # the part of the time that saving may take
 LONGEST_WAIT = 600.0            # seconds: however slow a save was, the next one waits no longer
 
 
+# what every row of a history has; see `fit`
+ROW = ("epoch", "loss", "recon", "kl", "test_elbo", "beta", "lr", "seconds")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_row(row) -> bool:
+    return isinstance(row, dict) and set(ROW) <= set(row) and all(map(_is_number, row.values()))
+
+
+# what a state holds beside its arrays, and whether a value is one that training writes
+STATE_CHECKS = {
+    "epoch": _is_count,
+    "next_row": _is_count,
+    "seconds": lambda seconds: _is_number(seconds) and 0 <= seconds < np.inf,
+    "history": lambda rows: (all(map(_is_row, rows))
+                             and [row["epoch"] for row in rows] == [*range(1, len(rows) + 1)]),
+    "best_elbo": _is_number,
+    "best_epoch": _is_count,
+    "rng": lambda rng: isinstance(rng, dict),
+    "products": lambda products: (isinstance(products["multiplies"], str)
+                                  and _is_count(products["parts"])
+                                  and 1 <= products["parts"] <= pool.MOST_PARTS),
+}
+
+
 class CheckpointError(archive.ArchiveError):
     """A checkpoint is damaged, or does not fit the training.  The message is one line."""
 
@@ -235,6 +267,7 @@ def read(path: str | PathLike) -> tuple[dict[str, np.ndarray], dict]:
     if not _describes_a_training(meta):
         raise CheckpointError(f"{path} holds a model and not where its training stood: "
                               "it can be loaded, but not resumed")
+    _check_state(path, meta["state"])
     return arrays, meta
 
 
@@ -245,6 +278,18 @@ def _describes_a_training(meta) -> bool:
     if not all(isinstance(meta.get(name), dict) for name in ("config", "settings", "state")):
         return False
     return isinstance(meta["state"].get("history"), list)
+
+
+def _check_state(path: str | PathLike, state: dict) -> None:
+    """Raise CheckpointError where a number of the state has a value that no training writes."""
+    for name, is_sound in STATE_CHECKS.items():
+        try:
+            sound = is_sound(state[name])
+        except (KeyError, TypeError):
+            sound = False
+        if not sound:
+            raise CheckpointError(f"{path} describes no training that this version knows: "
+                                  f"its {name} is missing or not what training writes")
 
 
 def restore(path: str | PathLike, state: TrainingState, settings: dict, epochs: int) -> None:
@@ -279,7 +324,7 @@ def restore(path: str | PathLike, state: TrainingState, settings: dict, epochs: 
         _warn_of_another_library(path, meta["state"]["products"]["multiplies"])
     except archive.ArchiveError as error:
         raise CheckpointError(str(error)) from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path} describes no training that this version knows: "
                               f"{error}") from error
 

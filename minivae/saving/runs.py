@@ -112,6 +112,8 @@ def read_config(folder: Path) -> dict:
         In one line, where the file is missing or damaged.
     """
     path = folder / "config.json"
+    if path.is_fifo():
+        raise ArchiveError(f"{path} is a pipe: wanted a file")      # to open it would wait
     try:
         config = json.loads(path.read_bytes())
         wrong = [name for name, is_sound in CONFIG_CHECKS.items() if not is_sound(config[name])]

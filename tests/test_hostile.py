@@ -1,0 +1,33 @@
+"""A sample of the hostile cases.  The whole is `python -m benchmarks.hostile`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.hostile import judged
+from conftest import JIT
+
+
+def test_a_sample_of_hostile_cases_passes(tmp_path):
+    if not JIT:                                            # minutes in place of seconds
+        return
+    # kinds that run in one process; of resume's 1,440 cases every 45th
+    command = [sys.executable, "-m", "benchmarks.hostile", "--kinds", "arguments", "resume", "--every", "45",
+               "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True,
+                          env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "hostile.json").read_text())
+    for kind, found in record["table"].items():
+        assert found["cases"] >= 20 and found["failures"] == 0, (kind, found["examples"])
+
+
+def test_the_judge_knows_a_failure():
+    assert judged(0, "", {0}) == "" and judged(2, "minivae: no such file\n", {2}) == ""
+    assert judged(-15, "", {143}) == ""                    # killed before it could say a word
+    assert "exit code 70" in judged(70, "minivae: a fault of minivae itself\n", {0, 2})
+    assert "2 lines" in judged(2, "RuntimeWarning: overflow\nminivae: it is infinite\n", {2})
+    assert "0 lines" in judged(2, "", {2}) and "1 lines" in judged(2, "minivae: \n", {2})
+    assert "traceback" in judged(0, "Traceback (most recent call last):\n", {0})
