@@ -73,8 +73,8 @@ WAITS = """
 import sys, time
 from minivae.app.signals import Interrupts, StopAsked
 with {kind}() as asked:
-    print("READY", flush=True)
     try:
+        print("READY", flush=True)
         for _ in range(1000):
             time.sleep(0.01)
             if {kind} is StopAsked and asked():
