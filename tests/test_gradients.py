@@ -12,6 +12,7 @@ import pytest
 
 import minivae
 from minivae import estimators
+from minivae.building import Planes
 from minivae.convolutions import Conv, ConvTranspose, Reshape
 from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLatent
 from minivae.gradcheck.cases import perturbed
@@ -81,6 +82,10 @@ def conv_transpose(rng):
     for step in ((3, 1, 1), (4, 2, 1), (2, 3, 0), (3, 2, 2)):
         layer = perturbed(ConvTranspose(3, 2, *step, (7, 5), rng, F8), rng)
         check_layer(layer, rng.standard_normal((3, *layer.in_shape, 3)), rng)
+
+
+def planes(rng):
+    check_layer(Planes(2), rng.standard_normal((3, 4, 5, 6)), rng)
 
 
 def reshape(rng):
@@ -165,7 +170,7 @@ def straight_through(rng):
 
 CASES = {
     Dense: dense, ReLU: relu, Tanh: tanh, Sigmoid: sigmoid, Softplus: softplus, Sequential: sequential,
-    Conv: conv, ConvTranspose: conv_transpose, Reshape: reshape,
+    Conv: conv, ConvTranspose: conv_transpose, Reshape: reshape, Planes: planes,
     BernoulliLikelihood: bernoulli, GaussianLikelihood: gaussian, GaussianLatent: gaussian_latent,
     BernoulliLatent: coins, ConcreteLatent: concrete, StraightThroughLatent: straight_through,
     Skip: skip,                                            # the layer of an exercise

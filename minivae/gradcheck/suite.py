@@ -5,6 +5,7 @@ VAE.by hand and VAE.objective check what differences cannot see.  float32.* hold
 Each takes a seed and returns a Report.
 """
 
+from minivae.building import Planes
 from minivae.convolutions import Conv, ConvTranspose, Reshape
 from minivae.discrete import ConcreteLatent, StraightThroughLatent
 from minivae.estimators import ESTIMATORS, elbo_mc
@@ -39,6 +40,7 @@ LAYERS = {
     "ConvTranspose.stride_3":
         cases.images(lambda rng: ConvTranspose(2, 3, 2, 3, 0, (7, 5), rng, F8), 2, 2, 2),
     "Reshape": cases.layer(lambda rng: Reshape(2, 3, 2), width=12),
+    "Planes": cases.images(lambda rng: Planes(2), 4, 3, 6),
     "BernoulliLikelihood": cases.likelihood(BernoulliLikelihood, binary=True),
     "GaussianLikelihood.per_pixel":
         cases.likelihood(lambda: GaussianLikelihood("per_pixel", F8), binary=False),
