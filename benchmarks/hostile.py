@@ -272,11 +272,10 @@ def python_api(rng):
         "fit": (lambda **a: minivae.fit(minivae.VAE.mlp(20, [4], 2, rng=0), **a), training),
         "fit's model": (lambda vae: minivae.fit(vae, x, epochs=1), {"vae": vae}),
         "VAE.forward": (vae.forward, {"x": x, "eps": np.zeros((12, 2), np.float32)}),
-        "DiscreteVAE.forward": (coins.forward, {"x": x, "eps": np.full((12, 2), 0.5, np.float32)}),
+        "DiscreteVAE.forward": (coins.forward, {"x": x, "u": np.full((12, 2), 0.5, np.float32)}),
         "encode": (vae.encode, {"x": x}), "decode": (vae.decode, {"z": np.zeros((12, 2))}),
         "reconstruct": (vae.reconstruct, {"x": x}), "sample": (vae.sample, {"n": 2, "rng": 0}),
-        "coins.encode": (coins.encode, {"x": x}), "coins.decode": (coins.decode, {"z": np.zeros((12,
-                                                                                                 2))}),
+        "coins.encode": (coins.encode, {"x": x}), "coins.decode": (coins.decode, {"z": np.zeros((9, 2))}),
         "save": (minivae.save, {"model": vae, "path": "m.npz"}),
         "load": (minivae.load, {"path": "m.npz"}),
         "load_data": (minivae.load_data, {"source": "digits", "data_dir": None}),
@@ -296,7 +295,9 @@ def python_api(rng):
     for function, (call, arguments) in sound.items():
         call(**copy.copy(arguments))                       # the sound call must work
         for name, (what, value) in itertools.product(arguments, WRONG.items()):
-            if name == "progress" or (name == "callback" and what == "a function"):
+            taken = (name == "progress" or (name == "callback" and what == "a function")
+                     or (name in ("epochs", "samples", "patience", "batch_size") and "10**" in what))
+            if taken:                                      # at its word: nobody waits for it
                 continue
             yield (f"{function}({name}={what})",
                    lambda: asked(lambda: call(**{**arguments, name: value}), name))
@@ -333,8 +334,8 @@ def arguments(rng):
     for name, options in commands.items():
         if name not in base:
             continue
-        words, run = base[name],
-        ["run"] if name in takes_run else ["ReLU"] if name == "gradcheck" else []
+        words, run = base[name], ["run"] if name in takes_run else []
+        run = ["ReLU"] if name == "gradcheck" else run
         for action, bad in itertools.product(options._actions, BAD):
             if action.nargs == 0 or isinstance(action, argparse._SubParsersAction):
                 continue
