@@ -227,7 +227,7 @@ def test_images_too_large_for_a_page_are_refused_in_one_line(tmp_path, monkeypat
     np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
     small_run("r")
     assert main(["explain", "r"]) == 2
-    assert capsys.readouterr().err == "minivae: the page draws images of up to 19 pixels, these have 20\n"
+    assert capsys.readouterr().err == "minivae: the page draws images of up to 19 numbers, these have 20\n"
     assert main(["explain", "r", "--out", "no/where.html"]) == 2
 
 
