@@ -3,8 +3,9 @@
 Without --train: a training step of 1-32-64 channels, kernel 4, stride 2, 20 latents, at batch 128.
 The rounds are interleaved as in benchmarks.step.  Then the memory that the step's products of
 patches take.  With --train: thirty epochs on MNIST, dynamically binarised, from three seeds, and
-what each model reaches; it needs the MNIST files (MINIVAE_DATA), and goes on where it was stopped.
-Both write their part of benchmarks/results/conv.json, and conv.png.
+what each model reaches, beside the dense model of `minivae train --data mnist`; it needs the MNIST
+files (MINIVAE_DATA), and goes on where it was stopped.
+Each writes its part of benchmarks/results/conv.json, and conv.png or conv_samples.png.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from benchmarks.mnist import judge
 from benchmarks.step import (OVERHEAD, SPEEDUP, Contestant, Measured, fastest_peer, machine,
                              side_by_side)
 from benchmarks.workers import CONV_CONTESTANTS, KERNEL, PADDING, PLAIN, STRIDE
-from minivae import VAE, fit, load_data
+from minivae import VAE, cores, fit, load_data
 from minivae.saving.archive import write_whole
 from minivae.training.evaluation import evaluate
 
@@ -38,9 +39,10 @@ RESULTS = Path(__file__).parent / "results"
 # --- speed ----------------------------------------------------------------------------------------
 
 
-def measure_steps(quick: bool) -> dict:
+def measure_steps(peers: list[str], quick: bool) -> dict:
     """The median ms of a step of every contestant, and the rows of the table."""
-    team = {name: Contestant(name) for name in CONV_CONTESTANTS}
+    ours = [name for name in CONV_CONTESTANTS if name not in PEERS]
+    team = {name: Contestant(name) for name in [*ours, *peers]}
     question = dict(task="steps", net=NET, batch=BATCH, n=4 if quick else 10, rows=4096, warm=5)
     try:
         times, quartiles = side_by_side(team, 2 if quick else 12, 50, {"step": question})
@@ -69,62 +71,73 @@ def row(work: str, plain: str, measured: Measured) -> dict:
 
 
 def memory() -> dict:
-    """MB that a step takes beyond its parameters and what its layers keep, at two batch sizes.
+    """MB that the patches of the second convolution take, at two batch sizes, in float64.
 
-    If it were the patches of the batch it would grow with the batch.
+    In float64 np.matmul multiplies, and all arrays are NumPy's, so tracemalloc sees them.
     """
-    found = {}
+    rng, found, (n_in, n_out) = np.random.default_rng(0), {}, NET["channels"]
+    W, step = rng.standard_normal((KERNEL**2 * n_in, n_out)), (KERNEL, STRIDE, PADDING)
     for batch in (BATCH, 4 * BATCH):
-        vae = VAE.conv((28, 28), NET["channels"], NET["z"], kernel=KERNEL, stride=STRIDE,
-                       padding=PADDING, rng=0)
-        x = np.random.default_rng(0).random((batch, 784), np.float32)
-        for _ in range(2):               # compiles, and makes the work arrays of the layers
-            vae.forward(x)
-            vae.backward()
+        x, out = rng.standard_normal((batch, 14, 14, n_in)), np.empty((batch, 7, 7, n_out))
+        cores.patches_times(x, W, step, out)                 # compiles
         tracemalloc.start()
-        vae.forward(x)
-        vae.backward()
+        cores.patches_times(x, W, step, out)
         found[f"batch {batch}, MB"] = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
-    # of all its images: 14 x 14 patches of 4 x 4 x 1, and 7 x 7 of 4 x 4 x 32; in both halves
-    patches = 4 * BATCH * (14 * 14 * 16 + 7 * 7 * 16 * 32)
-    return {**found, f"patches of a batch of {BATCH}, MB": patches / 1e6}
+    return {**found, f"all patches of a batch of {BATCH}, MB": 8 * BATCH * 7 * 7 * len(W) / 1e6}
 
 
 # --- MNIST ----------------------------------------------------------------------------------------
 
 
-def train(seed: int, data, out: Path, epochs: int = EPOCHS) -> tuple[VAE, float]:
-    """The model, and the minutes that its training took; goes on where it was stopped."""
-    vae = VAE.conv((28, 28), NET["channels"], NET["z"], rng=seed)
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint = out / f"seed{seed}.npz"
+def train(name: str, vae: VAE, data, args, **settings) -> dict:
+    """Train, or go on where it was stopped; the test ELBO, and the minutes of the training."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = args.out / f"{name}.npz"
 
     def say(row: dict) -> None:
-        print(f"seed {seed} epoch {row['epoch']:3d}  loss {row['loss']:8.3f}  "
+        print(f"{name} epoch {row['epoch']:3d}  loss {row['loss']:8.3f}  "
               f"{row['seconds'] / 60:5.1f} min", flush=True)
 
-    history = fit(vae, data.x_train, epochs=epochs, batch_size=BATCH, lr=LR, decay=DECAY,
-                  rng=[seed, 1], callback=say, checkpoint=checkpoint,
-                  resume=checkpoint if checkpoint.exists() else None)
-    return vae, history[-1]["seconds"] / 60
+    history = fit(vae, data.x_train, epochs=args.epochs, batch_size=BATCH, callback=say,
+                  checkpoint=checkpoint, resume=checkpoint if checkpoint.exists() else None,
+                  **settings)
+    found = {"elbo": evaluate(vae, data.x_test)["elbo"], "minutes": history[-1]["seconds"] / 60}
+    print(f"{name}: test ELBO {found['elbo']:.2f} after {found['minutes']:.1f} minutes", flush=True)
+    return found
 
 
 def measure_mnist(args) -> dict:
-    """Test ELBO and minutes of every seed, and -log p(x) of the first one's model."""
-    data, found = load_data("mnist"), []
+    """Test ELBO and minutes of every seed and of the dense model; -log p(x) of the first seed."""
+    data, trainings = load_data("mnist"), []
     for seed in SEEDS[: args.seeds]:
-        vae, minutes = train(seed, data, args.out, args.epochs)
-        test = evaluate(vae, data.x_test)
-        found.append({"seed": seed, "elbo": test["elbo"], "minutes": minutes})
-        print(f"seed {seed}: test ELBO {test['elbo']:.2f} after {minutes:.1f} minutes", flush=True)
+        vae = VAE.conv((28, 28), NET["channels"], NET["z"], rng=seed)
+        found = train(f"seed {seed}", vae, data, args, lr=LR, decay=DECAY, rng=[seed, 1])
+        trainings.append({"seed": seed, **found})
         if seed == SEEDS[0]:
-            nll = judge(vae, data, args.images, args.samples)
+            nll, conv = judge(vae, data, args.images, args.samples), vae
             print(f"-log p(x) {nll['nll']:.2f} of {args.images} images", flush=True)
-    elbos = [one["elbo"] for one in found]
-    return {"epochs": args.epochs, "trainings": found, "elbo": mean(elbos),
+    dense = VAE.mlp(784, [400, 200], 30, rng=0)
+    beside = train("dense", dense, data, args, lr=1e-3, rng=[0, 1])
+    draw_samples(dense, conv, args.results / "conv_samples.png")
+    elbos = [one["elbo"] for one in trainings]
+    return {"epochs": args.epochs, "trainings": trainings, "elbo": mean(elbos),
             "elbo_spread": stdev(elbos) if len(elbos) > 1 else None,
-            "minutes": mean(one["minutes"] for one in found), "log p(x)": nll}
+            "minutes": mean(one["minutes"] for one in trainings), "log p(x)": nll, "dense": beside}
+
+
+def draw_samples(dense: VAE, conv: VAE, path: Path, side: int = 8) -> None:
+    """New images of both models, side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.3), layout="constrained", dpi=120)
+    for axes, vae, name in zip(figure.subplots(1, 2), (dense, conv),
+                               ("784 - 400 - 200 - 30, dense", "1 - 32 - 64, convolutions")):
+        images = vae.sample(side * side, rng=0).reshape(side, side, 28, 28)
+        axes.imshow(images.swapaxes(1, 2).reshape(28 * side, -1), cmap="gray_r", vmin=0, vmax=1)
+        axes.set_title(name, loc="left")
+        axes.set_axis_off()
+    figure.savefig(path)
 
 
 # --- the record -----------------------------------------------------------------------------------
@@ -140,7 +153,9 @@ def show(record: dict) -> None:
         print(f"{name:48} {megabytes:7.1f}")
     if "mnist" in record:
         m = record["mnist"]
-        print(f"MNIST, {m['epochs']} epochs: test ELBO {m['elbo']:.2f}, {m['minutes']:.1f} minutes")
+        for name, one in (("convolutions", m), ("dense", m["dense"])):
+            print(f"MNIST, {m['epochs']} epochs, {name}: test ELBO {one['elbo']:.2f}, "
+                  f"{one['minutes']:.1f} minutes")
 
 
 def draw(ms: dict, path: Path) -> None:
@@ -166,6 +181,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", action="store_true", help="MNIST, and not the speed")
     parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a record")
+    parser.add_argument("--ours", action="store_true", help="leave the peers out")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many trainings")
     parser.add_argument("--images", type=int, default=1000, help="test images for log p(x)")
@@ -176,8 +192,11 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     args.results.mkdir(parents=True, exist_ok=True)
     about = machine()
+    installed = [name for name in PEERS
+                 if about["jax" if "JAX" in name else "torch"] != "not installed"]
+    peers = [] if args.ours else installed
     found = {"mnist": measure_mnist(args)} if args.train else \
-        {"machine": about, **measure_steps(args.quick), "memory": memory()}
+        {"machine": about, **measure_steps(peers, args.quick), "memory": memory()}
     path = args.results / "conv.json"
     record = json.loads(path.read_text()) if path.exists() else {}
     record |= found

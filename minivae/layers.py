@@ -255,9 +255,7 @@ def grads_of(layer) -> dict[str, np.ndarray]:
 
 
 def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
-    """`a` as a contiguous array of `shape` and `dtype` (None: its own).
-
-    In shape None is any size, and ... at the end any number of sizes, at least one.
+    """`a`, contiguous.  In shape None is any size, a last ... any sizes; dtype None is its own.
 
     Kernels read whatever memory they are pointed at, so every node asks here first.
     Raises ValueError for another shape; where dtype is None, also for an `a` that is neither
@@ -267,8 +265,7 @@ def as_rows(a: np.ndarray, shape: tuple, dtype, name: str) -> np.ndarray:
     if a.shape != shape:
         if shape[-1] is ...:
             shape = (*shape[:-1], *(a.ndim - len(shape) + 1) * (None,))
-        fits = len(a.shape) == len(shape)
-        if not fits or any(want not in (None, n) for n, want in zip(a.shape, shape)):
+        if a.ndim != len(shape) or any(want not in (None, n) for n, want in zip(a.shape, shape)):
             wanted = str(tuple("any" if n is None else n for n in shape)).replace("'", "")
             raise ValueError(f"{name} must have shape {wanted}, got {a.shape}")
     if dtype is None and a.dtype.char not in "fd":

@@ -49,6 +49,21 @@ def test_the_pictures_of_speed_can_be_read_where_they_are_shown():
             assert patch.get_width() == record["ms per step"][axes.get_title(loc="left")][name]
 
 
+def test_the_benchmark_of_convolutions_measures_every_row_without_its_peers(tmp_path):
+    if not JIT:                                            # images of 784 pixels: minutes without the JIT
+        return
+    command = [sys.executable, "-m", "benchmarks.conv", "--quick", "--ours", "--results", str(tmp_path)]
+    env = {**os.environ, "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "conv.json").read_text())
+    assert set(record["ms per step"]) == {"minivae", "products", "minivae, plain install", "products, plain install"}
+    assert all(ms > 0 for ms in record["ms per step"].values()) and (tmp_path / "conv.png").stat().st_size > 5000
+    # patches of a tile, not of the batch: four times the batch takes no more memory
+    one, four, patches = record["memory"].values()
+    assert four < 1.1 * one < 0.1 * patches
+
+
 # --- how honest is the error bar ---
 
 

@@ -370,3 +370,45 @@ def test_a_run_with_a_discrete_latent_is_evaluated_and_says_what_it_is(here, min
     assert 0 <= found["kl"] <= 3 * np.log(2)
     assert sum(found["kl_per_dim"]) == pytest.approx(found["kl"], rel=1e-5)  # three coins
     assert all(0 <= variance <= 0.25 for variance in found["mu_variance"])                 # of a number between 0 and 1
+
+
+# --- convolutions ---
+
+
+@pytest.mark.parametrize("shape, options", [((7, 5), []), ((6, 8, 3), ["--likelihood", "gaussian"]),
+                                            ((5, 5), ["--latent-kind", "bernoulli"])], ids=["grey", "colour", "coins"])
+def test_a_model_of_convolutions_through_every_command(here, rng, capsys, shape, options):
+    """Odd sides, not square, in colour; stopped after the first epoch and resumed it has the same numbers."""
+    np.save("mine.npy", rng.random((30, *shape), np.float32))
+    common = ["--data", "mine.npy", "--conv", "3,4", "--latent", "2", *options]
+    assert main(["train", *common, "--epochs", "2", "--out", "whole"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    C = (*shape, 1)[2]
+    assert f"convolutions of {shape[0]} x {shape[1]} images, channels {C} - 3 - 4, 2 latents" in said
+    assert main(["train", *common, "--epochs", "1", "--out", "half"]) == 0
+    assert main(["train", "--resume", "half", "--epochs", "2"]) == 0
+    whole, half = minivae.load("whole"), minivae.load("half")
+    assert whole.config["channels"] == [3, 4] and whole.config["image_shape"] == list(shape)
+    for name, param, _ in whole.named_params():
+        np.testing.assert_array_equal(param, dict((n, p) for n, p, _ in half.named_params())[name], name)
+    for command in (["evaluate", "whole", "--eval-samples", "3", "--images", "3"], ["sample", "whole", "--npz"],
+                    ["reconstruct", "whole"], ["latent", "whole", "--n", "2"], ["walk", "whole"],
+                    ["explain", "whole"]):
+        assert main(command) == 0, command
+    with np.load("whole/gallery/sample.npz") as arrays:
+        assert arrays["images"].shape[1:] == shape
+
+
+def test_images_that_are_too_small_for_the_convolutions_are_refused_before_training(mine, here, capsys):
+    assert main(["train", "--data", mine, "--conv", "2,2,2,2"]) == 2
+    assert capsys.readouterr().err == ("minivae: a kernel of 4 x 4 does not fit into images of 1 x 1 with a padding of "
+                                       "1: take a smaller kernel or fewer layers\n")
+    assert main(["train", "--data", mine, "--conv", "2", "--hidden", "3"]) == 2
+    assert "--conv with --hidden" in capsys.readouterr().err and not (here / "runs").exists()
+
+
+def test_a_run_of_before_there_was_a_setting_can_be_resumed(mine, here):
+    """Its config has neither key nor conv."""
+    settings = RunSettings.for_data(mine).to_json()
+    old = {name: value for name, value in settings.items() if name not in ("key", "conv")}
+    assert RunSettings.from_json(old) == RunSettings.for_data(mine)

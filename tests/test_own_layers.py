@@ -1,5 +1,7 @@
 """Models of layers that somebody else wrote: built, checked, trained, saved, resumed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -429,3 +431,18 @@ def test_restore_names_an_array_of_another_shape():
     with pytest.raises(ValueError, match=r"enc.2.gain has shape \(1,\), wanted \(6,\)"):
         vae.restore(state)
     np.testing.assert_array_equal(vae.enc.layers[2].gain, 1)
+
+
+def test_the_manual_s_layer_of_one_s_own_trains_is_saved_and_checked(tmp_path, monkeypatch):
+    """The code of docs/run.md, as it stands there."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "run.md").read_text()
+    code = next(block.split("```")[0] for block in page.split("```python\n")[1:] if "class Scale" in block)
+    names = {}
+    exec(code, names)
+    for (name, param, _), (_, other, _) in zip(names["vae"].named_params(), names["again"].named_params(), strict=True):
+        np.testing.assert_array_equal(param, other, name)
+    assert names["history"][-1]["loss"] < 44.4                          # chance is 64 log 2
+    layer = names["Scale"]()
+    layer.params, layer.grads = ({"s": a["s"].astype(float)} for a in (layer.params, layer.grads))
+    check_layer(layer, np.random.default_rng(1).standard_normal((3, 4))).raise_if_wrong()

@@ -227,7 +227,7 @@ def test_images_too_large_for_a_page_are_refused_in_one_line(tmp_path, monkeypat
     np.save("mine.npy", np.random.default_rng(0).random((30, 5, 4)))
     small_run("r")
     assert main(["explain", "r"]) == 2
-    assert capsys.readouterr().err == "minivae: the page draws images of up to 19 pixels, these have 20\n"
+    assert capsys.readouterr().err == "minivae: the page draws images of up to 19 numbers, these have 20\n"
     assert main(["explain", "r", "--out", "no/where.html"]) == 2
 
 
@@ -981,8 +981,8 @@ def test_an_image_in_colour_is_shown_in_colour(chromium, colour):
 @pytest.mark.parametrize("width", [1440, 390])
 def test_no_word_in_the_graph_of_a_conv_model_leaves_its_box(chromium, conv, width):
     opened(chromium, conv, width=width)
-    too_wide = chromium.run("""return [...document.querySelectorAll('#graph .face')].filter(e => e.offsetParent !== null ||
-        e.getClientRects().length).flatMap(face => {
+    too_wide = chromium.run("""return [...document.querySelectorAll('#graph .face')]
+        .filter(e => e.getClientRects().length).flatMap(face => {
           const box = face.querySelector('rect')?.getBoundingClientRect();
           return [...face.querySelectorAll('text')].filter(t => box && box.width > 20 &&
             t.getBoundingClientRect().width > box.width).map(t => t.textContent);

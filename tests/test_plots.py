@@ -207,6 +207,12 @@ def test_what_the_model_was_given_stands_between_where_it_is_not_the_image(figur
                                       np.rint(255 * (1 - rows[name][i])).reshape(2, 2))
 
 
+def test_of_colours_each_is_off_or_on(figure, rng):
+    x = rng.random((2, 12))
+    drawn = figure(plots.reconstructions, x, x > 0.5, x, (2, 2, 3))
+    assert names_of(drawn.axes[0].get_yticklabels())[1] == "given to the model,\neach colour off or on"
+
+
 @pytest.mark.parametrize("n, shape", [(1, (8, 8)), (3, (28, 28)), (40, (28, 28)), (100, (64, 20)), (40, (12, 90)),
                                       (9, (1, 2352)), (40, (99, 99)), (2000, (8, 8)), (40, (32, 32, 3))])
 def test_no_sheet_is_gigantic_and_names_fit_their_rows(n, shape, tmp_path, figure, rng, monkeypatch):

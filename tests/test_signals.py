@@ -262,7 +262,7 @@ def test_a_warning_of_a_library_is_one_line():
 
 
 @pytest.mark.parametrize("words, says", [
-    (["--hidden", "1000000000000"], "wanted a whole number of at most 1,000,000,000, got 1000000000000"),
+    (["--hidden", "1000000000000"], "wanted a whole number of at most 1,000,000,000, got '1000000000000'"),
     (["--hidden", "1000000000"], "and this machine has"),
     (["--latent", "900000000,"], "wanted a whole number of at least 1"),
     (["--epochs", "9" * 5000], "wanted a whole number of at least 1, got '9999"),

@@ -294,3 +294,21 @@ def test_masked_pixels_are_refused(method, rng):
     with pytest.raises(ValueError, match="1 of this masked array are masked"):
         getattr(one, method)(np.ma.masked_equal(X, X[3, 2]))
     assert VAEEstimator(epochs=1, hidden=(4,), z_dim=2).fit(np.ma.array(X)).n_features_in_ == 6
+
+
+# --- convolutions ---
+
+
+def test_an_estimator_of_convolutions(X):
+    """It is trained, cloned, pickled and searched as the dense one."""
+    model = clone(small(channels=(3,), image_shape=(3, 3))).fit(X)
+    assert model.vae_.config["channels"] == [3] and model.transform(X).shape == (60, 2)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), model.transform(X))
+    search = GridSearchCV(small(image_shape=(3, 3), epochs=1), {"channels": [None, (2,), (3,)]}, cv=2).fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("image_shape", [None, (3, 2), (3, 3, 3)])
+def test_convolutions_want_to_know_what_a_row_is_an_image_of(X, image_shape):
+    with pytest.raises(ValueError, match=r"channels needs image_shape, .* as X has columns, 9; got"):
+        small(channels=(3,), image_shape=image_shape).fit(X)

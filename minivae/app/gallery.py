@@ -187,7 +187,8 @@ def _draw_interpolation(vae: Model, images: np.ndarray, x: np.ndarray, shape: tu
     z = vae.likeliest_z(x)
     walk = interpolation(vae, z[::2], z[1::2], STEPS)
     decoded_walk = decoded(vae, walk)
-    ends, names = [images, x], ["test\nimage", "given,\nblack or\nwhite"]
+    drawn = "black or\nwhite" if len(shape) == 2 else "colours\noff or on"
+    ends, names = [images, x], ["test\nimage", f"given,\n{drawn}"]
     if np.array_equal(images, x):
         ends, names = [images], ["test\nimage"]
     columns = np.concatenate([*(end[::2, None] for end in ends), decoded_walk,

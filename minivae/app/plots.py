@@ -225,8 +225,8 @@ def reconstructions(images: np.ndarray, given: np.ndarray, recon: np.ndarray,
 
     images, given, recon : (n, D).  Where the model was given the image itself it is drawn once.
     """
-    rows = {"test image": images, "given to the model,\nblack or white": given,
-            "reconstruction": recon}
+    drawn = "black or white" if len(image_shape) == 2 else "each colour off or on"
+    rows = {"test image": images, f"given to the model,\n{drawn}": given, "reconstruction": recon}
     title = "test images, what the model was given of each, and what it makes of that"
     if np.array_equal(images, given):
         rows = {"test image": images, "reconstruction": recon}

@@ -24,11 +24,12 @@ def positive_int(text: str, most: int = MOST) -> int:
 
     Raises ArgumentTypeError for others.
     """
-    value = int(text) if text.isdecimal() and len(text) < 20 else 0
+    value = int(text) if text.isdecimal() and len(text) < 1000 else 0
     if value < 1:
         raise ArgumentTypeError(f"wanted a whole number of at least 1, got {shortened(text)!r}")
     if value > most:
-        raise ArgumentTypeError(f"wanted a whole number of at most {most:,}, got {text}")
+        raise ArgumentTypeError(f"wanted a whole number of at most {most:,}, "
+                                f"got {shortened(text)!r}")
     return value
 
 

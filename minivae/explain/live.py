@@ -1,7 +1,7 @@
 """What the page needs to run the model itself: weights, images, and the recorded pass to meet.
 
-The model in JavaScript is model.js, its estimators are estimators.js.  When the page opens,
-agree.js makes the recorded pass once more and compares every array with Python's.
+The model in JavaScript is model.js, its layers layers.js, its estimators estimators.js.  When the
+page opens, agree.js makes the recorded pass once more and compares every array with Python's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.model import Model
 from minivae.pixels import scale_of
 
-# the layers that model.js knows
+# the layers that layers.js knows
 KINDS = (Dense, ReLU, Tanh, Sigmoid, Softplus, Conv, ConvTranspose, Reshape, Planes)
 LIKELIHOODS = (BernoulliLikelihood, GaussianLikelihood)
 LATENTS = (GaussianLatent, BernoulliLatent)

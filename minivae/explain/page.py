@@ -37,7 +37,7 @@ from minivae.training.evaluation import NonFiniteError
 HERE = Path(__file__).parent
 STYLE = "page.css"
 # the model, which a worker runs too
-ENGINE = "estimators.js model.js agree.js draws.js worker.js embedded.js"
+ENGINE = "estimators.js layers.js model.js agree.js draws.js worker.js embedded.js"
 SCRIPTS = "draw.js pass.js front.js card.js answers.js tip.js live.js spread.js training.js page.js"
 PIXELS = 9_000           # a larger image would make a page of more than 1.5 MB
 
@@ -46,16 +46,12 @@ def explain(folder: str | None, image: int, out: str) -> bool:
     """Write the page of one test image of the run in `folder` to the file `out`.
 
     Where the pass is not finite the page says only that, and the result is False.  Raises
-    ValueError, in one line, for a run or an image that cannot be had, and images too large to draw
-    or in colour.
+    ValueError, in one line, for a run or an image that cannot be had, and images too large to draw.
     """
     subject = find_subject(folder, image)
     if subject.vae.x_dim > PIXELS:
-        raise ValueError(f"the page draws images of up to {PIXELS:,} pixels, "
+        raise ValueError(f"the page draws images of up to {PIXELS:,} numbers, "
                          f"these have {subject.vae.x_dim:,}")
-    if len(subject.image_shape) == 3:
-        raise ValueError("the page draws grey images, and these are in colour: `minivae walk` "
-                         "prints the same pass")
     try:
         data, problem = contents(subject), None
     except NonFiniteError as error:

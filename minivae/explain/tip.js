@@ -7,14 +7,14 @@ for (const f of Object.values(figures)) byName[f.symbol] ??= f;
 const valueOf = (name, i) => { const a = numbers(byName[name]); return a[i % a.length]; };
 
 const signed = v => v < 0 ? `(${fmt(v)})` : fmt(v);
-const times = (...factors) => factors.map(signed).join(" · ");
+const multiplied = (...factors) => factors.map(signed).join(" · ");
 
 /** Of a sum of many products the one with the largest size. */
 function largestOf(count, factors, name) {
   let best = 0;
   for (let k = 1; k < count; k++) if (Math.abs(factors(k)[0] * factors(k)[1]) > Math.abs(factors(best)[0] * factors(best)[1])) best = k;
   const [a, b] = factors(best);
-  return `a sum of ${count} products; the largest, ${name(best)}: ${times(a, b)} = ${fmt(a * b)}`;
+  return `a sum of ${count} products; the largest, ${name(best)}: ${multiplied(a, b)} = ${fmt(a * b)}`;
 }
 
 /** W[i, j] of a Dense node, where the page has the weights. */
@@ -31,7 +31,7 @@ function ofValue(node, i) {
   if (node.kind === "Conv") return ofConv(node, i);
   if (node.name === "sample" && c) {
     const std = Math.exp(valueOf(b, i) / 2);
-    return `${a}[${i}] + std[${i}] · ${c}[${i}] = ${fmt(valueOf(a, i))} + ${times(std, valueOf(c, i))}`;
+    return `${a}[${i}] + std[${i}] · ${c}[${i}] = ${fmt(valueOf(a, i))} + ${multiplied(std, valueOf(c, i))}`;
   }
   if (["ReLU", "Tanh", "Sigmoid", "Softplus"].includes(node.kind)) return `${node.kind}(${a}[${i}]) = ${node.kind}(${fmt(valueOf(a, i))})`;
   return node.formula.forward;
@@ -62,7 +62,7 @@ function ofGradient(name, i) {
   const local = node.local[Math.min(at, node.local.length - 1)];
   if (!local) return node.formula.backward;
   const slope = numbers(local), d = numbers(node.incoming);
-  return `${dy} · (${local.symbol}) = ${times(d[i % d.length], slope[i % slope.length])}`;
+  return `${dy} · (${local.symbol}) = ${multiplied(d[i % d.length], slope[i % slope.length])}`;
 }
 
 /** One entry of a parameter's gradient: what came in times the gradient of what went out. */
@@ -71,7 +71,7 @@ function ofParameter(f, i) {
   if (f.of !== "W" || !which) return { index: i, words: node.kind === "Dense" ? `${dy}[${i}]: a bias counts once` : node.formula.backward };
   const [row, col] = which === "row" ? [+line, i] : [i, +line], x = node.inputs[0].symbol;
   if (node.kind !== "Dense") return { index: `${row},${col}`, words: node.formula.backward.split(/;\s+/).find(rule => rule.startsWith("dW")) };
-  return { index: `${row},${col}`, words: `${x}[${row}] · ${dy}[${col}] = ${times(valueOf(x, row), valueOf(dy, col))}` };
+  return { index: `${row},${col}`, words: `${x}[${row}] · ${dy}[${col}] = ${multiplied(valueOf(x, row), valueOf(dy, col))}` };
 }
 
 /** The index of entry i: of images [n, row, column, channel], of all else its place in the whole. */

@@ -153,7 +153,9 @@ def _by_draw(array: np.ndarray, node: str) -> Lines:
     """The log-probabilities of several draws, or their weights, one by one."""
     by_draw = node in ("likelihood", "log_q", "log_prior") and array.ndim == 1 and array.size > 1
     if by_draw and array.any():
-        yield PLAIN, " " * FORMULA_AT + ", ".join(f"{a + 0.0:.4g}" for a in array)
+        numbers = ", ".join(f"{a + 0.0:.4g}" for a in array)
+        for line in textwrap.wrap(numbers, COLUMNS - FORMULA_AT):
+            yield PLAIN, " " * FORMULA_AT + line
 
 
 def _is_unused(node: NodePass) -> bool:

@@ -135,8 +135,8 @@ _ALL = [
              "should be.",
          others=("if node not in self._cache", "array is None or array.shape")),
     Hunt("sharp-likelihood", "sharp likelihoods learn too slowly", 2, CLIPPED,
-         shown="as_rows Layer._take Layer._work Dense.__init__ Dense.forward Dense.backward "
-               "Tanh.forward Tanh.backward Sequential.forward Sequential.backward",
+         shown="as_rows Layer._take Layer._work Dense.forward Dense.backward Tanh.forward "
+               "Tanh.backward Sequential.forward Sequential.backward",
          check="Dense",
          seen="With Bernoulli pixels every number is right.  With Gaussian pixels of a small fixed "
               "variance, where gradients are large, the loss falls more slowly than it should.",
