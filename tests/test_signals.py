@@ -269,7 +269,7 @@ def test_a_warning_of_a_library_is_one_line():
     (["--beta=--"], "--beta=--: wanted a value after the ="),
     (["sample", "run", "--n", "999999999999"], "wanted a whole number of at most 10,000"),
     (["latent", "run", "--n", "999999999999"], "wanted a whole number of at most 500"),
-    (["latent", "run", "--n", "9" * 40], "wanted a whole number of at least 1")], ids=lambda words: str(words)[:30])
+    (["latent", "run", "--n", "9" * 40], "wanted a whole number of at most 500")], ids=lambda words: str(words)[:30])
 def test_an_absurd_size_is_refused_at_once(words, says, capsys):
     begin = time.perf_counter()
     assert main(words) == 2
