@@ -13,7 +13,7 @@ import minivae
 
 os.environ["SCIPY_ARRAY_API"] = "1"     # before SciPy is imported: one of scikit-learn's checks skips without it
 
-# a shell starts its background jobs with Ctrl-C ignored, and nohup with SIGHUP; the tests want both as a terminal has them
+# a shell starts its background jobs with Ctrl-C ignored, and nohup with SIGHUP; the tests want both as at a terminal
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:

@@ -22,7 +22,8 @@ def test_reading_data_loads_neither_a_model_nor_a_heavy_library():
     assert not loaded & {"numba", "llvmlite", "scipy", "sklearn", "matplotlib", "requests", "pooch", "PIL"}
     assert {name for name in loaded if name.split(".")[0] == "minivae"} == {
         "minivae", "minivae.data", "minivae.data.arrays", "minivae.data.image_files", "minivae.data.table",
-        "minivae.data.own", "minivae.data.idx", "minivae.data.published", "minivae.choices", "minivae.pixels"}
+        "minivae.data.own", "minivae.data.idx", "minivae.data.published", "minivae.choices", "minivae.pixels",
+        "minivae.locks"}
 
 
 def test_digits_are_offline_and_their_split_never_changes():
