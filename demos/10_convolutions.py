@@ -50,7 +50,7 @@ for stride in (2, 1):
 # ## 2. The backward of the one is the forward of the other
 #
 # Give a Conv and a ConvTranspose the same W and no b.  Then <conv(x), y> = <x, transpose(y)> for
-# every x and y.  This is what makes one the adjoint of the other, and no step size is in it.
+# every x and y.  This makes one the adjoint of the other.  It needs no finite differences.
 
 # %%
 conv = Conv(3, 5, 3, 2, 1, rng, np.float64)
@@ -74,7 +74,7 @@ print(f"   backward of transpose less forward of conv    "
 #
 # A convolution is linear, so it is a matrix: column j is what it makes of an image that is 1 in
 # pixel j and 0 elsewhere.  The matrix of the transposed one is the transpose, hence the name.  In
-# each row stand the nine numbers of W, and each of them nine times: the weights are shared.
+# each row stand all nine numbers of W.  The matrix holds each nine times: the weights are shared.
 
 # %%
 small = Conv(1, 1, 3, 1, 0, rng, np.float64)
@@ -105,7 +105,7 @@ for layer, shape in ((Conv(2, 3, 3, 2, 1, rng, np.float64), (2, 6, 6, 2)),
 # ## 5. A VAE of convolutions
 #
 # 8 x 8 pixels, then 4 x 4 with 8 channels, 2 x 2 with 16, and 8 latents; the decoder goes back the
-# same way.  Beside it stands a dense model with a few more parameters.
+# same way.  Beside it stands a dense model with 1.5 times as many parameters.
 
 # %%
 data = load_data("digits")
@@ -114,8 +114,8 @@ twin = VAE.conv(shape, channels, 8, kernel=3, activation="tanh", dtype=np.float6
 check_model(twin, data.x_train[:3].round(), rng.standard_normal((3, 8))).raise_if_wrong()
 vae, dense = VAE.conv(shape, channels, 8, kernel=3, rng=0), VAE.mlp(64, [40], 8, rng=0)
 sizes = [sum(param.size for _, param, _ in model.named_params()) for model in (vae, dense)]
-print(f"\n5. {sizes[0]:,} parameters, of dense layers {sizes[1]:,}; "
-      "every gradient passes its check")
+print(f"\n5. {sizes[0]:,} parameters, of dense layers {sizes[1]:,}.  In float64, with tanh, every\n"
+      "   gradient of the convolutions passes its check")
 print("   epoch   test ELBO: convolutions    dense   (nats per image)")
 histories = [fit(model, data.x_train, X_test=data.x_test, epochs=epochs, batch_size=32, lr=3e-3,
                  rng=0) for model in (vae, dense)]

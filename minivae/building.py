@@ -13,7 +13,7 @@ from numbers import Integral
 import numpy as np
 
 from minivae import baselines
-from minivae.choices import choose, want_number, whole_number
+from minivae.choices import choose, in_short, want_number, whole_number
 from minivae.convolutions import Conv, ConvTranspose, Reshape, checked_step, conv_shape
 from minivae.estimators import ESTIMATORS, elbo
 from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, as_rows,
@@ -129,7 +129,7 @@ def whole_numbers(values, what: str) -> list[int]:
         values = [values]
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
         raise TypeError(f"{what} must be a sequence of whole numbers, e.g. (200, 100), "
-                        f"got {values!r}")
+                        f"got {in_short(values)}")
     return [whole_number(n, f"{what}[{i}]") for i, n in enumerate(values)]
 
 
@@ -138,7 +138,7 @@ def checked_dtype(dtype) -> np.dtype:
     try:
         known = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
+        raise TypeError(f"dtype must be float32 or float64, got {in_short(dtype)}") from None
     if known not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {known}")
     return known
@@ -153,7 +153,7 @@ def generator(rng) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError) as error:
         raise type(error)("rng must be None, a whole number of at least 0 or a "
-                          f"numpy.random.Generator, got {rng!r}") from None
+                          f"numpy.random.Generator, got {in_short(rng)}") from None
 
 
 def checked_likelihood(likelihood, dtype: np.dtype) -> Likelihood:
@@ -166,7 +166,7 @@ def checked_likelihood(likelihood, dtype: np.dtype) -> Likelihood:
         return choose(likelihood, LIKELIHOODS, "likelihood")(dtype=dtype)
     if not isinstance(likelihood, Likelihood):
         raise TypeError(f"likelihood must be one of {', '.join(LIKELIHOODS)} or an object of "
-                        f"minivae.likelihoods, got {likelihood!r}")
+                        f"minivae.likelihoods, got {in_short(likelihood)}")
     for name, param in likelihood.params.items():
         if param.dtype != dtype:
             raise ValueError(f"the likelihood's {name} is {param.dtype}, the model "
@@ -183,7 +183,7 @@ def checked_estimator(estimator) -> Callable:
         return choose(estimator, ESTIMATORS, "estimator")
     if not (callable(estimator) and hasattr(estimator, "objective")):
         raise TypeError("estimator must be a name or a function of minivae.estimators, "
-                        f"got {estimator!r}")
+                        f"got {in_short(estimator)}")
     return estimator
 
 

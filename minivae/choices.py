@@ -6,6 +6,8 @@ Nothing is imported here that is heavy, so every file may use it.
 from collections.abc import Iterable
 from numbers import Integral, Real
 
+MOST = 10**9                    # more of anything fits into no memory, or into nobody's time
+
 
 def check_choice(name: str, known: Iterable[str], what: str) -> None:
     """Raise ValueError, with the names that there are, unless `name` is one of them.
@@ -13,7 +15,7 @@ def check_choice(name: str, known: Iterable[str], what: str) -> None:
     what : what is chosen, e.g. "activation".
     """
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"unknown {what} {name!r}; choose from {', '.join(known)}")
+        raise ValueError(f"unknown {what} {in_short(name)}; choose from {', '.join(known)}")
 
 
 def some(names: Iterable[str]) -> str:
@@ -23,6 +25,14 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
+def in_short(value) -> str:
+    """A wrong value as a message shows it: in one line of at most some sixty letters."""
+    if getattr(value, "shape", ()):
+        return f"an array of shape {tuple(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def choose(name: str, table: dict, what: str):
     """table[name].  Raises ValueError, with the names that there are, for another."""
     check_choice(name, table, what)
@@ -30,14 +40,17 @@ def choose(name: str, table: dict, what: str):
 
 
 def whole_number(value, what: str, at_least: int = 1) -> int:
-    """`value` as an int.  Raises TypeError for what is no whole number, ValueError below at_least.
+    """`value` as an int.
+
+    Raises TypeError for what is no whole number, ValueError below at_least and above MOST.
 
     what : what the number is, e.g. "epochs".
     """
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{what} must be a whole number, got {value!r}")
-    if value < at_least:
-        raise ValueError(f"{what} must be at least {at_least}, got {value}")
+        raise TypeError(f"{what} must be a whole number, got {in_short(value)}")
+    if not at_least <= value <= MOST:
+        side, bound = ("least", at_least) if value < at_least else ("most", f"{MOST:,}")
+        raise ValueError(f"{what} must be at {side} {bound}, got {in_short(value)}")
     return int(value)
 
 
@@ -47,4 +60,4 @@ def want_number(value, what: str) -> None:
     what : what the number is, e.g. "lr".  NaN and infinity are the caller's to judge.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{what} must be a number, got {value!r}")
+        raise TypeError(f"{what} must be a number, got {in_short(value)}")

@@ -1,9 +1,9 @@
 """Convolutions: the backward of the one is the forward of the other.  Page 7 of the lesson.
 
-P is the map that cuts an image into patches: row (n, i, j) of P(x) holds the k x k pixels that
-output pixel (i, j) of image n sees.  P only copies, so it is linear.  P^T, its adjoint, adds each
-number of a patch to the pixel that it was copied from.  With P a convolution is a Dense layer that
-reads every patch:
+P cuts images into patches: row (n, i, j) of P(x) holds the k x k pixels, with all their channels,
+of patch (i, j) in image n.  P only copies, so it is linear.  P^T, its adjoint, adds each number of
+a patch to the pixel that it was copied from.  With P a convolution is a Dense layer that reads
+every patch.  The other arrays have a row for each pixel here:
 
     Conv           y = P(x) @ W + b        dW = P(x).T @ dy      dx = P^T(dy @ W.T)
     ConvTranspose  y = P^T(x @ W.T) + b    dW = P(dy).T @ x      dx = P(dy) @ W
@@ -11,9 +11,9 @@ reads every patch:
 db is the sum of dy over images and pixels.  W has a row for each number of a patch in both: Conv
 goes with it from a patch to a pixel, ConvTranspose from a pixel to a patch.
 
-Images are (B, H, W, C): the channels of a pixel lie together.  k is the kernel's size.  The patches
-start `stride` pixels apart, and `padding` pixels of 0 stand around the image.  By hand, for a 4 x 4
-image of one channel, W = [1, 2, 3, 4] (k = 2), and dy = 1 in every output pixel:
+Images are (B, H, W, C); in a shape, W is the width.  Patches of k x k pixels start `stride` pixels
+apart; `padding` zeros stand around the image.  H' x W' patches fit into it.  By hand, for a 4 x 4
+image of one channel, no padding, W = [1, 2, 3, 4] (k = 2), and dy = 1 in every output pixel:
 
     x =  0  1  2  3        stride 2, no overlap       dx =  1 2 1 2     each pixel is in one patch
          4  5  6  7        P(x) =  0  1  4  5               3 4 3 4
@@ -105,7 +105,7 @@ class ConvTranspose(Layer):
     kernel, stride, padding : int
         Those of the Conv that would lead back, from y to x.
     out_shape : (int, int)
-        H and W of y.  They must be told: with a stride above 1 a Conv takes several sizes to one.
+        H and W of y.  They must be told: with a stride above 1 several sizes give one H', W'.
     rng, dtype : as for Conv
 
     Raises
@@ -136,7 +136,7 @@ class ConvTranspose(Layer):
     def backward(self, dy: np.ndarray, input_grad: bool = True) -> np.ndarray | None:
         """dy : (B, H, W, n_out)  ->  dx : (B, H', W', n_in).  Fills grads["W"] and grads["b"].
 
-        The two lines of Conv with the arrows turned: dy is cut into patches, as x is there.
+        dy is cut into patches, as x is in Conv.  P(dy) gives both dW and dx.
         input_grad=False leaves dx out (None).
         """
         x, y_shape = self._take()
@@ -200,12 +200,12 @@ def checked_step(kernel: int, stride: int, padding: int) -> tuple[int, int, int]
     return int(kernel), int(stride), int(padding)
 
 
-def _weights(kernel: int, n_image: int, n_patch: int, n_bias: int, rng: np.random.Generator, dtype
+def _weights(kernel: int, n_cut: int, n_pixel: int, n_bias: int, rng: np.random.Generator, dtype
              ) -> tuple[dict, dict]:
-    """params and grads: W (k*k*n_image, n_patch), drawn as in Dense, and b (n_bias,), 0."""
-    shapes = {"W": (kernel**2 * n_image, n_patch), "b": n_bias}
+    """params and grads: W (k*k*n_cut, n_pixel) and b.  The patches have n_cut channels."""
+    shapes = {"W": (kernel**2 * n_cut, n_pixel), "b": n_bias}
     params, grads = ({name: kernels.aligned_zeros(shape, dtype) for name, shape in shapes.items()}
                      for _ in range(2))
-    bound = np.sqrt(6.0 / (kernel**2 * (n_image + n_patch)))
+    bound = np.sqrt(6.0 / (kernel**2 * (n_cut + n_pixel)))
     params["W"][...] = rng.uniform(-bound, bound, shapes["W"])
     return params, grads

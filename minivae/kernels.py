@@ -92,7 +92,7 @@ def sum_rows(dy, db):
 def patches(x, k, stride, padding, out):
     """out[n, i, j] = the k x k pixels of x[n] under output pixel i, j, as one row; 0 outside x[n]
 
-    Its top left pixel is (i*stride - padding, j*stride - padding).
+    Patch (i, j) starts at pixel (i*stride - padding, j*stride - padding).
     """
     length, zero = out.shape[3] // k, x.dtype.type(0)              # k*C numbers
     for n in range(out.shape[0]):
@@ -109,7 +109,7 @@ def patches(x, k, stride, padding, out):
 
 @kernel
 def add_patches(rows, k, stride, padding, x):
-    """x += every number of rows, at the pixel that `patches` copies it from: its adjoint"""
+    """x += P^T(rows): adds each number of a patch to the pixel that `patches` copies it from"""
     length = rows.shape[3] // k
     for n in range(rows.shape[0]):
         for i in range(rows.shape[1]):

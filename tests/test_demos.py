@@ -57,7 +57,7 @@ SAYS = {
         "[  4   5   6   7]     [ 74  84  94]         [  4  10  10   6]     [ 81  90]]",
         "<conv(x), y>        -12.93356031", "<x, transpose(y)>   -12.93356031",
         "of its 225 numbers 81 are not 0, and 9 are different", "less its transpose   0\n",
-        "every gradient passes its check", "gradients summed over 1,600 patches", "wrote out"],
+        "gradient of the convolutions passes its check", "gradients summed over 1,600 patches", "wrote out"],
 }
 
 

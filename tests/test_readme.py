@@ -420,3 +420,25 @@ def test_the_digits_run_of_the_readme_can_be_had_again():
         assert (found.log_px - found.elbo).mean() == pytest.approx(gap, abs=0.02)
         assert gap == pytest.approx(log_px - elbo, abs=0.011)
         assert (found.mu_variance > 0.01).all() and "All 8 latents are active" in DEMOS
+
+
+def test_the_numbers_of_convolutions_are_the_recorded_ones():
+    found, said = record("conv"), " ".join(BENCHMARKS.split())
+    for row in found["table"]:
+        assert f"| {row['work'].replace(', ms', '')} | {three_digits(row['ours'])} | {three_digits(row['theirs'])} " \
+               f"({row['against']}) | {row['ratio']:.2f} |" in BENCHMARKS, row["work"]
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"] if "products" in row["work"]
+                                             else row["theirs"] / row["ours"], rel=1e-9)
+    one, four, patches = found["memory"].values()
+    assert f"take {one:.1f} MB, at batch 128 and at batch 512" in said and f"would take {patches:.1f} MB" in said
+    mnist = found["mnist"]
+    for training in mnist["trainings"]:
+        assert f"seed {training['seed']} | {training['elbo']:.2f} | {training['minutes']:.1f} |" in BENCHMARKS
+    elbos = [training["elbo"] for training in mnist["trainings"]]
+    assert f"(standard deviation {np.std(elbos, ddof=1):.2f}) | {np.mean(elbos):.2f} |" in BENCHMARKS
+    assert f"| dense | {mnist['dense']['elbo']:.2f} |" in BENCHMARKS
+    log_px = mnist["log p(x)"]
+    assert f"{log_px['nll']:.2f} nats; the standard error from the draws is {log_px['error_draws']:.2f}" in said
+    assert f"| {np.mean(elbos):.2f} | {mnist['minutes']:.0f} min |" in README
+    ratio = found["table"][0]["ratio"]
+    assert f"a step of convolutions is {ratio:.2f} times as fast as the fastest peer's" in " ".join(README.split())

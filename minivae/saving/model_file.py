@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.choices import choose
+from minivae.choices import choose, in_short
 from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
 from minivae.estimators import ESTIMATORS
 from minivae.latents import GaussianLatent
@@ -142,7 +142,7 @@ def load(path: str | PathLike, rng=None, *, builder: Callable[[], Model] | None 
     if builder is not None:
         model = builder()
         if not isinstance(model, Model):
-            raise TypeError(f"builder must return a model, got {model!r}")
+            raise TypeError(f"builder must return a model, got {in_short(model)}")
         with errors_named(path):
             check_made_alike(path, meta["config"], arrays, model)
         model.rng = model.rng if rng is None else np.random.default_rng(rng)

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minivae.building import generator
-from minivae.choices import want_number, whole_number
+from minivae.choices import in_short, want_number, whole_number
 from minivae.model import Model
 from minivae.optim import Adam
 from minivae.pixels import choose_binarize, doubt_about_scale, scales_of
@@ -316,7 +316,7 @@ def _check_kinds(vae, adam, callback, stop, checkpoint, resume, note) -> None:
             ("stop", stop, Callable | None, "a function"),
             ("checkpoint", checkpoint, path, "a path"), ("resume", resume, path, "a path")):
         if not isinstance(value, kind):
-            raise TypeError(f"{name} must be {words}, got {value!r}")
+            raise TypeError(f"{name} must be {words}, got {in_short(value)}")
     try:
         json.dumps(note)
     except (TypeError, ValueError) as error:
