@@ -441,4 +441,4 @@ def test_the_numbers_of_convolutions_are_the_recorded_ones():
     assert f"{log_px['nll']:.2f} nats; the standard error from the draws is {log_px['error_draws']:.2f}" in said
     assert f"| {np.mean(elbos):.2f} | {mnist['minutes']:.0f} min |" in README
     ratio = found["table"][0]["ratio"]
-    assert f"a step of convolutions is {ratio:.2f} times as fast as the fastest peer's" in " ".join(README.split())
+    assert f"A step of convolutions is {ratio:.2f} times as fast as the fastest peer's" in " ".join(README.split())
