@@ -9,6 +9,7 @@ import minivae
 from minivae import VAE, DiscreteVAE, check_layer, check_model, estimators, fit
 from minivae.building import Planes
 from minivae.convolutions import Conv, ConvTranspose, Reshape
+from minivae.estimators import ESTIMATORS
 from minivae.layers import Dense, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.saving import archive
@@ -58,6 +59,18 @@ def test_the_gradients_of_a_conv_model_with_other_nodes(activation, likelihood, 
     vae = conv((5, 4, 3), (2,), activation=activation, likelihood=likelihood, estimator="iwae")
     report = check_model(vae, rng.standard_normal((3, 60)), rng.standard_normal((2, 3, 2)))
     assert report.ok, report
+
+
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "disarm"])
+def test_every_estimator_works_with_a_conv_model(name, rng):
+    """vimco and the score functions take several samples; disarm is for coins."""
+    vae = conv((6, 5, 3), (2,), estimator=name)
+    check_model(vae, images(3, (6, 5, 3)), rng.standard_normal((3, 3, 2))).raise_if_wrong()
+
+
+def test_disarm_works_with_a_conv_model_of_coins(rng):
+    vae = conv((6, 5), (2,), DiscreteVAE, estimator="disarm")
+    check_model(vae, images(3, (6, 5)), vae.noise(2, 3, rng)).raise_if_wrong()
 
 
 def test_the_layers_of_a_conv_model():
