@@ -104,10 +104,11 @@ class Planes(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """x : (B, H, W, n*C)  ->  y : (B, n*H*W*C)."""
+        x = as_rows(x, (None, None, None, None), None, "x of Planes")
         B, H, W, C = x.shape
         self._cache["forward"] = (x.shape,)
         planes = x.reshape(B, H * W, self.n, C // self.n)
-        return np.ascontiguousarray(planes.swapaxes(1, 2)).reshape(B, -1)
+        return np.ascontiguousarray(planes.swapaxes(1, 2)).reshape(B, H * W * C)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         """dy : (B, n*H*W*C)  ->  dx : (B, H, W, n*C)."""
