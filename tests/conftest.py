@@ -44,6 +44,25 @@ def rng():
     return np.random.default_rng(20131220)
 
 
+@pytest.fixture(scope="session")
+def torch():
+    try:
+        import torch
+    except ImportError:
+        skip("PyTorch is not installed: pip install '.[oracle]'")
+    return torch
+
+
+@pytest.fixture
+def parts():
+    """Set the number of parts for a while."""
+    from minivae import pool
+
+    before = pool.pool.parts
+    yield pool.set_parts
+    pool.set_parts(before)
+
+
 @contextmanager
 def folder_of_images(tmp_path_factory, name):
     """Work for a while in a new folder that holds mine.npy, 30 images of 5x4 pixels."""

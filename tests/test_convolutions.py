@@ -11,7 +11,6 @@ from minivae.gradcheck.cases import perturbed
 from minivae.layers import Dense, ReLU, Sequential, Sigmoid, Softplus, Tanh
 from minivae.learn import patches as twins
 
-from conftest import skip
 
 F8 = np.float64
 DTYPES = [np.float32, F8]
@@ -240,14 +239,6 @@ def tiled(case, dtype):
     back = conv_transpose(n_out, n_in, *step, shape, dtype=dtype)
     assert tile > 1 and tile * high * wide * len(forth.params["W"]) <= cores.TILE
     return forth, back, x, y
-
-
-@pytest.fixture
-def parts():
-    """Set the number of parts for a while."""
-    before = pool.pool.parts
-    yield pool.set_parts
-    pool.set_parts(before)
 
 
 def without_pool(monkeypatch):
@@ -511,15 +502,6 @@ def test_the_size_of_the_output():
 
 
 # --- PyTorch ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def torch():
-    try:
-        import torch
-    except ImportError:
-        skip("PyTorch is not installed: pip install '.[oracle]'")
-    return torch
 
 
 def channels_first(a):

@@ -34,14 +34,6 @@ def products(x, W, dy):
     return y, dW, dx
 
 
-@pytest.fixture
-def parts():
-    """Set the number of parts for a while."""
-    before = pool.pool.parts
-    yield pool.set_parts
-    pool.set_parts(before)
-
-
 def alone(monkeypatch):
     monkeypatch.setattr(pool.Pool, "together", lambda self: False)
 

@@ -8,20 +8,10 @@ from minivae.discrete import BernoulliLatent, ConcreteLatent, StraightThroughLat
 from minivae.gradcheck.cases import perturbed
 from minivae.likelihoods import LOGVAR_FLOOR, GaussianLikelihood
 
-from conftest import skip
 
 pytestmark = pytest.mark.oracle
 
 B, D, Z = 5, 7, 2
-
-
-@pytest.fixture(scope="module")
-def torch():
-    try:
-        import torch
-    except ImportError:
-        skip("PyTorch is not installed: pip install '.[oracle]'")
-    return torch
 
 
 def torch_loss(torch, p, x, eps, hidden, activation, likelihood, sampled_kl, beta):
