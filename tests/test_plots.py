@@ -293,6 +293,7 @@ def test_lines_of_one_colour_for_those_who_see_no_green_are_found():
 
 
 def test_colours_are_those_of_cielab():
+    # the published matrices and tables have two to four digits
     assert looks.seen("white") == pytest.approx([100, 0, 0], abs=0.01)     # no cone is missed in white: rows sum to 1
     assert looks.seen("red", False) == pytest.approx([53.24, 80.09, 67.20], abs=0.01)      # as tables of sRGB have it
     assert looks.distance("red", "red") == 0
