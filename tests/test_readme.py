@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_demos import printed_by
 
 from minivae import linear_gaussian as lg
 from minivae.estimators import ESTIMATORS
@@ -338,26 +339,23 @@ def test_at_the_posterior_both_slopes_are_the_one_that_is_said():
     assert "0.248521" in README and "0.248521" in DEMOS
 
 
-def test_what_the_pages_say_of_demo_04_is_what_it_prints(tmp_path):
-    done = python(ROOT / "demos" / "04_what_is_maximised.py", "out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_what_the_pages_say_of_demo_04_is_what_it_prints():
+    printed = printed_by("04_what_is_maximised.py")
     for number in ("0.248521", "-2.2775", "-2.5137", "0.1900", "1.0000"):
-        assert number in DEMOS and number in done.stdout, number
+        assert number in DEMOS and number in printed, number
     em, ascent = re.search(r"after (\d+) steps, gradient ascent after (\d+)", " ".join(DEMOS.split())).groups()
-    assert re.search(rf"^ *EM\b.*\b{em}\b", done.stdout, re.M)
-    assert re.search(rf"^ *gradient ascent\b.*\b{ascent}\b", done.stdout, re.M)
+    assert re.search(rf"^ *EM\b.*\b{em}\b", printed, re.M)
+    assert re.search(rf"^ *gradient ascent\b.*\b{ascent}\b", printed, re.M)
 
 
-def test_the_spreads_of_discrete_estimators_are_those_that_demo_06_prints(tmp_path):
+def test_the_spreads_of_discrete_estimators_are_those_that_demo_06_prints():
     from conftest import JIT
 
     if not JIT:                                            # minutes without
         return
-    done = python(ROOT / "demos" / "06_discrete_latents.py", "out", "2", cwd=tmp_path)     # the epochs of another part
-    assert done.returncode == 0, done.stderr
     told = re.search(r"a spread of ([\d.]+) \(REINFORCE\) to ([\d.]+) \(NVIL\)", README).groups()
     for name, spread in zip(("REINFORCE", "NVIL"), told):
-        printed = re.search(rf"^ *{name} +0\.0000 +([\d.]+)", done.stdout, re.M).group(1)
+        printed = re.search(rf"^ *{name} +0\.0000 +([\d.]+)", printed_by("06_discrete_latents.py"), re.M).group(1)
         assert f"{float(printed):.1f}" == spread, name
 
 
