@@ -34,8 +34,8 @@ def test_the_lock_is_free_after_the_block_however_it_ended(path):
         pass
 
 
-@pytest.mark.parametrize("name, said", [(b"", "unknown"), (b"\xff12", "\ufffd12"), (b"0123456789" * 3, "0123456789" * 2)],
-                         ids=["none", "damaged", "too long"])
+@pytest.mark.parametrize("name, said", [
+    (b"", "unknown"), (b"\xff12", "\ufffd12"), (b"0123456789" * 3, "0123456789" * 2)], ids=["none", "damaged", "long"])
 def test_a_holder_without_a_name_is_unknown(path, name, said):
     path.write_bytes(name)
     with open(path) as file:
