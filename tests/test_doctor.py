@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from minivae import kernel_cache
+from minivae import cores, kernel_cache, kernels
 from minivae.app import doctor
 from minivae.app.cli import main
 from minivae.data import published
@@ -124,6 +125,26 @@ def use_kernel(**variables):
     assert done.returncode == 0, done.stderr
     assert done.stdout == "8.0\n"
     return done.stderr
+
+
+def test_machine_code_is_older_than_a_change_of_any_source(tmp_path):
+    """A loop of cores.py holds code of kernels.py: after `git pull` of that file alone it is old, too."""
+    for name in kernel_cache.SOURCES:
+        (tmp_path / name).write_text("")
+    seen = [kernel_cache.stamps(tmp_path)]
+    for name in kernel_cache.SOURCES:
+        os.utime(tmp_path / name, (1e9, 1e9))
+        seen.append(kernel_cache.stamps(tmp_path))
+        (tmp_path / name).write_text("#")
+        os.utime(tmp_path / name, (1e9, 1e9))
+        seen.append(kernel_cache.stamps(tmp_path))
+    assert len(set(map(str, seen))) == 5
+    sources = Path(kernel_cache.__file__).parent.rglob("*.py")
+    compiled = [path.name for path in sources if re.search(r"^@(kernels\.)?kernel$", path.read_text(), re.M)]
+    assert sorted(compiled) == sorted(kernel_cache.SOURCES)
+    if JIT:
+        for dispatcher in (kernels.relu_forward, cores._together):
+            assert dispatcher._cache._cache_file._source_stamp[1:] == kernel_cache.stamps()
 
 
 DAMAGE = {"cut": lambda data: data[: len(data) // 2], "empty": lambda data: b"",

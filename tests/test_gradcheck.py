@@ -652,6 +652,7 @@ def ready():
     return Square(), np.ones((2, 3))
 ''')
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)                  # and takes back what the command adds
     assert main(["gradcheck", "mylayers:Square"]) == 1
     out = capsys.readouterr().out
     assert "half of what they should be" in out and "\n1 check: " in out
