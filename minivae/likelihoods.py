@@ -65,7 +65,7 @@ class BernoulliLikelihood(Likelihood):
         """
         (residual,) = self._take()
         dlog_px = as_rows(dlog_px, (len(residual),), residual.dtype, "dlog_px")
-        kernels.scale_rows(dlog_px, residual)              # dlogits = dlog_px[:, None] * residual
+        cores.scale_rows(dlog_px, residual)                # dlogits = dlog_px[:, None] * residual
         return residual                                    # in place: it is dlogits now
 
     def mean(self, logits: np.ndarray) -> np.ndarray:
