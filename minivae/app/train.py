@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -209,6 +210,7 @@ class Run:
     def _fit(self, stop: StopAsked) -> None:
         """Train until the epochs are over or `stop` says so."""
         s = self.settings
+        warnings.filterwarnings("ignore", "X: the images are")     # said before, in `warnings`
         fit(self.vae, self.data.x_train, X_test=self.data.x_test, epochs=s.epochs,
             batch_size=s.batch_size, lr=s.lr, samples=s.samples, binarize=self.binarize,
             warmup=s.warmup, decay=s.decay, patience=s.patience, rng=[s.seed, 1],
