@@ -65,7 +65,7 @@ class Model(Buildable):
             eps = eps[None]
         if eps.ndim != 3 or eps.shape[1:] != (len(x), self.z_dim) or len(eps) == 0:
             raise ValueError(f"{name} must have shape ({len(x)}, {self.z_dim}) or (K, {len(x)}, "
-                             f"{self.z_dim}) for {len(x)} rows of x, got {eps.shape}")
+                             f"{self.z_dim}) beside x of shape {x.shape}, got {eps.shape}")
         eps = np.ascontiguousarray(eps, self.dtype)
         self.latent.check_noise(eps, self.estimator)
         return x, eps

@@ -320,7 +320,7 @@ def test_wrong_arguments_of_files_and_checks_are_named(tmp_path):
             (TypeError, "grad must be a function", lambda: minivae.check_function(np.sum, None, np.ones(2))),
             (TypeError, "backward must be a function", lambda: minivae.check_vjp(np.exp, None, np.ones(2))),
             (TypeError, "rng must be None", lambda: check_layer(Tanh(), np.ones((2, 2)), rng="x")),
-            (ValueError, r"u must have shape \(1, 2\) or \(K, 1, 2\) for 1 rows of x, got \(3, 2\)",
+            (ValueError, r"u must have shape \(1, 2\) or \(K, 1, 2\) beside x of shape \(1, 6\), got",
              lambda: DiscreteVAE.mlp(6, [3], 2, rng=0).forward(np.zeros((1, 6)), np.zeros((3, 2))))):
         with pytest.raises(error, match=said):
             call()

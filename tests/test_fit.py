@@ -221,7 +221,7 @@ def test_of_two_trainings_into_one_checkpoint_the_second_is_refused(X, tmp_path)
     link.symlink_to(path)
 
     def meanwhile(row):
-        fit(small(), X, epochs=1, checkpoint=tmp_path / "other.npz")
+        fit(small(), X, epochs=1, checkpoint=tmp_path / f"other{row['epoch']}.npz")
         for name in (path, link):
             before = path.read_bytes()
             with pytest.raises(Locked, match=rf"{name.name} is being written by process \d+: wait until it is done"):
@@ -230,7 +230,7 @@ def test_of_two_trainings_into_one_checkpoint_the_second_is_refused(X, tmp_path)
 
     fit(small(), X, epochs=2, rng=0, checkpoint=path, callback=meanwhile)
     fit(small(), X, epochs=3, rng=0, checkpoint=link, resume=path)         # now it is free
-    assert {p.name for p in tmp_path.iterdir()} == {"c.npz", "c.prev.npz", "link.npz", "other.npz"}
+    assert {p.name for p in tmp_path.iterdir()} == {"c.npz", "c.prev.npz", "link.npz", "other1.npz", "other2.npz"}
 
 
 def test_a_training_that_fails_leaves_its_checkpoint_free(X, tmp_path):

@@ -185,6 +185,7 @@ class Run:
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
             warn(warning)
+        warnings.filterwarnings("ignore", "X: the images are")         # `fit` would say it again
         compile_kernels(self.data.x_train, self.settings, self.binarize)
         self.table = EpochTable(self.settings.epochs, self.history)
         print(EpochTable.LEGEND, flush=True)
@@ -210,7 +211,6 @@ class Run:
     def _fit(self, stop: StopAsked) -> None:
         """Train until the epochs are over or `stop` says so."""
         s = self.settings
-        warnings.filterwarnings("ignore", "X: the images are")     # said before, in `warnings`
         fit(self.vae, self.data.x_train, X_test=self.data.x_test, epochs=s.epochs,
             batch_size=s.batch_size, lr=s.lr, samples=s.samples, binarize=self.binarize,
             warmup=s.warmup, decay=s.decay, patience=s.patience, rng=[s.seed, 1],
