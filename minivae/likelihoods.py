@@ -42,7 +42,7 @@ class BernoulliLikelihood(Likelihood):
             if np.isnan(low):
                 hint = "fill it"
             elif low >= 0 and high <= 255:
-                hint = f"divide by {255 if high > DARK else high:g}?"
+                hint = f"divide by {255 if high > DARK else high:.9g}?"
             raise ValueError("x must lie in [0, 1] for the Bernoulli likelihood, found "
                              f"{x[row, pixel]:g} at row {row}, pixel {pixel} "
                              f"(min {low:g}, max {high:g}): {hint}")

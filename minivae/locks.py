@@ -46,8 +46,8 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
 
 
 def _hold(path: Path, what: str, wait: bool) -> int | None:
-    """The open file `path`, locked; None where it cannot be opened."""
-    while True:
+    """The open file `path`, locked; None where a lock cannot be had."""
+    for _ in range(100):
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError:
@@ -60,6 +60,7 @@ def _hold(path: Path, what: str, wait: bool) -> int | None:
             os.close(handle)
             raise
         os.close(handle)                         # its holder has removed it: the next one counts
+    return None
 
 
 def _is_at(handle: int, path: Path) -> bool:
