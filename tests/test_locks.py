@@ -83,8 +83,8 @@ def test_without_a_lock_the_block_runs(path, monkeypatch, cause):
         monkeypatch.setattr(fcntl, "flock", without_locks)
     ran = []
     with locked(path, "it is held"), locked(path, "it is held"):
-        ran.append(True)
-    assert ran and (cause == "no folder" or path.read_bytes() == b"")
+        ran.append(cause == "no folder" or path.read_bytes() == b"")
+    assert ran == [True] and not path.exists()
 
 
 def test_a_full_disk_holds_the_lock_without_a_name(path, monkeypatch):
