@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from configparser import ConfigParser
 from pathlib import Path
 
 import numpy
@@ -49,6 +51,11 @@ def test_plain_text_and_json_hold_the_same_findings(capsys, monkeypatch):
             assert name in text and all(" ".join(str(line).split()) in said for line in lines)
     assert found["libraries"]["numpy"] == numpy.__version__ and found["speed"]["steps a second"] > 0
     assert "BROKEN" not in text
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    names = re.findall("^[a-z-]+", setup["options"]["install_requires"], re.M)
+    imported = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    assert set(found["libraries"]) == {imported.get(name, name) for name in names}
     assert any("blas" in pool or "mkl" in pool for pool in found["threads"]["pools"])
     assert "not made yet" in found["cache"]["downloads"]
     assert found["kernels"]["parts"] >= 1 and found["kernels"]["multiplies"]

@@ -16,7 +16,7 @@ from time import perf_counter
 from minivae.app.lines import hanging
 
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
-LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "tqdm", "pooch")
+LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "PIL", "tqdm", "pooch")
 VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
              "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
