@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from time import sleep
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import minivae
 from minivae.app.cli import main
+from minivae.app.options import parser
 from minivae.app.settings import RunSettings
 from minivae.app.train import Run, compile_kernels
 from minivae.data import load_data
@@ -157,9 +159,15 @@ def test_an_unknown_option_is_answered_with_the_nearest_and_the_help_of_its_comm
     assert capsys.readouterr().err == f"minivae: unrecognized arguments: {said}\n"
 
 
-@pytest.mark.parametrize("words", [["--data"], ["--out"], ["evaluate"], ["train", "--resume"], ["--data-dir"], ["--key"],
-                                   ["--estimator"], ["--latent-kind"], ["gradcheck"], ["gradcheck", "--plant"],
-                                   ["--lr"], ["--epochs"]], ids=" ".join)
+def test_git_passes_over_what_the_commands_write_into_a_clone():
+    ignored = (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
+    defaults = parser().parse_args(["explain"]).out, parser().parse_args(["learn"]).dir + "/"
+    assert {f"/{name}" for name in (*defaults, "runs/")} <= set(ignored)
+
+
+@pytest.mark.parametrize("words", [
+    ["--data"], ["--out"], ["evaluate"], ["train", "--resume"], ["--data-dir"], ["--key"], ["--estimator"],
+    ["--latent-kind"], ["gradcheck"], ["gradcheck", "--plant"], ["--lr"], ["--epochs"]], ids=" ".join)
 def test_a_word_of_5000_letters_is_shortened_in_the_message(words, here, mine, capsys):
     more = {"--data": [], "--data-dir": ["--data", "mnist"], "--key": ["--data", mine]}
     train = more.get(words[0], ["--data", mine]) if words[0].startswith("--") else []

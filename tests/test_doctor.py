@@ -71,6 +71,13 @@ def test_compiled_kernels_are_kept_in_the_users_cache_and_not_in_the_package(tmp
     assert done.stdout.startswith(str(tmp_path / "minivae" / "kernels"))
 
 
+def test_the_last_line_says_which_parts_to_look_at():
+    right = {"a": {"x": "here (writable)", "y": 3}, "b": {"z": ["one", "not here: it is downloaded"]}}
+    assert doctor.as_text(right).endswith("\n\nnothing is broken")
+    wrong = right | {"c": {"z": ["whole", "t10k: MISSING"]}, "d": {"w": "BROKEN: OSError"}, "e": {"v": "NOT writable"}}
+    assert doctor.as_text(wrong).endswith("\n\nlook at: c, d, e")
+
+
 def test_a_broken_library_is_named_and_the_rest_goes_on(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)      # import sklearn now raises
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
