@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from configparser import ConfigParser
 from pathlib import Path
 
 import numpy
@@ -50,6 +51,11 @@ def test_plain_text_and_json_hold_the_same_findings(capsys, monkeypatch):
             assert name in text and all(" ".join(str(line).split()) in said for line in lines)
     assert found["libraries"]["numpy"] == numpy.__version__ and found["speed"]["steps a second"] > 0
     assert "BROKEN" not in text
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    names = re.findall("^[a-z-]+", setup["options"]["install_requires"], re.M)
+    imported = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    assert set(found["libraries"]) == {imported.get(name, name) for name in names}
     assert any("blas" in pool or "mkl" in pool for pool in found["threads"]["pools"])
     assert "not made yet" in found["cache"]["downloads"]
     assert found["kernels"]["parts"] >= 1 and found["kernels"]["multiplies"]
@@ -63,6 +69,13 @@ def test_compiled_kernels_are_kept_in_the_users_cache_and_not_in_the_package(tmp
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**env, "XDG_CACHE_HOME": str(tmp_path)})
     assert done.stdout.startswith(str(tmp_path / "minivae" / "kernels"))
+
+
+def test_the_last_line_says_which_parts_to_look_at():
+    right = {"a": {"x": "here (writable)", "y": 3}, "b": {"z": ["one", "not here: it is downloaded"]}}
+    assert doctor.as_text(right).endswith("\n\nnothing is broken")
+    wrong = right | {"c": {"z": ["whole", "t10k: MISSING"]}, "d": {"w": "BROKEN: OSError"}, "e": {"v": "NOT writable"}}
+    assert doctor.as_text(wrong).endswith("\n\nlook at: c, d, e")
 
 
 def test_a_broken_library_is_named_and_the_rest_goes_on(monkeypatch):

@@ -289,7 +289,7 @@ def test_twelve_commands_at_once_on_one_run_all_succeed(place):
     assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
     codes, said = at_once(12, "sample", "r", "--n", "1", "--npz", "--quiet")
     assert codes == [0] * 12, said
-    assert {path.name for path in (place / "r" / "gallery").iterdir()} == {"sample.png", "sample.npz"}
+    assert {path.name for path in (place / "r" / "gallery").iterdir()} == {"samples.png", "samples.npz"}
 
 
 def test_a_file_name_cannot_steer_the_terminal(place, capsys):
