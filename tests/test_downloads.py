@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from minivae import load_data
+from minivae.app.cli import main
 from minivae.data import published
 from minivae.data.published import PARTS, PUBLISHED, Published
 
@@ -191,6 +192,7 @@ import json, os, sys
 from pathlib import Path
 import pooch, requests                                     # loaded before the children begin
 from minivae import load_data
+from minivae.app.cli import main
 from minivae.data import published
 port, folder, known = json.loads(sys.argv[1])
 published.cache_folder = lambda name: Path(folder) / name
@@ -247,6 +249,16 @@ def test_a_cached_file_that_no_longer_fits_is_fetched_again_with_a_word(mirrors,
     assert len(load_data("mnist").x_test) == 4
     assert asked == [f"/good/{PARTS[1]}.gz"] and path.read_bytes() == FILES[path.name]
     assert f"{path} is no longer what was downloaded: fetching it again" in capsys.readouterr().err
+
+
+def test_an_unpacked_file_in_the_cache_does_not_go_before_the_one_that_was_compared(mirrors, cache, capsys):
+    mirrors("good")
+    load_data("mnist")
+    (cache / PARTS[0]).write_bytes(INSIDE[PARTS[0]][:-1] + b"?")
+    data = load_data("mnist")
+    np.testing.assert_array_equal(data.x_train.ravel(), np.arange(24))
+    assert "not recognised" not in data.note
+    assert main(["doctor"]) == 0 and capsys.readouterr().out.count("as published") == len(PARTS)
 
 
 def test_a_gzip_bomb_is_no_published_file_and_is_never_unpacked_whole(mirrors, monkeypatch):

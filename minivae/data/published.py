@@ -131,8 +131,11 @@ def find_folder(name: str, data_dir: str | PathLike | None) -> Path | None:
 
 
 def path_of(folder: Path, part: str) -> Path | None:
-    """The file of `part` in `folder`, gzipped or not; None where there is none."""
-    for path in (folder / part, folder / f"{part}.gz"):
+    """The file of `part` in `folder`, gzipped or not; None where there is none.
+
+    The .gz goes first: in the cache folder it is the file that was compared with its sha256.
+    """
+    for path in (folder / f"{part}.gz", folder / part):
         if path.is_file():
             return path
     return None
