@@ -37,6 +37,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             data = data[:-1] + bytes([data[-1] ^ 1])
         elif kind == "repacked":
             data = gzip.compress(INSIDE[name.removesuffix(".gz")], compresslevel=1, mtime=7)
+        elif kind == "twice":
+            data = gzip.compress(data)
         elif kind == "unpacked":
             data = INSIDE[name.removesuffix(".gz")]
         if kind == "slow":
@@ -53,6 +55,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Location", f"/good/{name}")
             self.send_header("Content-Length", "0")
             return self.end_headers()
+        if kind == "headers":                                  # a letter at a time
+            for letter in b"HTTP/1.1 200 OK".ljust(40):
+                self.wfile.write(bytes([letter]))
+                time.sleep(0.05)
+            return
         self.send_response(200)
         if kind not in ("endless", "trickle", "drops"):
             self.send_header("Content-Length", str(len(data)))
@@ -145,7 +152,9 @@ def test_a_repacked_file_is_refused_where_only_the_hash_of_the_packed_one_is_kno
 
 BAD = {"missing": "answer 404 for train-images-idx3-ubyte.gz",
        "page": "bytes that are not the published ones: a web page",
-       "truncated": "broken off", "tampered": "bytes that are not the published ones", "silent": "timed out",
+       "truncated": "broken off", "tampered": "bytes that are not the published ones",
+       "twice": "bytes that are not the published ones", "headers": "timed out, no answer in 0.2 seconds",
+       "silent": "timed out",
        "endless": "is longer than 40000 bytes",
        "trickle": "timed out, train-images-idx3-ubyte.gz was not whole after 0.2 seconds",
        "dead": "no connection"}
@@ -154,7 +163,8 @@ BAD = {"missing": "answer 404 for train-images-idx3-ubyte.gz",
 @pytest.fixture
 def impatient(kind, monkeypatch):
     """Narrow bounds, for the bad mirror only: the good one is never late, however busy the machine."""
-    bounds = {"silent": ("SILENCE", 0.2), "trickle": ("DEADLINE", 0.2), "endless": ("LIMIT", 40_000)}
+    bounds = {"silent": ("SILENCE", 0.2), "trickle": ("DEADLINE", 0.2), "headers": ("DEADLINE", 0.2),
+              "endless": ("LIMIT", 40_000)}
     stream = published._stream
 
     def bounded(name, url, path, _):
