@@ -1,6 +1,6 @@
 """What becomes of the commands and the Python API when everything around them is wrong.
 
-python -m benchmarks.hostile    some twenty minutes; writes results/hostile.json
+python -m benchmarks.hostile    an hour; writes results/hostile.json
 
 A case is one call with one expectation.  A command must end with a documented exit code that is not
 70, within a limit of time, and where that code is not 0, with exactly one line on stderr, which
@@ -462,7 +462,7 @@ def environment(rng):
     variables = [(name, value) for name, values in SURROUNDINGS.items() for value in values]
     for name, value in variables:
         codes = OK | REFUSED if name.startswith(REFUSABLE) else OK
-        for words in commands():
+        for words in commands()[:3]:
             yield (f"{name}={value} {words[:1]}",
                    lambda: whole(words, ended(process(words, env={name: value}), codes, [name])))
     for what, how in STREAMS.items():
@@ -792,7 +792,7 @@ def downloads(rng):
     cache = Path("cache").resolve()
     sound = published.cache_folder, published.SILENCE, published.DEADLINE, PUBLISHED["mnist"]
     published.cache_folder = lambda name: cache / name
-    published.SILENCE, published.DEADLINE = 0.5, 1
+    published.SILENCE, published.DEADLINE = 0.5, 4
     counter = itertools.count()
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
         server.daemon_threads, server.answers, server.over = True, {}, False
@@ -889,17 +889,19 @@ def main(argv=None):
     chosen = options.parse_args(argv)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     Run._draw_pictures = lambda self: None                 # they take a second
-    path, table = chosen.out / "hostile.json", {}
-    out = path.resolve()
+    path = (chosen.out / "hostile.json").resolve()
+    # the kinds that are not run keep their rows
+    table = json.loads(path.read_text())["table"] if path.exists() else {}
     print(f"{'':24}{'cases':>8}{'failures':>10}{'seconds':>9}")
     for kind in chosen.kinds:
         table[kind] = found = try_kind(kind, chosen.every, chosen.verbose)
         print(f"{kind:24}{found['cases']:8}{found['failures']:10}{found['seconds']:9}", flush=True)
+    table = {kind: table[kind] for kind in KINDS if kind in table}
     total = {name: sum(found[name] for found in table.values()) for name in ("cases", "failures",
                                                                              "seconds")}
     print(f"{'':24}{total['cases']:8}{total['failures']:10}{total['seconds']:9}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"table": table, **total}, indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"table": table, **total}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
