@@ -54,10 +54,11 @@ def _make_folders(folder: Path) -> None:
 
 
 def _holds_nothing(folder: Path) -> bool:
-    """Whether `folder` is empty, or holds only what a run writes before its first save."""
+    """Whether `folder` is empty, or holds only what a run writes before its first save is whole."""
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir()} - {LOCK}
+    torn = {path.name for path in folder.glob(".*.tmp")}   # of a run that was killed as it wrote
+    names = {path.name for path in folder.iterdir()} - torn - {LOCK}
     if names != {"config.json"}:
         return not names
     try:
