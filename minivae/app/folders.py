@@ -110,6 +110,8 @@ def check_output(path: Path, force: bool = False) -> None:
     if path.name in KEPT:
         raise ValueError(f"{path}: a run keeps its own data under the name {path.name}: choose "
                          "another name")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: choose the name of a file with --out")
     if path.exists() and not force and not _has_mark(path):
         raise ValueError(f"{path} exists already, and is nothing that this command wrote: choose "
                          "another name, or say --force to replace it")
