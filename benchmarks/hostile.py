@@ -578,7 +578,7 @@ def otherwise_trained(folder, wanted):
     found = archive.read(folder / "model.npz")[0]
     other = [name for name in wanted if not np.array_equal(found[name], wanted[name])]
     epochs = len((folder / "history.csv").read_text().splitlines()) - 1
-    left = [path.name for path in folder.glob("*.tmp")] + [p.name for p in folder.glob(".*.tmp")]
+    left = [path.name for path in folder.glob("*.tmp")]
     if other or epochs != 300 or left:
         return f"other bits in {other}, {epochs} epochs in history.csv, left behind {left}"
     return ""
