@@ -40,7 +40,7 @@ import numpy as np
 
 import minivae
 from minivae.app.cli import main as command
-from minivae.app.folders import shown
+from minivae.app.folders import _holds_nothing, shown
 from minivae.app.options import parser
 from minivae.app.train import Run
 from minivae.data import published
@@ -456,8 +456,8 @@ def environment(rng):
 
     def whole(words, wrong):
         """`wrong`, or what is wrong with the files after the command."""
-        torn = (words[0] == "--data" and Path(words[-1], "config.json").exists()
-                and not Path(words[-1], "model.npz").exists())
+        out = Path(words[-1]) if words[0] == "--data" else here / "none"
+        torn = out.exists() and not (out / "model.npz").exists() and not _holds_nothing(out)
         return wrong or ("a run without a model" if torn else changed_files(kept))
 
     variables = [(name, value) for name, values in SURROUNDINGS.items() for value in values]
@@ -570,7 +570,7 @@ def sigkill(rng, times=20):
                lambda: called(["evaluate", folder, "--eval-samples", 2], OK if saved else REFUSED))
         again = (["train", "--resume", folder] if saved else [*training, "--out", folder])
         yield (f"{again[:2]} after kill {i}",
-               lambda: called(again, OK) or otherwise_trained(folder, wanted))
+               lambda: called(again, OK, limit=900) or otherwise_trained(folder, wanted))
 
 
 def otherwise_trained(folder, wanted):
