@@ -550,7 +550,7 @@ def races(rng):
 def sigkill(rng, times=20):
     """SIGKILL at any moment of a training; what is left is whole, and goes on bit for bit."""
     np.save("mine.npy", np.random.default_rng(0).random((400, 5, 4)))
-    training = ["--data", "mine.npy", "--epochs", 300, "--batch-size", 20, "--hidden", "8",
+    training = ["--data", "mine.npy", "--epochs", 100, "--batch-size", 20, "--hidden", "8",
                 "--latent", "2"]
     wrong = called([*training, "--out", "never stopped"], OK, limit=900)
     if wrong:
@@ -579,7 +579,7 @@ def otherwise_trained(folder, wanted):
     other = [name for name in wanted if not np.array_equal(found[name], wanted[name])]
     epochs = len((folder / "history.csv").read_text().splitlines()) - 1
     left = [path.name for path in folder.glob("*.tmp")]
-    if other or epochs != 300 or left:
+    if other or epochs != 100 or left:
         return f"other bits in {other}, {epochs} epochs in history.csv, left behind {left}"
     return ""
 
