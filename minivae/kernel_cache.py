@@ -58,6 +58,15 @@ def stamps(folder: Path = Path(__file__).parent) -> list[tuple]:
     return [(file.st_mtime, file.st_size) for file in found]
 
 
+def damaged_files(folder: Path) -> list[Path]:
+    """The files of machine code in `folder` that are not as they were written."""
+    return [path for path in sorted(folder.glob("*.nb[ic]")) if not _is_sealed(path.read_bytes())]
+
+
+def _is_sealed(data: bytes) -> bool:
+    return hashlib.sha256(data[:-SEAL]).digest() == data[-SEAL:]
+
+
 class KernelCache(FunctionCache):
     """Numba's cache of one function, in sealed files; a full disk is told and no error."""
 
@@ -99,7 +108,7 @@ class SealedFile(IndexDataCacheFile):
             data = Path(path).read_bytes()
         except OSError:
             return False
-        if hashlib.sha256(data[:-SEAL]).digest() == data[-SEAL:]:
+        if _is_sealed(data):
             return True
         _say(f"compiled kernels in {self._cache_path} are damaged: compiling them anew")
         with suppress(OSError):

@@ -307,7 +307,7 @@ def test_a_damaged_run_gets_one_line_and_exit_code_2(here, trained, damage, mess
 
 def test_evaluate_without_a_run_says_what_to_do_and_one_sample_is_refused(here, trained, capsys):
     assert main(["evaluate", "--eval-samples", "1"]) == 2
-    assert "samples must be at least 2" in capsys.readouterr().err
+    assert "--eval-samples: wanted a whole number of at least 2, got '1'" in capsys.readouterr().err
     os.rename("runs", "elsewhere")
     assert main(["evaluate"]) == 2
     err = capsys.readouterr().err

@@ -195,6 +195,22 @@ def test_damaged_kernels_are_compiled_anew_with_one_line_and_whole_ones_are_take
     assert set(tmp_path.rglob("*.nb[ic]")) == set(files)
 
 
+def test_the_doctor_names_damaged_kernels_where_it_says_where_they_are_kept(tmp_path):
+    if not JIT:
+        return
+    use_kernel(NUMBA_CACHE_DIR=str(tmp_path))
+    code = "from minivae.app import doctor; print(doctor._kernels()['kept in'])"
+
+    def kept_in():
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                              env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}).stdout
+
+    assert kept_in().endswith("(writable)\n")
+    index, = tmp_path.rglob("*.nbi")
+    index.write_bytes(index.read_bytes()[:-9])
+    assert f"DAMAGED: {index.name};" in kept_in() and "minivae doctor --clean" in kept_in()
+
+
 def test_a_full_disk_of_compiled_kernels_is_named_and_the_work_goes_on(tmp_path):
     """A limit on the size of files stands in for the disk."""
     if not JIT:

@@ -328,6 +328,14 @@ def test_arrays_never_take_the_place_of_the_images_that_were_named(tmp_path, cap
     assert data.read_bytes() == before and list(tmp_path.iterdir()) == [data]
 
 
+@pytest.mark.parametrize("out", ["taken.html", ""])
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "forced"])
+def test_a_folder_is_never_an_output_and_force_is_not_advised(out, force, tmp_path, capsys):
+    (tmp_path / "taken.html").mkdir()
+    said = refused(capsys, "explain", "runs/three", f"--out={tmp_path / out if out else out}", *force)
+    assert "is a folder: choose the name of a file with --out" in said and "--force" not in said
+
+
 @pytest.mark.parametrize("name", ["model.npz", "best.npz", "model.prev.npz"])
 @pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "forced"])
 def test_no_output_takes_a_name_of_the_runs_own_files(name, force, capsys):

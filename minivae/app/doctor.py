@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 
 from minivae.app.lines import hanging
+from minivae.choices import some
 
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
 LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "PIL", "tqdm", "pooch")
@@ -132,6 +133,7 @@ def _kernels() -> dict:
     import numba
 
     from minivae import kernels, pool
+    from minivae.kernel_cache import damaged_files
 
     if numba.config.DISABLE_JIT:
         return {"jit": "off (NUMBA_DISABLE_JIT): every loop runs in Python, very slowly"}
@@ -139,6 +141,10 @@ def _kernels() -> dict:
     kept = "nowhere: they are compiled anew in every process"
     if folder:
         kept = _writable(Path(folder))
+        damaged = damaged_files(Path(folder))
+        if damaged:
+            kept += (f" (DAMAGED: {some([path.name for path in damaged])}; what is damaged is "
+                     "compiled anew when it is needed, `minivae doctor --clean` removes all)")
     return {"jit": "on", **pool.about(), "kept in": kept}
 
 

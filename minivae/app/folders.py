@@ -55,10 +55,11 @@ def _make_folders(folder: Path) -> None:
 
 
 def _holds_nothing(folder: Path) -> bool:
-    """Whether `folder` is empty, or holds only what a run writes before its first save."""
+    """Whether `folder` is empty, or holds only what a run writes before its first save is whole."""
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir()} - {LOCK}
+    torn = {path.name for path in folder.glob(".*.tmp")}   # of a run that was killed as it wrote
+    names = {path.name for path in folder.iterdir()} - torn - {LOCK}
     if names != {"config.json"}:
         return not names
     try:
@@ -111,6 +112,8 @@ def check_output(path: Path, force: bool = False) -> None:
     if path.name in KEPT or in_run and path.name in PICTURES:
         raise ValueError(f"{path}: a run keeps what its training wrote under the name "
                          f"{path.name}: choose another name")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: choose the name of a file with --out")
     if path.exists() and not force and not _has_mark(path):
         raise ValueError(f"{path} exists already, and is nothing that this command wrote: choose "
                          "another name, or say --force to replace it")

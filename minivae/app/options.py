@@ -149,7 +149,8 @@ def add_evaluate(commands) -> None:
         description="Judge a trained model on the test images of its run, and draw the KL of every "
                     "latent dimension.",
         epilog="example: minivae evaluate runs/digits --eval-samples 5000")
-    command.add_argument("--eval-samples", type=positive_int, default=1000, metavar="S",
+    command.add_argument("--eval-samples", type=partial(positive_int, least=2), default=1000,
+                         metavar="S",
                          help="draws of z per image, at least 2 (default: 1000)")
     command.add_argument("--images", type=positive_int, metavar="N",
                          help="how many test images, evenly spaced (default: 500, or all where "

@@ -19,14 +19,15 @@ from minivae.choices import check_choice
 MOST = 10**9                    # of anything that is counted
 
 
-def positive_int(text: str, most: int = MOST) -> int:
-    """A whole number from 1 to `most`, from the command line.
+def positive_int(text: str, most: int = MOST, least: int = 1) -> int:
+    """A whole number from `least` to `most`, from the command line.
 
     Raises ArgumentTypeError for others.
     """
     value = int(text) if text.isdecimal() and len(text) < 1000 else 0
-    if value < 1:
-        raise ArgumentTypeError(f"wanted a whole number of at least 1, got {shortened(text)!r}")
+    if value < least:
+        raise ArgumentTypeError(f"wanted a whole number of at least {least}, "
+                                f"got {shortened(text)!r}")
     if value > most:
         raise ArgumentTypeError(f"wanted a whole number of at most {most:,}, "
                                 f"got {shortened(text)!r}")
