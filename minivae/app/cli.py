@@ -157,7 +157,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
     evaluation = Evaluation(arguments.folder or newest_run(), arguments.eval_samples,
                             arguments.images, arguments.data, arguments.data_dir,
-                            arguments.key)
+                            arguments.key, arguments.jobs)
     picture = output_path(arguments.out, evaluation.folder, "kl_per_dimension.png", arguments.force)
     for warning in evaluation.warnings():
         warn(warning)

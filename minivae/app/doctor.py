@@ -81,12 +81,24 @@ def _system() -> dict:
     """The program, the Python and the machine."""
     import minivae
 
-    cores = os.cpu_count()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
     return {"minivae": f"{minivae.__version__} in {Path(minivae.__file__).parent}",
             "python": f"{platform.python_version()} at {sys.executable}",
             "platform": platform.platform(),
-            "processor": f"{platform.machine()}, {cores} cores, {usable} of them for this process"}
+            "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+            "for this process": _cores_for_us()}
+
+
+def _cores_for_us() -> str:
+    """How many cores this process may use: by its affinity, and by the quota of its cgroup.
+
+    A quota is time, not cores: half of four cores may be all four, for half of the time.
+    """
+    from joblib.externals.loky import cpu_count
+
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = cpu_count()
+    quota = f", of which a quota leaves the time of {allowed}" if allowed < affinity else ""
+    return f"{affinity} cores{quota}"
 
 
 def _libraries() -> dict:

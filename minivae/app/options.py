@@ -12,6 +12,8 @@ from minivae import __version__
 from minivae.app.exit_codes import EXIT_CODES
 from minivae.app.settings import RunSettings, natural_number, positive_int, recipes_in_words
 
+MOST_JOBS = 1024                # processes; more cores than any machine has
+
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """argparse's, which keeps the line breaks of descriptions and examples; long lines wrap."""
@@ -144,6 +146,10 @@ def add_evaluate(commands) -> None:
     command.add_argument("--images", type=positive_int, metavar="N",
                          help="how many test images, evenly spaced (default: 500, or all where "
                               "there are fewer)")
+    command.add_argument("--jobs", type=partial(positive_int, most=MOST_JOBS), default=1,
+                         metavar="N",
+                         help="processes that share the images; the numbers are the same "
+                              "(default: 1)")
 
 
 def add_sample(commands) -> None:
