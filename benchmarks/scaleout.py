@@ -71,9 +71,9 @@ def time_steps(net: str, batch: int, with_comm: bool, quick: bool) -> dict:
 
         ranks = Ranks(MPI.COMM_WORLD)
     vae = NETS[net]()
-    steps = 1 if quick else max(2, 2048 // batch)
+    steps = 1 if quick else max(1, 4096 // batch)
     X = np.random.default_rng(0).integers(0, 256, (steps * batch, 784), np.uint8)
-    history = fit(vae, X, epochs=2 if quick else 6, batch_size=batch, rng=0, comm=ranks)
+    history = fit(vae, X, epochs=2 if quick else 5, batch_size=batch, rng=0, comm=ranks)
     seconds = np.diff([row["seconds"] for row in history])             # the first epoch compiles
     found = {"ms": 1e3 * median(seconds) / steps,
              "parameters": sum(param.size for _, param, _ in vae.named_params())}

@@ -51,9 +51,9 @@ def here():
     return numbers(None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", autouse=True)
 def loky():
-    """The processes of joblib's own backend, ended after the test."""
+    """The processes of joblib's own backend serve every test, and are ended after the last."""
     yield
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
@@ -64,11 +64,11 @@ def assert_same(found, want):
         np.testing.assert_array_equal(found[key], want[key], err_msg=str(key))
 
 
-def test_two_processes_find_the_same_numbers(here, loky):
+def test_two_processes_find_the_same_numbers(here):
     assert_same(numbers(2), here)
 
 
-def test_workers_cut_products_into_as_many_parts_as_this_process(here, loky, parts):
+def test_workers_cut_products_into_as_many_parts_as_this_process(here, parts):
     """Alone, a worker of two would cut them into its own number of cores."""
     parts(3)
     assert_same(numbers(2), numbers(None))
@@ -114,7 +114,7 @@ class Forgetful:
         return dy
 
 
-def test_a_layer_with_a_memory_judges_every_group_alike(loky):
+def test_a_layer_with_a_memory_judges_every_group_alike():
     """Where groups were judged one after another by one model, the workers' numbers would differ."""
     vae = VAE.mlp(64, [40], 5, rng=0)
     vae.enc.layers.append(Forgetful())
@@ -168,28 +168,6 @@ def test_one_thread_of_blas_while_images_are_judged():
     assert [library["num_threads"] for library in workers._blas().info()] == before
 
 
-class Deadly(Forgetful):
-    """A layer that ends its process, as the system does where memory runs out."""
-
-    def __init__(self, pid):
-        super().__init__()
-        self.pid = pid
-
-    def forward(self, x):
-        if os.getpid() != self.pid:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return x
-
-
-def test_a_killed_worker_is_told_in_one_line(loky):
-    vae = VAE.mlp(64, [40], 5, rng=0)
-    vae.enc.layers.append(Deadly(os.getpid()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                    # joblib's, of files that the worker left
-        with pytest.raises(ChildProcessError, match="^a worker process was killed before .* memory: take fewer"):
-            evaluate(vae, np.random.default_rng(0).random((N, 64)), n_jobs=2)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     with folder_of_images(tmp_path_factory, "jobs"):
@@ -197,7 +175,7 @@ def run(tmp_path_factory):
         yield "runs/mine"
 
 
-def test_the_command_finds_the_same_numbers_with_jobs(run, capsys, loky):
+def test_the_command_finds_the_same_numbers_with_jobs(run, capsys):
     told = []
     for extra in ([], ["--jobs", "2"]):
         assert main(["evaluate", run, "--json", "--eval-samples", "30", *extra]) == 0
@@ -205,18 +183,7 @@ def test_the_command_finds_the_same_numbers_with_jobs(run, capsys, loky):
     assert told[0] == told[1]
 
 
-def test_the_command_tells_a_killed_worker_in_one_line(run, capsys, monkeypatch, loky):
-    monkeypatch.setattr(workers, "_in_worker", die)
-    assert main(["evaluate", run, "--json", "--eval-samples", "30", "--jobs", "2"]) == 2
-    out, err = capsys.readouterr()
-    assert not out and err.count("\n") == 1 and err.startswith("minivae: a worker process was killed")
-
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_grid_search_finds_the_same_with_two_workers(loky, parts):
+def test_a_grid_search_finds_the_same_with_two_workers(parts):
     from sklearn.model_selection import GridSearchCV
 
     parts(3)
@@ -230,3 +197,36 @@ def test_a_grid_search_finds_the_same_with_two_workers(loky, parts):
     for a, b in zip(*(search.best_estimator_.vae_.state().values() for search in searches)):
         np.testing.assert_array_equal(a, b)
     assert pool.pool.parts == 3
+
+
+class Deadly(Forgetful):
+    """A layer that ends its process, as the system does where memory runs out."""
+
+    def __init__(self, pid):
+        super().__init__()
+        self.pid = pid
+
+    def forward(self, x):
+        if os.getpid() != self.pid:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
+def test_a_killed_worker_is_told_in_one_line():
+    vae = VAE.mlp(64, [40], 5, rng=0)
+    vae.enc.layers.append(Deadly(os.getpid()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                    # joblib's, of files that the worker left
+        with pytest.raises(ChildProcessError, match="^a worker process was killed before .* memory: take fewer"):
+            evaluate(vae, np.random.default_rng(0).random((N, 64)), n_jobs=2)
+
+
+def test_the_command_tells_a_killed_worker_in_one_line(run, capsys, monkeypatch):
+    monkeypatch.setattr(workers, "_in_worker", die)
+    assert main(["evaluate", run, "--json", "--eval-samples", "30", "--jobs", "2"]) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and err.startswith("minivae: a worker process was killed")
+
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
