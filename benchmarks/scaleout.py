@@ -27,7 +27,8 @@ from minivae import VAE, fit
 from minivae.app.sheets import BLUE, DARK, ORANGE, STYLE
 from minivae.optim import Adam
 from minivae.saving.archive import write_whole
-from minivae.training.ranks import Ranks, blocks_of, shares
+from minivae.training.blocks import blocks_of, shares
+from minivae.training.ranks import Ranks
 
 NETS = {"784-400-20": lambda: VAE.mlp(784, [400], 20, rng=0),
         "conv 32-64": lambda: VAE.conv((28, 28), (32, 64), 20, rng=0)}

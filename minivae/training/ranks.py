@@ -16,51 +16,27 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from minivae import pool
 from minivae.model import Model
+from minivae.optim import Adam
 from minivae.saving.checkpoint import SAVE_EVERY, Saver, TrainingState
 from minivae.training.batches import draw
+from minivae.training.blocks import blocks_of, finished, middle, shares
 from minivae.training.evaluation import NonFiniteError, first_non_finite, non_finite_param
 
-ROWS, MOST = 64, 64             # of a block, at least where there are so many; blocks of a batch
+class Batch(NamedTuple):
+    """A batch that all ranks share."""
 
-
-# --- blocks, and the tree over them ---------------------------------------------------------------
-
-
-def blocks_of(B: int) -> list[tuple[int, int]]:
-    """Where each block of a batch of B rows begins and ends."""
-    n = min(-(-B // ROWS), MOST)
-    return list(pairwise(B * i // n for i in range(n + 1)))
-
-
-def middle(begin: int, end: int) -> int:
-    """Where the node over the leaves begin..end, two or more, is split: its left half is full."""
-    return begin + 2 ** ((end - begin - 1).bit_length() - 1)
-
-
-def largest_nodes(begin: int, end: int, node: tuple[int, int]) -> list[tuple[int, int]]:
-    """The largest subtrees of `node` whose leaves all lie in begin..end, from left to right."""
-    left, right = node
-    if begin <= left and right <= end:
-        return [node]
-    if right <= begin or end <= left:
-        return []
-    mid = middle(left, right)
-    return (largest_nodes(begin, end, (left, mid)) + largest_nodes(begin, end, (mid, right)))
-
-
-@cache
-def shares(n: int, size: int) -> list[tuple[range, list[tuple[int, int]]]]:
-    """For each of `size` ranks: which of n blocks it takes, and the nodes that it adds up."""
-    edges = [n * rank // size for rank in range(size + 1)]
-    return [(range(a, b), largest_nodes(a, b, (0, n))) for a, b in pairwise(edges)]
+    number: int                     # in its epoch, from 1
+    index: np.ndarray               # (B,) its rows of the data
+    beta: float
+    blocks: list[tuple[int, int]]   # where each begins and ends in index
 
 
 def start_counter(rng: np.random.Generator, epoch: int, batch: int, block: int) -> None:
@@ -76,7 +52,7 @@ def start_counter(rng: np.random.Generator, epoch: int, batch: int, block: int) 
 class Alone:
     """What `fit` asks of its ranks, where there is one process and no comm."""
 
-    first, one_epoch, must_stay = True, None, {}
+    first, size, one_epoch, must_stay = True, 1, None, {}
 
     def at_work(self):
         """See Ranks; so are all others."""
@@ -92,6 +68,9 @@ class Alone:
 
     def share(self, state: TrainingState) -> None:
         pass
+
+    def gather(self, do: Callable) -> list:
+        return [do()]
 
     def from_first(self, value):
         return value
@@ -131,7 +110,7 @@ class Ranks:
         """
         from threadpoolctl import threadpool_limits
 
-        parts = pool.pool.parts
+        parts, self.all_know = pool.pool.parts, False
         pool.set_parts(1)
         try:
             with self.ending_all(), threadpool_limits(1):
@@ -161,11 +140,11 @@ class Ranks:
             error = caught
         self._tell(None, error)
 
-    def gather(self, do: Callable) -> list:
-        """What do() gave on each rank, in their order; where one fails, all raise its error."""
+    def gather(self, do: Callable, *arguments) -> list:
+        """What do(..) gave on each rank, in their order; where one fails, all raise its error."""
         value = error = None
         try:
-            value = do()
+            value = do(*arguments)
         except BaseException as caught:
             error = caught
         return self._tell(value, error)
@@ -184,6 +163,10 @@ class Ranks:
     def from_first(self, value):
         """What rank 0 calls this with, on every rank."""
         return self.comm.bcast(value)
+
+    def on_first(self, do: Callable):
+        """What do() gave on rank 0, which alone calls it; all raise its error."""
+        return self.gather(do if self.first else lambda: None)[0]
 
     # --- before training ---
 
@@ -211,11 +194,11 @@ class Ranks:
         for name, value in everyones[0].items():
             for rank, others in enumerate(everyones):
                 if others[name] != value:
-                    long = name in ("X", "X_test", "model")
-                    found = f"another {name}" if long else f"{name} {others[name]}"
-                    than = "" if long else f", which has {value}"
-                    raise ValueError(f"rank {rank} was given {found} than rank 0{than}: give "
-                                     "every rank the same data, settings and model")
+                    found = f"{name} {others[name]} and rank 0 {value}"
+                    if name in ("X", "X_test", "model"):
+                        found = f"another {name} than rank 0"
+                    raise ValueError(f"rank {rank} was given {found}: all ranks want the same "
+                                     "data, settings and model")
         self.all_know = False
 
     def share(self, state: TrainingState) -> None:
@@ -241,50 +224,41 @@ class Ranks:
         for first in bar:
             index = state.order[first : first + B]
             beta, adam.lr = settings.schedule(vae.beta, state.epoch - 1 + first / n)
-            blocks, batch = blocks_of(len(index)), first // B + 1
-            mine, nodes = shares(len(blocks), self.size)[self.rank]
-            sums = self._array("sums", len(nodes), _n_grads(state), vae.dtype)
-            totals = {}
+            batch = Batch(first // B + 1, index, beta, blocks_of(len(index)))
 
-            def forward_and_backward(i: int, grad: np.ndarray) -> None:
-                """Block i: its part of the batch's gradient into `grad`, its sums into totals."""
-                begin, end = blocks[i]
-                rows = index[begin:end]
-                start_counter(rng, state.epoch, batch, i)
-                x = draw(images.X, rows, images.scale, settings.binarize, rng, vae.dtype)
-                eps = vae.noise(settings.samples, len(x), rng)
-                with vae.at_beta(beta):
-                    result = vae.forward(x, eps)
-                if not np.isfinite(result.loss):
-                    raise NonFiniteError(f"batch {batch}: first in {first_non_finite(vae)}")
-                vae.backward()
-                weight, at = vae.dtype.type(len(rows) / len(index)), 0
-                for _, block_grad, _, _ in adam.slots.values():
-                    np.multiply(block_grad, weight, out=grad[at : at + block_grad.size])
-                    at += block_grad.size
-                totals[i] = [result.loss * len(x), result.recon.sum(dtype=float),
-                             result.kl.sum(dtype=float)]
-
-            def my_part() -> tuple[list, bool]:
-                if saver.due(SAVE_EVERY) and non_finite_param(vae) is None:
-                    saver.save()
-                for node, out in zip(nodes, sums):
-                    self._add_up(node, out, forward_and_backward)
-                return [totals[i] for i in mine], stop is not None and stop()
-
-            answers = self.gather(my_part)
-            start_counter(rng, state.epoch, batch, len(blocks))        # on every rank the same
-            grad, at = self._sum(sums, len(blocks)), 0
-            for _, batch_grad, _, _ in adam.slots.values():
-                batch_grad[...] = grad[at : at + batch_grad.size]
-                at += batch_grad.size
+            answers = self.gather(self._my_part, state, images, settings, saver, stop, batch)
+            self._add_up_all(adam, len(batch.blocks))      # every layer's grads
             adam.step()
 
-            state.totals += np.sum([row for rows, _ in answers for row in rows], axis=0)
+            start_counter(rng, state.epoch, batch.number + 1, 0)       # on every rank the same
+            state.totals += np.sum([row for totals, _ in answers for row in totals], axis=0)
             state.next_row = first + len(index)
             if any(stopped for _, stopped in answers):
                 return True
         return False
+
+    def _my_part(self, state: TrainingState, images, settings, saver: Saver, stop, batch: Batch
+                 ) -> tuple[list, bool]:
+        """Forward and backward of this rank's blocks.
+
+        Returns the sums of loss, recon and kl of each block, and whether `stop` says True.
+        """
+        if saver.due(SAVE_EVERY) and non_finite_param(state.vae) is None:
+            saver.save()
+        totals = []
+
+        def leaf(block: int, grad: np.ndarray) -> None:
+            totals.append(_forward_and_backward(state, images, settings, batch, block, grad))
+
+        _, nodes = shares(len(batch.blocks), self.size)[self.rank]
+        for node, grad in zip(nodes, self._sums(state.adam, len(nodes))):
+            self._add_up(node, grad, leaf)
+        return totals, stop is not None and bool(stop())
+
+    def _sums(self, adam: Adam, n: int) -> np.ndarray:
+        """(n, P), a row for each node that this rank adds up, P the size of all gradients."""
+        grads = [grad for _, grad, _, _ in adam.slots.values()]
+        return self._array("sums", n, sum(grad.size for grad in grads), grads[0].dtype)
 
     def _add_up(self, node: tuple[int, int], out: np.ndarray, leaf: Callable) -> None:
         """out = the sum of the leaves under `node`, where leaf(i, out) computes leaf i."""
@@ -298,25 +272,32 @@ class Ranks:
         self._add_up((mid, end), right, leaf)
         out += right
 
-    def _sum(self, sums: np.ndarray, n: int) -> np.ndarray:
-        """The batch's gradient as one vector, from the nodes of all ranks; sums holds mine.
+    def _add_up_all(self, adam: Adam, n: int) -> None:
+        """From the nodes of all ranks, over n blocks, the batch's gradient: into the layers' grads.
 
         Each rank gets a slice of every node, and finishes the tree for it; then all get all slices.
         """
-        if self.size == 1:
-            return sums[0]
+        everyones = [nodes for _, nodes in shares(n, self.size)]
+        sums = self._sums(adam, len(everyones[self.rank]))
+        whole = sums[0] if self.size == 1 else self._exchanged(sums, everyones, n)
+        at = 0
+        for _, grad, _, _ in adam.slots.values():
+            grad[...] = whole[at : at + grad.size]
+            at += grad.size
+
+    def _exchanged(self, sums: np.ndarray, everyones: list, n: int) -> np.ndarray:
+        """The sum over all n blocks : (P,)."""
         size, P, dtype = self.size, sums.shape[1], sums.dtype
         edges = [P * rank // size for rank in range(size + 1)]
         lengths = np.diff(edges)
         mine = lengths[self.rank]
-        nodes = [nodes for _, nodes in shares(n, size)]
-        counts = np.array([len(of_rank) for of_rank in nodes])
+        counts = np.array([len(nodes) for nodes in everyones])
 
         slices = np.concatenate([sums[:, a:b].ravel() for a, b in pairwise(edges)])
-        of_all = self._array("received", counts.sum(), mine, dtype)
-        self.comm.Alltoallv([slices, len(sums) * lengths], [of_all, counts * mine])
-        found = dict(zip([node for of_rank in nodes for node in of_rank], of_all))
-        my_slice = _finished((0, n), found)
+        received = self._array("received", counts.sum(), mine, dtype)
+        self.comm.Alltoallv([slices, len(sums) * lengths], [received, counts * mine])
+        found = dict(zip([node for nodes in everyones for node in nodes], received))
+        my_slice = finished((0, n), found)
         (whole,) = self._array("whole", 1, P, dtype)
         self.comm.Allgatherv(my_slice, [whole, lengths])
         self.sent += dtype.itemsize * int(len(sums) * (P - mine) + (size - 1) * mine)
@@ -345,19 +326,26 @@ def ranks_of(comm) -> Alone | Ranks:
     return Ranks(comm)
 
 
-def _n_grads(state: TrainingState) -> int:
-    return sum(grad.size for _, grad, _, _ in state.adam.slots.values())
+def _forward_and_backward(state: TrainingState, images, settings, batch: Batch, block: int,
+                          grad: np.ndarray) -> list[float]:
+    """One block: its part of the batch's gradient goes into grad : (P,).
 
-
-def _finished(node: tuple[int, int], found: dict) -> np.ndarray:
-    """The sum of `node`, from the nodes that are found; it is written over the left one."""
-    if node in found:
-        return found[node]
-    begin, end = node
-    mid = middle(begin, end)
-    left = _finished((begin, mid), found)
-    left += _finished((mid, end), found)
-    return left
+    Returns the sums of loss, recon and kl over its images.
+    """
+    vae, rng, (begin, end) = state.vae, state.rng, batch.blocks[block]
+    start_counter(rng, state.epoch, batch.number, block)
+    x = draw(images.X, batch.index[begin:end], images.scale, settings.binarize, rng, vae.dtype)
+    eps = vae.noise(settings.samples, len(x), rng)
+    with vae.at_beta(batch.beta):
+        result = vae.forward(x, eps)
+    if not np.isfinite(result.loss):
+        raise NonFiniteError(f"batch {batch.number}: first in {first_non_finite(vae)}")
+    vae.backward()
+    weight, at = vae.dtype.type(len(x) / len(batch.index)), 0
+    for _, of_block, _, _ in state.adam.slots.values():
+        np.multiply(of_block, weight, out=grad[at : at + of_block.size])
+        at += of_block.size
+    return [result.loss * len(x), result.recon.sum(dtype=float), result.kl.sum(dtype=float)]
 
 
 def _ready_to_send(error: BaseException | None) -> BaseException | None:
