@@ -20,7 +20,8 @@ gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision 
 gradcheck.cases gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.faults gradcheck.museum
 locks data.arrays data.image_files data.table data.own data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
-training training.batches training.workers training.blocks training.evaluation training.ranks training.loop training.metrics
+training training.batches training.workers training.blocks training.evaluation training.ranks training.loop
+training.metrics
 explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace
 explain.wires_in_words explain.walk
 explain.figures explain.cards explain.draws explain.live explain.graph explain.page
