@@ -30,6 +30,7 @@ from minivae.training.batches import draw
 from minivae.training.blocks import blocks_of, finished, middle, shares
 from minivae.training.evaluation import NonFiniteError, first_non_finite, non_finite_param
 
+
 class Batch(NamedTuple):
     """A batch that all ranks share."""
 
