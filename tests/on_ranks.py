@@ -103,12 +103,14 @@ def refusals(folder):
     def poison(row):
         poisoned.dec.layers[0].params["W"][0, 0] = np.nan
 
+    other = VAE.mlp(D, [4], 2, rng=0, activation="tanh" if last else "relu")
     mixed = VAE.mlp(D, [4], 2, rng=0, estimator="score", baseline="running-mean")
     found = {
         "data": error_of(lambda: fit(vae, X + last, **usual)),
         "lr": error_of(lambda: fit(vae, X, lr=0.5 if last else 0.1, **usual)),
         "bad data": error_of(lambda: fit(vae, X[:, 1:] if last else X, **usual)),
         "model": error_of(lambda: fit(VAE.mlp(D, [5 if last else 4], 2, rng=0), X, **usual)),
+        "activation": error_of(lambda: fit(other, X, **usual)),
         "stop": error_of(lambda: fit(vae, X, stop=fails if last else None, **usual)),
         "baseline": error_of(lambda: fit(mixed, X, **usual)),
         "folder": error_of(lambda: fit(vae, X, checkpoint=folder / "none" / "x.npz", **usual)),

@@ -86,6 +86,7 @@ REFUSED = {
     "lr": "ValueError: rank {last} was given lr 0.5 and rank 0 0.1" + WANTED,
     "bad data": "ValueError: X must have 36 pixels per row for this model, got shape (330, 35)",
     "model": "ValueError: rank {last} was given another model than rank 0" + WANTED,
+    "activation": "ValueError: rank {last} was given another model than rank 0" + WANTED,
     "stop": "OSError: the last rank's stop has failed",
     "baseline": "ValueError: the baseline running-mean learns from whole batches, and with comm a rank sees a part of "
                 "each: take another baseline",
