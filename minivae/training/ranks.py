@@ -12,6 +12,7 @@ However many ranks there are, the parameters come out the same, bit for bit:
 Source of the counter: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3".
 """
 
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -129,6 +130,7 @@ class Ranks:
                 print(f"minivae: rank {self.rank}: {type(error).__name__}: {error}",
                       file=sys.stderr, flush=True)
                 self.comm.Abort(1)
+                os._exit(1)             # MPICH may return from Abort, and end us a little later
             raise
 
     @contextmanager
@@ -296,7 +298,9 @@ class Ranks:
         mine = lengths[self.rank]
         counts = np.array([len(nodes) for nodes in everyones])
 
-        slices = np.concatenate([sums[:, a:b].ravel() for a, b in pairwise(edges)])
+        slices = sums                       # of one node they lie side by side already
+        if len(sums) > 1:
+            slices = np.concatenate([sums[:, a:b].ravel() for a, b in pairwise(edges)])
         received = self._array("received", counts.sum(), mine, dtype)
         self.comm.Alltoallv([slices, len(sums) * lengths], [received, counts * mine])
         found = dict(zip([node for nodes in everyones for node in nodes], received))
