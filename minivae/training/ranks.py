@@ -52,30 +52,36 @@ def start_counter(rng: np.random.Generator, epoch: int, batch: int, block: int) 
 
 
 class Alone:
-    """What `fit` asks of its ranks, where there is one process and no comm."""
+    """What `fit` asks of its ranks where there is one process, without comm: nothing is to be done.
+
+    The methods are those of Ranks.
+    """
 
     first, size, one_epoch, must_stay = True, 1, None, {}
 
-    def at_work(self):
-        """See Ranks; so are all others."""
+    def at_work(self) -> nullcontext:
+        """Nobody waits for this process."""
         return nullcontext()
 
     agree = at_work
 
-    def generator(self, rng: np.random.Generator) -> np.random.Generator:
-        return rng
-
-    def check(self, vae: Model, given: dict) -> None:
-        pass
-
-    def share(self, state: TrainingState) -> None:
-        pass
-
     def gather(self, do: Callable) -> list:
+        """What do() gave."""
         return [do()]
 
     def from_first(self, value):
+        """The value."""
         return value
+
+    def generator(self, rng: np.random.Generator) -> np.random.Generator:
+        """The Generator as it is."""
+        return rng
+
+    def check(self, vae: Model, given: dict) -> None:
+        """There is nobody to differ from."""
+
+    def share(self, state: TrainingState) -> None:
+        """There is nobody to share with."""
 
 
 class Ranks:
@@ -215,6 +221,7 @@ class Ranks:
 
     # --- training ---
 
+    @np.errstate(over="ignore", invalid="ignore")          # whatever is not finite is told of below
     def one_epoch(self, state: TrainingState, images, settings, saver: Saver, stop,
                   show_bar: bool) -> bool:
         """As `loop._one_epoch`, each batch in blocks.  True where `stop` ended it on any rank."""
