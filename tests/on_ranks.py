@@ -103,12 +103,14 @@ def refusals(folder):
     def poison(row):
         poisoned.dec.layers[0].params["W"][0, 0] = np.nan
 
+    other = VAE.mlp(D, [4], 2, rng=0, activation="tanh" if last else "relu")
     mixed = VAE.mlp(D, [4], 2, rng=0, estimator="score", baseline="running-mean")
     found = {
         "data": error_of(lambda: fit(vae, X + last, **usual)),
         "lr": error_of(lambda: fit(vae, X, lr=0.5 if last else 0.1, **usual)),
         "bad data": error_of(lambda: fit(vae, X[:, 1:] if last else X, **usual)),
         "model": error_of(lambda: fit(VAE.mlp(D, [5 if last else 4], 2, rng=0), X, **usual)),
+        "activation": error_of(lambda: fit(other, X, **usual)),
         "stop": error_of(lambda: fit(vae, X, stop=fails if last else None, **usual)),
         "baseline": error_of(lambda: fit(mixed, X, **usual)),
         "folder": error_of(lambda: fit(vae, X, checkpoint=folder / "none" / "x.npz", **usual)),
@@ -154,6 +156,15 @@ def sent(folder):
     ranks, vae = Ranks(COMM), VAE.mlp(D, [8], 3, rng=0)
     fit(vae, X[:256], epochs=1, batch_size=256, comm=ranks)
     return [sum(COMM.allgather(ranks.sent)), 4 * len(vae.gradient())]
+
+
+def manual(folder):
+    """The code of docs/run.md, as it stands there."""
+    page = (Path(__file__).parents[1] / "docs" / "run.md").read_text()
+    code = next(block.split("```")[0] for block in page.split("```python\n")[1:] if "COMM_WORLD" in block)
+    names = {}
+    exec(code, names)
+    return hashlib.sha256(b"".join(a.tobytes() for a in names["vae"].state().values())).hexdigest()
 
 
 def abort(folder):

@@ -8,7 +8,8 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib import import_module
+from contextlib import suppress
+from importlib import import_module, metadata
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +17,7 @@ from time import perf_counter
 from minivae.app.lines import hanging
 
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")    # of Linux: microseconds of each so many, or "max"
 LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "tqdm", "pooch")
 VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
              "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -81,24 +83,32 @@ def _system() -> dict:
     """The program, the Python and the machine."""
     import minivae
 
+    cores, usable = os.cpu_count(), usable_cores()
     return {"minivae": f"{minivae.__version__} in {Path(minivae.__file__).parent}",
             "python": f"{platform.python_version()} at {sys.executable}",
             "platform": platform.platform(),
-            "processor": f"{platform.machine()}, {os.cpu_count()} cores",
-            "for this process": _cores_for_us()}
+            "processor": f"{platform.machine()}, {cores} cores, {usable} of them for this process",
+            "mpi": _mpi(usable)}
 
 
-def _cores_for_us() -> str:
-    """How many cores this process may use: by its affinity, and by the quota of its cgroup.
+def usable_cores() -> int:
+    """How many cores this process may use: its affinity, and its container's share of time."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):                    # no Linux, or no limit: "max 100000"
+        quota, period = CPU_MAX.read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
 
-    A quota is time, not cores: half of four cores may be all four, for half of the time.
-    """
-    from joblib.externals.loky import cpu_count
 
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    allowed = cpu_count()
-    quota = f", of which a quota leaves the time of {allowed}" if allowed < affinity else ""
-    return f"{affinity} cores{quota}"
+def _mpi(cores: int) -> str:
+    """Whether `mpiexec` can train, and on how many ranks.  Importing MPI here would start it."""
+    try:
+        version = metadata.version("mpi4py")
+    except metadata.PackageNotFoundError:
+        return "no mpi4py, which only training on several machines wants"
+    return f"mpi4py {version}; a rank for each core: mpiexec -n {cores} minivae train"
 
 
 def _libraries() -> dict:

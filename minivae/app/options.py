@@ -119,7 +119,8 @@ def add_train(commands) -> None:
         description="Train a VAE and write model.npz, config.json, history.csv and four pictures "
                     "into a run folder.",
         epilog="defaults that depend on the data:\n" + recipes_in_words() + "\n\n"
-               "example: minivae train --data mnist --data-dir DIR --epochs 5")
+               "example: minivae train --data mnist --data-dir DIR --epochs 5\n"
+               "on several machines, by MPI: mpiexec -n 4 minivae train --batch-size 512")
     for setting in fields(RunSettings):
         command.add_argument("--" + setting.name.replace("_", "-"), **setting.metadata)
     command.add_argument("--out", metavar="FOLDER",

@@ -12,6 +12,7 @@ However many ranks there are, the parameters come out the same, bit for bit:
 Source of the counter: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3".
 """
 
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -24,11 +25,12 @@ from tqdm import tqdm
 
 from minivae import pool
 from minivae.model import Model
-from minivae.optim import Adam
 from minivae.saving.checkpoint import SAVE_EVERY, Saver, TrainingState
+from minivae.saving.model_file import inventory
 from minivae.training.batches import draw
 from minivae.training.blocks import blocks_of, finished, middle, shares
 from minivae.training.evaluation import NonFiniteError, first_non_finite, non_finite_param
+
 
 class Batch(NamedTuple):
     """A batch that all ranks share."""
@@ -50,30 +52,36 @@ def start_counter(rng: np.random.Generator, epoch: int, batch: int, block: int) 
 
 
 class Alone:
-    """What `fit` asks of its ranks, where there is one process and no comm."""
+    """What `fit` asks of its ranks where there is one process, without comm: nothing is to be done.
+
+    The methods are those of Ranks.
+    """
 
     first, size, one_epoch, must_stay = True, 1, None, {}
 
-    def at_work(self):
-        """See Ranks; so are all others."""
+    def at_work(self) -> nullcontext:
+        """Nobody waits for this process."""
         return nullcontext()
 
     agree = at_work
 
-    def generator(self, rng: np.random.Generator) -> np.random.Generator:
-        return rng
-
-    def check(self, vae: Model, given: dict) -> None:
-        pass
-
-    def share(self, state: TrainingState) -> None:
-        pass
-
     def gather(self, do: Callable) -> list:
+        """What do() gave."""
         return [do()]
 
     def from_first(self, value):
+        """The value."""
         return value
+
+    def generator(self, rng: np.random.Generator) -> np.random.Generator:
+        """The Generator as it is."""
+        return rng
+
+    def check(self, vae: Model, given: dict) -> None:
+        """There is nobody to differ from."""
+
+    def share(self, state: TrainingState) -> None:
+        """There is nobody to share with."""
 
 
 class Ranks:
@@ -128,6 +136,7 @@ class Ranks:
                 print(f"minivae: rank {self.rank}: {type(error).__name__}: {error}",
                       file=sys.stderr, flush=True)
                 self.comm.Abort(1)
+                os._exit(1)             # MPICH may return from Abort, and end us a little later
             raise
 
     @contextmanager
@@ -185,12 +194,11 @@ class Ranks:
 
         given : settings by name, and the digests of X and X_test.
         """
+        parts = [part.settings for part in (vae.likelihood, vae.latent, vae.baseline)]
         shapes = [(name, param.shape) for name, param, _ in vae.named_params()]
-        everyones = self.comm.allgather(given | {"model": (repr(vae), shapes)})
+        model = vae.config, inventory(vae), parts, shapes
+        everyones = self.comm.allgather(given | {"model": model})
         self.all_know = True
-        if vae.baseline.state():
-            raise ValueError(f"the baseline {vae.baseline.name} learns from whole batches, and "
-                             "with comm a rank sees a part of each: take another baseline")
         for name, value in everyones[0].items():
             for rank, others in enumerate(everyones):
                 if others[name] != value:
@@ -199,6 +207,9 @@ class Ranks:
                         found = f"another {name} than rank 0"
                     raise ValueError(f"rank {rank} was given {found}: all ranks want the same "
                                      "data, settings and model")
+        if vae.baseline.state():
+            raise ValueError(f"the baseline {vae.baseline.name} learns from whole batches, and "
+                             "with comm a rank sees a part of each: take another baseline")
         self.all_know = False
 
     def share(self, state: TrainingState) -> None:
@@ -210,6 +221,7 @@ class Ranks:
 
     # --- training ---
 
+    @np.errstate(over="ignore", invalid="ignore")          # whatever is not finite is told of below
     def one_epoch(self, state: TrainingState, images, settings, saver: Saver, stop,
                   show_bar: bool) -> bool:
         """As `loop._one_epoch`, each batch in blocks.  True where `stop` ended it on any rank."""
@@ -227,7 +239,7 @@ class Ranks:
             batch = Batch(first // B + 1, index, beta, blocks_of(len(index)))
 
             answers = self.gather(self._my_part, state, images, settings, saver, stop, batch)
-            self._add_up_all(adam, len(batch.blocks))      # every layer's grads
+            self._add_up_all(state, len(batch.blocks))      # every layer's grads
             adam.step()
 
             start_counter(rng, state.epoch, batch.number + 1, 0)       # on every rank the same
@@ -251,14 +263,14 @@ class Ranks:
             totals.append(_forward_and_backward(state, images, settings, batch, block, grad))
 
         _, nodes = shares(len(batch.blocks), self.size)[self.rank]
-        for node, grad in zip(nodes, self._sums(state.adam, len(nodes))):
+        for node, grad in zip(nodes, self._sums(state, len(nodes))):
             self._add_up(node, grad, leaf)
         return totals, stop is not None and bool(stop())
 
-    def _sums(self, adam: Adam, n: int) -> np.ndarray:
+    def _sums(self, state: TrainingState, n: int) -> np.ndarray:
         """(n, P), a row for each node that this rank adds up, P the size of all gradients."""
-        grads = [grad for _, grad, _, _ in adam.slots.values()]
-        return self._array("sums", n, sum(grad.size for grad in grads), grads[0].dtype)
+        P = sum(grad.size for _, grad, _, _ in state.adam.slots.values())
+        return self._array("sums", n, P, state.vae.dtype)
 
     def _add_up(self, node: tuple[int, int], out: np.ndarray, leaf: Callable) -> None:
         """out = the sum of the leaves under `node`, where leaf(i, out) computes leaf i."""
@@ -272,16 +284,16 @@ class Ranks:
         self._add_up((mid, end), right, leaf)
         out += right
 
-    def _add_up_all(self, adam: Adam, n: int) -> None:
+    def _add_up_all(self, state: TrainingState, n: int) -> None:
         """From the nodes of all ranks, over n blocks, the batch's gradient: into the layers' grads.
 
         Each rank gets a slice of every node, and finishes the tree for it; then all get all slices.
         """
         everyones = [nodes for _, nodes in shares(n, self.size)]
-        sums = self._sums(adam, len(everyones[self.rank]))
+        sums = self._sums(state, len(everyones[self.rank]))
         whole = sums[0] if self.size == 1 else self._exchanged(sums, everyones, n)
         at = 0
-        for _, grad, _, _ in adam.slots.values():
+        for _, grad, _, _ in state.adam.slots.values():
             grad[...] = whole[at : at + grad.size]
             at += grad.size
 
@@ -293,7 +305,9 @@ class Ranks:
         mine = lengths[self.rank]
         counts = np.array([len(nodes) for nodes in everyones])
 
-        slices = np.concatenate([sums[:, a:b].ravel() for a, b in pairwise(edges)])
+        slices = sums                       # of one node they lie side by side already
+        if len(sums) > 1:
+            slices = np.concatenate([sums[:, a:b].ravel() for a, b in pairwise(edges)])
         received = self._array("received", counts.sum(), mine, dtype)
         self.comm.Alltoallv([slices, len(sums) * lengths], [received, counts * mine])
         found = dict(zip([node for nodes in everyones for node in nodes], received))
