@@ -71,8 +71,8 @@ def elbo(vae: Model, X: np.ndarray, *, binarize: str | None = None,
 
 
 def _judged(vae: Model, X: np.ndarray, binarize: str | None, scale: float | None,
-            n_jobs: int | None) -> Iterator[Result]:
-    """Yield what forward found, EVALUATION_ROWS images at a time."""
+            n_jobs: int | None) -> list[Result]:
+    """What forward found, EVALUATION_ROWS images at a time."""
     binarize = choose_binarize(binarize, vae.likelihood)
     X = check_data(vae, X, "X", binarize)
     scale = scale_of(X) if scale is None else scale
@@ -80,12 +80,13 @@ def _judged(vae: Model, X: np.ndarray, binarize: str | None, scale: float | None
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be a number > 0, got {scale}")
     with vae.with_objective(estimators.elbo, beta=1.0):
-        drawn = _drawn(vae, X, scale, binarize)
-        for n, (result, culprit) in enumerate(judge_each(_forward, vae, drawn, n_jobs)):
-            if culprit is not None:
-                raise NonFiniteError(f"judging the images from row {n * EVALUATION_ROWS} on: "
-                                     f"first in {culprit}")
-            yield result
+        # all at once, for joblib warns of work that nobody takes
+        found = list(judge_each(_forward, vae, _drawn(vae, X, scale, binarize), n_jobs))
+    for n, (result, culprit) in enumerate(found):
+        if culprit is not None:
+            raise NonFiniteError(f"judging the images from row {n * EVALUATION_ROWS} on: first in "
+                                 f"{culprit}")
+    return [result for result, _ in found]
 
 
 def _drawn(vae: Model, X: np.ndarray, scale: float, binarize: str
