@@ -82,7 +82,7 @@ def _judged(vae: Model, X: np.ndarray, binarize: str | None, scale: float | None
     with vae.with_objective(estimators.elbo, beta=1.0):
         # all at once, for joblib warns of work that nobody takes
         found = list(judge_each(_forward, vae, _drawn(vae, X, scale, binarize), n_jobs))
-    for n, (result, culprit) in enumerate(found):
+    for n, (_, culprit) in enumerate(found):
         if culprit is not None:
             raise NonFiniteError(f"judging the images from row {n * EVALUATION_ROWS} on: first in "
                                  f"{culprit}")
