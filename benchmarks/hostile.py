@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -39,6 +40,7 @@ from minivae.saving import archive
 
 LIMIT = 60                      # seconds for a case in this process
 PROCESS_LIMIT = 120             # seconds for a process: it may compile, beside others
+MESSAGE = 400                   # characters of an error in Python
 MEMORY = 8 << 30                # bytes of address space: the system refuses more, as elsewhere
 OK, REFUSED = {0}, {2}
 ENDS = {0, 2, 3}                # done, wrong input, or a number that is not finite
@@ -101,8 +103,11 @@ def called(argv, codes=ENDS, limit=LIMIT):
     return judged(code, err.getvalue(), codes)
 
 
-def asked(call, name):
-    """What is wrong with a call of the Python API in which the argument `name` is wrong."""
+def asked(call, *names):
+    """What is wrong with a call of the Python API in which an argument is wrong.
+
+    names : one of these words, regular expressions, must stand in the message.
+    """
     try:
         with limited(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             call()
@@ -110,7 +115,10 @@ def asked(call, name):
         message = str(error)
         if "\n" in message or not message:
             return f"no message of one line: {message[:150]!r}"
-        return "" if name.lower() in message.lower() else f"does not name it: {message[:150]}"
+        if len(message) > MESSAGE:
+            return f"a message of {len(message)} characters: {message[:150]}"
+        named = any(re.search(rf"\b{name}\b", message) for name in names)
+        return "" if named else f"does not name it: {message[:150]}"
     except Hang:
         return f"took more than {LIMIT} s"
     except BaseException as error:
@@ -235,7 +243,8 @@ def npz_bytes(**arrays):
     return stream.getvalue()
 
 
-WRONG = {"None": None, "a text": "x", "bytes": b"x", "True": True, "-1": -1, "0": 0, "1.5": 1.5,
+WRONG = {"None": None, "a text": "nonsense", "bytes": b"nonsense", "True": True, "-1": -1, "0": 0,
+         "1.5": 1.5,
          "nan": float("nan"), "inf": float("inf"), "10**12": 10**12, "10**40": 10**40, "1j": 1j,
          "[]": [], "{}": {}, "an object": object(), "a class": int, "a function": len,
          "a fraction": Fraction(1, 3), "a set": {1}, "an iterator": iter([1]),
@@ -252,57 +261,101 @@ def python_api(rng):
     x = (rng.random((12, 20)) < 0.5).astype(np.float32)
     vae = minivae.VAE.mlp(20, [4], 2, rng=0)
     coins = minivae.DiscreteVAE.mlp(20, [4], 2, rng=0)
-    estimator = minivae.VAEEstimator(epochs=1, hidden=(4,), z_dim=2).fit(x)
-    terms = {"recon": 3.0, "kl": 1.0, "x": x, "logits": np.zeros((12, 20)), "mu": np.zeros((12, 2)),
-             "logvar": np.zeros((12, 2))}
-    model = {"x_dim": 20, "hidden": [4], "z_dim": 2, "likelihood": "bernoulli",
-             "activation": "relu",
-             "beta": 1.0, "estimator": minivae.VAE.mlp(2, [], 1).estimator, "baseline": "others",
-             "latent": None, "rng": 0, "dtype": np.float32}
+    exact = minivae.VAE.mlp(20, [4], 2, dtype=np.float64, rng=0)
+    small = {"epochs": 1, "hidden": (4,), "z_dim": 2}
+    estimator = minivae.VAEEstimator(**small).fit(x)
+    choices = {"likelihood": "bernoulli", "activation": "relu", "beta": 1.0, "estimator": "elbo",
+               "baseline": "others", "latent": None, "rng": 0, "dtype": np.float32}
+    dense = {"x_dim": 20, "hidden": [4], "z_dim": 2, **choices}
+    conv = {"image_shape": (5, 4), "channels": (2,), "z_dim": 2, "kernel": 3, "stride": 2,
+            "padding": 1, **choices}
+    parts = {name: getattr(vae, name) for name in ("enc", "to_mu", "to_logvar", "dec", "to_out",
+                                                   "likelihood", "latent", "estimator",
+                                                   "baseline", "beta", "x_dim", "z_dim")}
+    of_coins = {name: getattr(coins, name) for name in ("enc", "to_a", "dec", "to_out",
+                                                        "likelihood", "latent", "estimator",
+                                                        "baseline", "beta", "x_dim", "z_dim")}
     training = {"X": x, "X_test": x, "epochs": 1, "batch_size": 4, "lr": 1e-3, "samples": 1,
                 "binarize": "none", "warmup": 0, "decay": 1.0, "patience": None, "rng": 0,
                 "callback": None, "checkpoint": "c.npz", "resume": None, "stop": None, "note": None,
                 "adam": None, "progress": False}
-    fresh = {"z_dim": 2, "hidden": (4,), "likelihood": "bernoulli", "activation": "relu",
-             "beta": 1.0,
-             "samples": 1, "epochs": 1, "batch_size": 4, "lr": 1e-3, "random_state": 0}
+    terms = {"recon": 3.0, "kl": 1.0, "x": x, "logits": np.zeros((12, 20)), "mu": np.zeros((12, 2)),
+             "logvar": np.zeros((12, 2))}
+    judged_on = {"vae": vae, "X": x, "binarize": "none", "scale": 1.0}
+    measured_on = {"vae": vae, "x": x, "samples": 2, "rng": 0, "progress": False}
+    of_estimator = {**small, "channels": None, "image_shape": None, "likelihood": "bernoulli",
+                    "activation": "relu", "beta": 1.0, "samples": 1, "batch_size": 4, "lr": 1e-3,
+                    "random_state": 0}
+    images = {**small, "channels": (2,), "image_shape": (5, 4)}
+    noise = {"x": x, "eps": np.zeros((12, 2), np.float32)}
+    uniform = {"x": x, "u": np.full((12, 2), 0.5, np.float32)}
+    fresh = minivae.VAEEstimator(**small)
     sound = {
-        "VAE.mlp": (lambda **a: minivae.VAE.mlp(**a), model),
-        "DiscreteVAE.mlp": (lambda **a: minivae.DiscreteVAE.mlp(**a), {**model, "beta": 1.0}),
+        "VAE.mlp": (minivae.VAE.mlp, dense), "DiscreteVAE.mlp": (minivae.DiscreteVAE.mlp, dense),
+        "VAE.conv": (minivae.VAE.conv, conv), "DiscreteVAE.conv": (minivae.DiscreteVAE.conv, conv),
+        "VAE": (minivae.VAE, {**parts, "rng": 0, "dtype": np.float32}),
+        "DiscreteVAE": (minivae.DiscreteVAE, {**of_coins, "rng": 0, "dtype": np.float32}),
+        "VAE.forward": (vae.forward, noise), "DiscreteVAE.forward": (coins.forward, uniform),
+        "encode": (vae.encode, {"x": x}), "coins.encode": (coins.encode, {"x": x}),
+        "decode": (vae.decode, {"z": np.zeros((12, 2))}),
+        "coins.decode": (coins.decode, {"z": np.zeros((9, 2))}),
+        "reconstruct": (vae.reconstruct, {"x": x}), "sample": (vae.sample, {"n": 2, "rng": 0}),
         "fit": (lambda **a: minivae.fit(minivae.VAE.mlp(20, [4], 2, rng=0), **a), training),
         "fit's model": (lambda vae: minivae.fit(vae, x, epochs=1), {"vae": vae}),
-        "VAE.forward": (vae.forward, {"x": x, "eps": np.zeros((12, 2), np.float32)}),
-        "DiscreteVAE.forward": (coins.forward, {"x": x, "u": np.full((12, 2), 0.5, np.float32)}),
-        "encode": (vae.encode, {"x": x}), "decode": (vae.decode, {"z": np.zeros((12, 2))}),
-        "reconstruct": (vae.reconstruct, {"x": x}), "sample": (vae.sample, {"n": 2, "rng": 0}),
-        "coins.encode": (coins.encode, {"x": x}),
-        "coins.decode": (coins.decode, {"z": np.zeros((9, 2))}),
+        "evaluate": (minivae.evaluate, judged_on), "elbo": (minivae.elbo, judged_on),
+        "measure": (minivae.measure, measured_on),
+        "interpolate": (minivae.interpolate, {"vae": vae, "x_from": x, "x_to": x, "steps": 2}),
         "save": (minivae.save, {"model": vae, "path": "m.npz"}),
-        "load": (minivae.load, {"path": "m.npz"}),
-        "load_data": (minivae.load_data, {"source": "digits", "data_dir": None}),
+        "load": (minivae.load, {"path": "m.npz", "rng": 0, "builder": None}),
+        "load_data": (minivae.load_data, {"source": "digits", "data_dir": None, "key": None}),
         "which_loss": (minivae.which_loss, terms),
-        "VAEEstimator": (lambda **a: minivae.VAEEstimator(**a).fit(x), fresh),
-        "VAEEstimator.fit": (lambda X: minivae.VAEEstimator(**fresh).fit(X), {"X": x}),
+        "VAEEstimator": (lambda **a: minivae.VAEEstimator(**a).fit(x), of_estimator),
+        "VAEEstimator of convolutions": (lambda **a: minivae.VAEEstimator(**a).fit(x), images),
+        "VAEEstimator.fit": (fresh.fit, {"X": x}),
+        "VAEEstimator.partial_fit": (estimator.partial_fit, {"X": x}),
         "VAEEstimator.transform": (estimator.transform, {"X": x}),
         "VAEEstimator.inverse_transform": (estimator.inverse_transform, {"X": np.zeros((3, 2))}),
+        "VAEEstimator.reconstruct": (estimator.reconstruct, {"X": x}),
+        "VAEEstimator.sample": (estimator.sample, {"n_samples": 2, "random_state": 0}),
+        "VAEEstimator.score_samples": (estimator.score_samples, {"X": x}),
         "VAEEstimator.score": (estimator.score, {"X": x}),
-        "check_layer": (lambda layer: minivae.check_layer(layer, np.ones((3, 4))),
-                        {"layer": minivae.VAE.mlp(20, [4], 2, dtype=np.float64).to_mu}),
-        "check_model": (minivae.check_model, {"vae": minivae.VAE.mlp(20, [4], 2, dtype=np.float64,
-                                                                     rng=0),
-                                              "x": x[:3].astype(float), "eps": np.ones((3, 2))}),
+        "check_function": (lambda f, grad, x, rng: minivae.check_function(f, grad, x, rng=rng),
+                           {"f": np.sum, "grad": np.ones_like, "x": np.ones(3), "rng": 0}),
+        "check_vjp": (lambda forward, backward, x, rng:
+                      minivae.check_vjp(forward, backward, x, rng=rng),
+                      {"forward": np.exp, "backward": lambda x, dy: dy * np.exp(x),
+                       "x": np.ones(3), "rng": 0}),
+        "check_layer": (lambda layer, x, rng: minivae.check_layer(layer, x, rng=rng),
+                        {"layer": exact.to_mu, "x": np.ones((3, 4)), "rng": 0}),
+        "check_model": (minivae.check_model, {"vae": exact, "x": x[:3].astype(float),
+                                              "eps": np.ones((3, 2)), "rng": 0}),
     }
     minivae.save(vae, "m.npz")
     for function, (call, arguments) in sound.items():
         call(**copy.copy(arguments))                       # the sound call must work
         for name, (what, value) in itertools.product(arguments, WRONG.items()):
-            # what is taken at its word: nobody waits for 10**12 epochs
-            counts = name in ("epochs", "samples", "patience", "batch_size")
-            called_back = (name, what) == ("callback", "a function")
-            if name == "progress" or called_back or (counts and "10**" in what):
+            if not is_wrong(name, what):
                 continue
+            # a path is named well enough by itself, and the inputs of a check have no names
+            names = [name, *({"nonsense"} if what == "a text" else ()),
+                     *({"inputs?"} if function.startswith("check_") and name == "x" else ())]
             yield (f"{function}({name}={what})",
-                   lambda: asked(lambda: call(**{**arguments, name: value}), name))
+                   lambda: asked(lambda: call(**{**arguments, name: copy.copy(value)}), *names))
+
+
+def is_wrong(name, what):
+    """Whether this value can be judged where this argument is wanted."""
+    if name == "progress":                                 # anything is true or false
+        return False
+    # taken at its word: nobody waits for 10**12 epochs
+    if name in ("epochs", "samples", "patience", "batch_size", "n_samples") and "10**" in what:
+        return False
+    # a number like any other; that x / scale leaves [0, 1] is said of x
+    if (name, what) == ("scale", "a fraction"):
+        return False
+    # a function of the caller's: what it raises when it is called goes through
+    takes_function = name in ("callback", "stop", "builder", "f", "grad", "forward", "backward")
+    return not (takes_function and what in ("a class", "a function"))
 
 
 # nothing here may lead out of the folder: these words are names of outputs, too

@@ -13,7 +13,7 @@ from numbers import Integral
 import numpy as np
 
 from minivae import baselines
-from minivae.choices import choose, in_short, want_number, whole_number
+from minivae.choices import check_kind, choose, generator, in_short, number, whole_number
 from minivae.convolutions import Conv, ConvTranspose, Reshape, checked_step, conv_shape
 from minivae.estimators import ESTIMATORS, elbo
 from minivae.layers import (Dense, Layer, ReLU, Sequential, Sigmoid, Softplus, Tanh, as_rows,
@@ -128,7 +128,8 @@ def whole_numbers(values, what: str) -> list[int]:
     """
     if isinstance(values, Integral):
         values = [values]
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
+    no_list = isinstance(values, str | bytes) or getattr(values, "shape", None) == ()
+    if no_list or not isinstance(values, Sequence | np.ndarray):
         raise TypeError(f"{what} must be a sequence of whole numbers, e.g. (200, 100), "
                         f"got {in_short(values)}")
     return [whole_number(n, f"{what}[{i}]") for i, n in enumerate(values)]
@@ -139,22 +140,12 @@ def checked_dtype(dtype) -> np.dtype:
     try:
         known = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"dtype must be float32 or float64, got {in_short(dtype)}") from None
+        known = None
+    if dtype is None or known is None:                     # for NumPy, None means float64
+        raise TypeError(f"dtype must be float32 or float64, got {in_short(dtype)}")
     if known not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {known}")
     return known
-
-
-def generator(rng) -> np.random.Generator:
-    """The Generator itself, or a new one from a seed; None seeds it from the system.
-
-    Raises TypeError or ValueError for what is no seed.
-    """
-    try:
-        return np.random.default_rng(rng)
-    except (TypeError, ValueError) as error:
-        raise type(error)("rng must be None, a whole number of at least 0 or a "
-                          f"numpy.random.Generator, got {in_short(rng)}") from None
 
 
 def checked_likelihood(likelihood, dtype: np.dtype) -> Likelihood:
@@ -190,13 +181,20 @@ def checked_estimator(estimator) -> Callable:
 
 def checked_beta(beta) -> float:
     """beta as a float.  Raises TypeError for what is no number, ValueError below 0 and for NaN."""
-    want_number(beta, "beta")
-    if not (np.isfinite(beta) and beta >= 0):
-        raise ValueError(f"beta must be a number >= 0, got {beta}")
-    return float(beta)
+    found = number(beta, "beta")
+    if not 0 <= found < math.inf:
+        raise ValueError(f"beta must be a number >= 0, got {in_short(beta)}")
+    return found
 
 
 # --- layers of one's own --------------------------------------------------------------------------
+
+
+def want_layer(layer, name: str) -> None:
+    """Raise TypeError for what has no forward or no backward."""
+    for method in ("forward", "backward"):
+        if not callable(getattr(layer, method, None)):
+            raise TypeError(f"{name} is no layer: {type(layer).__name__} has no {method}")
 
 
 def common_dtype(named_layers) -> np.dtype | None:
@@ -208,9 +206,7 @@ def common_dtype(named_layers) -> np.dtype | None:
     """
     first = None                                           # (name, dtype) of the first parameter
     for name, layer in named_layers:
-        for method in ("forward", "backward"):
-            if not callable(getattr(layer, method, None)):
-                raise TypeError(f"{name} is no layer: {type(layer).__name__} has no {method}")
+        want_layer(layer, name)
         for key, param in params_of(layer).items():
             whole = f"{name}.{key}"
             if getattr(param, "dtype", None) not in (np.float32, np.float64):
@@ -353,7 +349,6 @@ class Buildable:
             baseline = {"name": baseline}
         if isinstance(baseline, dict) and "name" in baseline:
             baseline = baselines.make(**baseline, x_dim=x_dim, rng=rng, dtype=dtype)
-        baselines.check(baseline, estimator)
         model = cls(made["enc"], *made["heads"], made["dec"], made["to_out"], likelihood=likelihood,
                     latent=latent, estimator=estimator, baseline=baseline, beta=beta, rng=rng,
                     x_dim=x_dim, z_dim=sizes["z_dim"], dtype=dtype)
@@ -370,8 +365,14 @@ class Buildable:
             if not isinstance(getattr(self, name), Sequential):
                 raise TypeError(f"{name} must be a Sequential, got a "
                                 f"{type(getattr(self, name)).__name__}: Sequential(layer, ..)")
+        for name in (*self.heads, "to_out"):
+            want_layer(getattr(self, name), name)
+        check_kind(self.likelihood, Likelihood, "likelihood", "an object of minivae.likelihoods")
         self._check_latent(self.latent)
+        self.latent = self.latent_class() if self.latent is None else self.latent
+        self.baseline = baselines.Others() if self.baseline is None else self.baseline
         self.estimator, self.beta = checked_estimator(self.estimator), checked_beta(self.beta)
+        baselines.check(self.baseline, self.estimator)
         self.rng = generator(self.rng)
         found = common_dtype((name, layer) for name, layer in self.named_layers()
                                       if name != "latent")

@@ -1,10 +1,16 @@
-"""What a caller may choose: a name from a table, a whole number, a number.  One message for each.
+"""What a caller may hand in: a name from a table, a number, a seed.  One message for each kind.
 
 Nothing is imported here that is heavy, so every file may use it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from numbers import Integral, Real
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST = 10**9                    # more of anything fits into no memory, or into nobody's time
 
@@ -54,10 +60,38 @@ def whole_number(value, what: str, at_least: int = 1) -> int:
     return int(value)
 
 
-def want_number(value, what: str) -> None:
-    """Raise TypeError for what is no real number: a string, None, an array.
+def number(value, what: str) -> float:
+    """`value` as a float.  Raises TypeError for what is no real number: a string, None, an array.
 
-    what : what the number is, e.g. "lr".  NaN and infinity are the caller's to judge.
+    what : what the number is, e.g. "lr".  NaN and infinity are the caller's to judge; a whole
+    number too large for a float becomes infinity.
     """
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{what} must be a number, got {in_short(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf" if value > 0 else "-inf")
+
+
+def check_kind(value, kind, name: str, words: str) -> None:
+    """Raise TypeError unless the argument `name` is of this kind.
+
+    kind : what isinstance takes;  words : the same for people, e.g. "a path".
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {words}, got {in_short(value)}")
+
+
+def generator(rng) -> np.random.Generator:
+    """The Generator itself, or a new one from a seed; None seeds it from the system.
+
+    Raises TypeError or ValueError for what is no seed.
+    """
+    import numpy as np
+
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)("rng must be None, a whole number of at least 0 or a "
+                          f"numpy.random.Generator, got {in_short(rng)}") from None

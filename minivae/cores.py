@@ -19,7 +19,7 @@ from minivae.pool import NO_BIAS, NOBODY, ONEDNN, pool
 
 SMALL = 20_000          # numbers: over fewer a loop is done before a second core has begun
 TILE = 100_000          # numbers of patches at a time, 400 kB; 50_000 to 400_000 do as well
-LARGE = 250_000         # numbers, as the images of a convolution have
+LARGE = 200_000         # numbers, as the images of a convolution have
 FEW_ROWS = 48           # up to here OpenBLAS is twice as fast at W @ dy.T as at dy @ W.T; measured
 
 
@@ -121,17 +121,27 @@ def _cut(n, part, parts, grain):
 
 
 def _in_parts(library, parts, ta, tb, a, b, out, bias):
-    """out = op(a) @ op(b), where ta and tb say that op turns: cut by rows of out, or by columns.
+    """out = op(a) @ op(b), where ta and tb say that op turns, plus the bias unless that is empty.
 
-    A bias, unless it is empty, is added to each row of out.
+    A part computes some rows of out, or some columns, or adds up some of the k products of which
+    each number is the sum.  The third cut lets a core read only those rows of the weights b whose
+    gradients it makes, and which it moves in Adam.  Rows that two cores have read cost twice as
+    much to write.
     """
     m, n = out.shape
     k = a.shape[0] if ta else a.shape[1]
     lda, ldb = a.shape[1], b.shape[1]
     A, B, C = _address(a), _address(b), _address(out)
-    by_rows = ta or m >= (256 if tb else 64)     # measured
+    # the numbers here are measured
+    by_sums = not ta and not tb and parts > 1 and k >= 128 * parts and m <= 256
+    by_rows = ta or m >= (256 if tb else 64)
+    sums = np.empty((parts - 1 if by_sums else 0, m, n), out.dtype)
     for part in prange(parts):
-        if by_rows:
+        if by_sums:
+            i, end = _cut(k, part, parts, 8)
+            to = C if part == 0 else _address(sums) + 4 * (part - 1) * m * n
+            _gemm(library, ta, tb, m, n, end - i, A + 4 * i, lda, B + 4 * i * ldb, ldb, 0, to, n)
+        elif by_rows:
             i, end = _cut(m, part, parts, 8)
             if i < end:
                 _gemm(library, ta, tb, end - i, n, k, A + 4 * i * (1 if ta else lda), lda, B, ldb,
@@ -143,7 +153,9 @@ def _in_parts(library, parts, ta, tb, a, b, out, bias):
             if j < end:
                 _gemm(library, ta, tb, m, end - j, k, A, lda, B + 4 * j * (ldb if tb else 1), ldb,
                       0, C + 4 * j, n)
-    if bias.size and not by_rows:
+    if by_sums:
+        kernels.add_sums(sums, out)
+    if bias.size and (by_sums or not by_rows):
         kernels.add_bias(bias, out)
 
 
@@ -321,8 +333,8 @@ def in_parts(function, least=SMALL):
 
     @wraps(function)
     def run(*arguments):
-        a = arguments[0]
-        if a.size >= least and a.dtype == np.float32 and pool.together():
+        size = max(a.size for a in arguments[:2])
+        if size >= least and arguments[0].dtype == np.float32 and pool.together():
             together(pool.parts, *arguments)
         else:
             getattr(kernels, name)(*arguments)
@@ -360,6 +372,13 @@ def tanh_backward(parts, y, dy, dx):
     for part in prange(parts):
         i, end = _cut(y.shape[0], part, parts, 1)
         kernels.tanh_backward(y[i:end], dy[i:end], dx[i:end])
+
+
+@in_parts_if_large
+def scale_rows(parts, weight, a):
+    for part in prange(parts):
+        i, end = _cut(a.shape[0], part, parts, 1)
+        kernels.scale_rows(weight[i:end], a[i:end])
 
 
 @in_parts

@@ -29,7 +29,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minivae.baselines import Others
 from minivae.estimators import Wires, elbo
 from minivae.layers import Latent, as_rows, as_sample_rows, sigmoid
 from minivae.model import Model, Result
@@ -260,9 +259,8 @@ class DiscreteVAE(Model):
     def __init__(self, enc, to_a, dec, to_out, *, likelihood, latent=None, estimator=elbo,
                  baseline=None, beta=1.0, rng=None, x_dim=None, z_dim=None, dtype=None):
         self.enc, self.to_a = enc, to_a
-        self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
-        self.latent, self.baseline = latent or BernoulliLatent(), baseline or Others()
-        self.estimator, self.beta, self.rng = estimator, beta, rng
+        self.dec, self.to_out, self.likelihood, self.latent = dec, to_out, likelihood, latent
+        self.estimator, self.baseline, self.beta, self.rng = estimator, baseline, beta, rng
         self._settle(x_dim, z_dim, dtype)
 
     # a NaN is for the training loop to name, not for NumPy to warn of
@@ -272,7 +270,7 @@ class DiscreteVAE(Model):
 
         Returns a Result, in nats.  Raises ValueError for an x or u that does not fit the model.
         """
-        x, u = self.checked_inputs(x, u)
+        x, u = self.checked_inputs(x, u, "u")
         # encoder, phi: x -> q(z|x)
         h = self.enc.forward(x)                            # (B, H)
         a = self.to_a.forward(h)                           # (B, Z)

@@ -103,6 +103,15 @@ def sum_rows(dy, db):
             db[j] += dy[n, j]
 
 
+@kernel
+def add_sums(sums, y):
+    """y += sums.sum(axis=0), in place, one of the sums after the other"""
+    for part in range(sums.shape[0]):
+        for n in range(y.shape[0]):
+            for j in range(y.shape[1]):
+                y[n, j] += sums[part, n, j]
+
+
 # --- convolutions: images x (B, H, W*C), patches (B, H', W', k*k*C) -------------------------------
 
 

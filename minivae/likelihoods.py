@@ -13,6 +13,7 @@ import numpy as np
 
 from minivae import cores, kernels
 from minivae.layers import Likelihood, as_rows, as_sample_rows, sigmoid
+from minivae.pixels import DARK
 
 LOGVAR_FLOOR = -10.0     # a std of e^-5 = 0.0067: under two of 255 grey levels
 
@@ -41,7 +42,7 @@ class BernoulliLikelihood(Likelihood):
             if np.isnan(low):
                 hint = "fill it"
             elif low >= 0 and high <= 255:
-                hint = "divide by 255?"
+                hint = f"divide by {255 if high > DARK else high:.9g}?"
             raise ValueError("x must lie in [0, 1] for the Bernoulli likelihood, found "
                              f"{x[row, pixel]:g} at row {row}, pixel {pixel} "
                              f"(min {low:g}, max {high:g}): {hint}")
@@ -65,7 +66,7 @@ class BernoulliLikelihood(Likelihood):
         """
         (residual,) = self._take()
         dlog_px = as_rows(dlog_px, (len(residual),), residual.dtype, "dlog_px")
-        kernels.scale_rows(dlog_px, residual)              # dlogits = dlog_px[:, None] * residual
+        cores.scale_rows(dlog_px, residual)                # dlogits = dlog_px[:, None] * residual
         return residual                                    # in place: it is dlogits now
 
     def mean(self, logits: np.ndarray) -> np.ndarray:

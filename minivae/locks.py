@@ -19,8 +19,8 @@ class Locked(ValueError):
 def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Within `with`, no other process is in a `with locked` of the same path.
 
-    The file is made where there is none, and it stays.  Where a lock cannot be had, as on some
-    network disks and in a folder that cannot be written, the block runs without one.
+    The file is made where there is none, and removed at the end.  Where a lock cannot be had, as on
+    some network disks and in a folder that cannot be written, the block runs without one.
 
     Parameters
     ----------
@@ -35,16 +35,40 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     Locked
         Where another process holds it.
     """
+    handle = _hold(path, what, wait)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError:
-        yield
-        return
-    try:
-        _take(handle, what, wait)
         yield
     finally:
-        os.close(handle)                         # which frees the lock
+        if handle is not None:
+            with suppress(OSError):
+                os.unlink(path)
+            os.close(handle)                     # which frees the lock
+
+
+def _hold(path: Path, what: str, wait: bool) -> int | None:
+    """The open file `path`, locked; None where a lock cannot be had."""
+    for _ in range(100):
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return None
+        try:
+            _take(handle, what, wait)
+            if _is_at(handle, path):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)                         # its holder has removed it: the next one counts
+    return None
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is the one that stands at `path` now."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
 
 
 def _take(handle: int, what: str, wait: bool) -> None:

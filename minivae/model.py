@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minivae.building import Buildable, generator
-from minivae.choices import whole_number
+from minivae.building import Buildable
+from minivae.choices import generator, whole_number
 from minivae.estimators import Terms, Wires
 from minivae.layers import Layer, Sequential, as_rows, grads_of, params_of
 from minivae.pixels import as_pixel_rows, check_pixels, finite_numbers, scale_of
@@ -49,23 +49,23 @@ class Model(Buildable):
 
     # --- the first and last lines of forward and backward ---
 
-    def checked_inputs(self, x: np.ndarray, eps: np.ndarray | None
+    def checked_inputs(self, x: np.ndarray, eps: np.ndarray | None, name: str = "eps"
                        ) -> tuple[np.ndarray, np.ndarray]:
         """The start of forward: x and eps checked, in the model's dtype.
 
-        eps : (B, Z), (K, B, Z), or None to draw one sample.
+        eps : (B, Z), (K, B, Z), or None to draw one sample;  name : what a message calls it
         Returns x : (B, D), eps : (K, B, Z).
         Raises ValueError for an x or eps that does not fit the model.
         """
         x = self.pixel_rows(x)
         if eps is None:
             eps = self.noise(1, len(x), self.rng)
-        eps = finite_numbers(eps, "eps")
+        eps = finite_numbers(eps, name)
         if eps.ndim == 2:
             eps = eps[None]
         if eps.ndim != 3 or eps.shape[1:] != (len(x), self.z_dim) or len(eps) == 0:
-            raise ValueError(f"eps must have shape ({len(x)}, {self.z_dim}) or "
-                             f"(K, {len(x)}, {self.z_dim}), got {eps.shape}")
+            raise ValueError(f"{name} must have shape ({len(x)}, {self.z_dim}) or (K, {len(x)}, "
+                             f"{self.z_dim}) beside x of shape {x.shape}, got {eps.shape}")
         eps = np.ascontiguousarray(eps, self.dtype)
         self.latent.check_noise(eps, self.estimator)
         return x, eps
@@ -222,7 +222,7 @@ class Model(Buildable):
         rng : None for the model's own, a seed, or a numpy.random.Generator.
         Raises ValueError for an n below 1.
         """
-        n = whole_number(n, "the number of images to sample")
+        n = whole_number(n, "n")
         rng = self.rng if rng is None else generator(rng)
         return self.decode(self.draw_prior(n, rng))
 

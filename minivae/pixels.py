@@ -38,9 +38,8 @@ def as_numbers(x, name: str) -> np.ndarray:
         raise ValueError(f"{name} must be a dense array, got a sparse {type(x).__name__}: "
                          "pass x.toarray()")
     try:
-        # pandas' nullable columns, which NumPy would take for objects
-        x = x.to_numpy(float) if hasattr(x, "to_numpy") and np.asarray(x).dtype == object else x
-        x = np.asarray(x)
+        nullable = hasattr(x, "to_numpy") and np.asarray(x).dtype == object
+        x = _from_nullable(x) if nullable else np.asarray(x)
     except Exception as error:     # lists of other lengths; whatever another library's array raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{name} cannot be made an array of numbers: {reason}") from None
@@ -48,6 +47,13 @@ def as_numbers(x, name: str) -> np.ndarray:
         raise ValueError(f"{name} must hold numbers (bool, integer or float), got dtype {x.dtype}: "
                          "convert it, e.g. x.astype(np.float32)")
     return x
+
+
+def _from_nullable(x) -> np.ndarray:
+    """pandas' nullable columns, which NumPy takes for objects; a missing value becomes NaN."""
+    found = x.to_numpy(float, na_value=np.nan)
+    whole = all(dtype.kind in "iu" for dtype in np.atleast_1d(x.dtypes))
+    return found.astype(np.int64) if whole and np.isfinite(found).all() else found
 
 
 def finite_numbers(x, name: str) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The VAE as a scikit-learn transformer: for pipelines, grid searches and data frames."""
 
 import hashlib
+import math
+from functools import partial
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -8,8 +10,10 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minivae import pool
+from minivae.building import whole_numbers
+from minivae.choices import in_short, whole_number
 from minivae.optim import Adam
-from minivae.pixels import as_pixel_rows, choose_binarize
+from minivae.pixels import as_numbers, choose_binarize
 from minivae.training.batches import check_data, draw
 from minivae.training.loop import check_settings, fit
 from minivae.vae import VAE
@@ -115,7 +119,12 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Raises NotFittedError before `fit`, ValueError for a z of another width.
         """
-        return self._fitted().decode(check_array(X, dtype=[np.float64, np.float32]))
+        vae = self._fitted()
+        z = _checked(X, check_array)
+        if z.shape[1] != vae.z_dim:
+            raise ValueError(f"X must have {vae.z_dim} columns, one for each latent, got shape "
+                             f"{z.shape}")
+        return vae.decode(z)
 
     def reconstruct(self, X):
         """X (N, D)  ->  E[x|z = mu(x)] : (N, D), through the posterior mean, without noise.
@@ -131,7 +140,8 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         before `fit`.
         """
         state = self.random_state if random_state is None else random_state
-        return self._fitted().sample(n_samples, _generator(state))
+        vae, n = self._fitted(), whole_number(n_samples, "n_samples")
+        return vae.sample(n, _generator(state))
 
     def score_samples(self, X):
         """X (N, D)  ->  the ELBO of each image at beta = 1 : (N,), nats, a mean over DRAWS draws.
@@ -212,9 +222,7 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_settings(self.epochs, self.batch_size, self.samples, self.lr)
 
     def _rows(self, X, reset=False):
-        if np.ma.isMaskedArray(X):
-            X = as_pixel_rows(X, "X")                      # scikit-learn would not see the mask
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+        return _checked(X, partial(validate_data, self, reset=reset))
 
     def _fitted(self):
         check_is_fitted(self, "vae_")
@@ -239,11 +247,11 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Those of the dense layers or of the convolutions.  Raises ValueError."""
         if self.channels is None:
             return {"x_dim": self.n_features_in_, "hidden": self.hidden}
-        if self.image_shape is None or np.prod(self.image_shape) != self.n_features_in_:
-            raise ValueError(f"channels needs image_shape, (H, W) or (H, W, C), with as many "
-                             f"numbers as X has columns, {self.n_features_in_}; got "
-                             f"{self.image_shape}")
-        return {"image_shape": self.image_shape, "channels": self.channels}
+        shape, D = self.image_shape, self.n_features_in_
+        if shape is None or math.prod(whole_numbers(shape, "image_shape")) != D:
+            raise ValueError("channels needs image_shape, (H, W) or (H, W, C), with as many "
+                             f"numbers as X has columns, {D}; got {in_short(shape)}")
+        return {"image_shape": shape, "channels": self.channels}
 
     def _train(self, X, epochs):
         adam = Adam(self.vae_.named_params(), self.lr)
@@ -266,6 +274,38 @@ def _draws(vae, X, binarize):
     return np.concatenate(x), np.concatenate(eps)
 
 
+def _checked(X, check) -> np.ndarray:
+    """X as scikit-learn's `check` returns it.  Its errors become one line that names X.
+
+    Raises TypeError or ValueError; for a missing value the message says where it is.
+    """
+    if np.ma.isMaskedArray(X):
+        X = as_numbers(X, "X")                             # scikit-learn would not see the mask
+    try:
+        found = check(X, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    except (TypeError, ValueError) as error:
+        # between its sentences scikit-learn prints the array, line by line
+        lines = [line for line in str(error).splitlines()
+                 if line[:1].isalpha() and not line.startswith("array=")]
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"X: {' '.join(lines)}") from None
+    if not np.isfinite(found).all():
+        row, column = np.argwhere(~np.isfinite(found))[0]
+        value = "NaN" if np.isnan(found[row, column]) else found[row, column]
+        names = getattr(X, "columns", range(found.shape[1]))
+        raise ValueError(f"X must be finite, found {value} in row {row}, column "
+                         f"{names[column]!r}: fill it, or leave the row out")
+    return found
+
+
 def _generator(random_state) -> np.random.Generator:
-    """A NumPy Generator from what scikit-learn calls a random state."""
-    return np.random.default_rng(check_random_state(random_state).randint(2**31, size=4))
+    """A NumPy Generator from what scikit-learn calls a random state.
+
+    Raises ValueError for what is none.
+    """
+    try:
+        state = check_random_state(random_state)
+    except ValueError:
+        raise ValueError("random_state must be None, a whole number from 0 to 2**32 - 1 or a "
+                         f"numpy.random.RandomState, got {in_short(random_state)}") from None
+    return np.random.default_rng(state.randint(2**31, size=4))

@@ -20,7 +20,6 @@ weight on every part.  The estimator (page 5) chooses the weights; `Model.weigh`
 
 import numpy as np
 
-from minivae.baselines import Others
 from minivae.estimators import elbo
 from minivae.latents import GaussianLatent
 from minivae.model import Model, Result
@@ -63,9 +62,8 @@ class VAE(Model):
                  estimator=elbo, baseline=None, beta=1.0, rng=None, x_dim=None, z_dim=None,
                  dtype=None):
         self.enc, self.to_mu, self.to_logvar = enc, to_mu, to_logvar
-        self.dec, self.to_out, self.likelihood = dec, to_out, likelihood
-        self.latent, self.baseline = latent or GaussianLatent(), baseline or Others()
-        self.estimator, self.beta, self.rng = estimator, beta, rng
+        self.dec, self.to_out, self.likelihood, self.latent = dec, to_out, likelihood, latent
+        self.estimator, self.baseline, self.beta, self.rng = estimator, baseline, beta, rng
         self._settle(x_dim, z_dim, dtype)
 
     def forward(self, x: np.ndarray, eps: np.ndarray | None = None) -> Result:

@@ -1,12 +1,14 @@
 """VAE.mlp and VAE.conv: what they build, and what they refuse before anything is made."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import minivae
 from minivae import VAE, DiscreteVAE, check_layer, check_model, estimators, fit
+from minivae.baselines import NVIL
 from minivae.building import Planes
 from minivae.convolutions import Conv, ConvTranspose, Reshape
 from minivae.estimators import ESTIMATORS
@@ -14,6 +16,7 @@ from minivae.layers import Dense, Tanh
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.saving import archive
 from minivae.saving.archive import ArchiveError
+from minivae.training.metrics import log_px
 
 F8 = np.float64
 
@@ -208,6 +211,9 @@ BOTH = [
     ({"beta": -1.0}, ValueError, "beta must be a number >= 0"), ({"beta": np.inf}, ValueError, "beta must be"),
     ({"beta": "1"}, TypeError, "beta must be a number, got '1'"), ({"beta": None}, TypeError, "beta must be a number"),
     ({"beta": True}, TypeError, "beta must be a number, got True"),
+    ({"beta": 10**400}, ValueError, "beta must be a number >= 0, got 10{50}"),
+    ({"beta": -10**400}, ValueError, "beta must be a number >= 0"), ({"beta": Fraction(1, 2)}, None, ""),
+    ({"dtype": None}, TypeError, "dtype must be float32 or float64, got None"),
     ({"dtype": np.float16}, ValueError, "dtype must be float32 or float64"),
     ({"dtype": int}, ValueError, "dtype must"),
     ({"dtype": "float"}, None, ""), ({"dtype": "floaty"}, TypeError, "dtype must be float32 or float64, got 'floaty'"),
@@ -238,6 +244,7 @@ def test_both_refuse_in_one_line(kind, changed, error, said):
     (6, "5", TypeError, "hidden must be a sequence of whole numbers"), (6, 5.7, TypeError, "hidden must be"),
     (6, [5.7], TypeError, r"hidden\[0\] must be a whole number, got 5.7"), (6, None, TypeError, "hidden must be"),
     (6, True, TypeError, r"hidden\[0\] must be"), (6, [np.inf], TypeError, r"hidden\[0\] must be"),
+    (6, b"5", TypeError, "hidden must be a sequence of whole numbers"), (6, np.array(3.0), TypeError, "hidden must be"),
     (6, [[3], [4, 5]], TypeError, r"hidden\[0\] must be"), (6, {3}, TypeError, "hidden must be"),
     (10**9, [10**9], ValueError, "does not fit into memory")])
 def test_mlp_refuses_sizes_in_one_line(x_dim, hidden, error, said):
@@ -264,3 +271,56 @@ def test_conv_takes_rows_and_reshape_says_what_it_wants():
         VAE.conv((8, 8), (2,), 2).encode(np.zeros((3, 63)))
     with pytest.raises(ValueError, match="Reshape must have 64 numbers"):
         Reshape(8, 8, 1).forward(np.zeros((3, 63)))
+
+
+@pytest.mark.parametrize("changed, error, said", [
+    ({"enc": Dense}, TypeError, "enc must be a Sequential"), ({"to_mu": None}, TypeError, "to_mu is no layer"),
+    ({"to_out": 3}, TypeError, "to_out is no layer: int has no forward"),
+    ({"likelihood": None}, TypeError, "likelihood must be an object of minivae.likelihoods, got None"),
+    ({"likelihood": "bernoulli"}, TypeError, "likelihood must be an object"),
+    ({"latent": []}, ValueError, "the latent of a VAE is a GaussianLatent"),
+    ({"latent": np.zeros(2)}, ValueError, "the latent of a VAE is a GaussianLatent"),
+    ({"baseline": 0}, ValueError, "a baseline is one of"), ({"baseline": np.zeros(2)}, ValueError, "a baseline is one"),
+    ({"baseline": NVIL(6, rng=0)}, ValueError, "the estimator elbo takes no baseline"),
+    ({"dtype": "floaty"}, TypeError, "dtype must be float32 or float64, got 'floaty'")], ids=lambda v: str(v)[:40])
+def test_a_model_of_wrong_parts_is_refused_by_the_name_of_the_part(changed, error, said):
+    """What is empty or 0 is no missing part: only None is."""
+    vae = VAE.mlp(6, [3], 2, rng=0)
+    parts = {name: getattr(vae, name) for name in ("enc", "to_mu", "to_logvar", "dec", "to_out", "likelihood")}
+    VAE(**parts, latent=None, baseline=None)
+    with pytest.raises(error, match=said) as caught:
+        VAE(**parts | changed)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_takes_a_model_refuses_anything_else_by_name(tmp_path):
+    x = np.zeros((3, 6))
+    for call, name in ((lambda m: minivae.evaluate(m, x), "vae"), (lambda m: minivae.elbo(m, x), "vae"),
+                       (lambda m: minivae.measure(m, x), "vae"), (lambda m: minivae.interpolate(m, x, x), "vae"),
+                       (lambda m: log_px(m, x), "vae"), (lambda m: check_model(m, x, x), "vae"),
+                       (lambda m: fit(m, x), "vae"), (lambda m: minivae.save(m, tmp_path / "m.npz"), "model")):
+        for wrong in (None, VAE, x):
+            with pytest.raises(TypeError, match=f"^{name} must be a VAE or DiscreteVAE, got "):
+                call(wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_arguments_of_files_and_checks_are_named(tmp_path):
+    vae = VAE.mlp(6, [3], 2, rng=0)
+    minivae.save(vae, tmp_path / "m.npz")
+    for error, said, call in (
+            (TypeError, "path must be a path, got 3", lambda: minivae.save(vae, 3)),
+            (TypeError, "path must be a path, got None", lambda: minivae.load(None)),
+            (TypeError, "rng must be None", lambda: minivae.load(tmp_path / "m.npz", rng="x")),
+            (TypeError, "builder must be a function", lambda: minivae.load(tmp_path / "m.npz", builder=3)),
+            (TypeError, "data_dir must be the path of a folder, got 3", lambda: minivae.load_data("mnist", 3)),
+            (TypeError, "key must be the name of an array, got 3", lambda: minivae.load_data("digits", key=3)),
+            (ValueError, "^x_to: x must have 6 pixels", lambda: minivae.interpolate(vae, np.zeros((1, 6)), np.eye(2))),
+            (TypeError, "f must be a function, got 3", lambda: minivae.check_function(3, np.ones_like, np.ones(2))),
+            (TypeError, "grad must be a function", lambda: minivae.check_function(np.sum, None, np.ones(2))),
+            (TypeError, "backward must be a function", lambda: minivae.check_vjp(np.exp, None, np.ones(2))),
+            (TypeError, "rng must be None", lambda: check_layer(Tanh(), np.ones((2, 2)), rng="x")),
+            (ValueError, r"u must have shape \(1, 2\) or \(K, 1, 2\) beside x of shape \(1, 6\), got",
+             lambda: DiscreteVAE.mlp(6, [3], 2, rng=0).forward(np.zeros((1, 6)), np.zeros((3, 2))))):
+        with pytest.raises(error, match=said):
+            call()

@@ -16,7 +16,7 @@ from minivae import cores, fit, kernels, pool
 from minivae.vae import VAE
 
 SIZES = [(1, 7, 3), (5, 784, 400), (20, 400, 20), (48, 33, 65), (49, 33, 65), (63, 100, 10), (64, 100, 10),
-         (128, 784, 400), (255, 20, 400), (256, 20, 400), (300, 1, 1)]
+         (128, 784, 400), (255, 20, 400), (256, 20, 400), (300, 1, 1), (256, 784, 30), (257, 784, 30)]
 
 
 def operands(B, n, m, dtype, seed=0):
@@ -99,6 +99,23 @@ def test_the_bits_of_a_loop_are_those_of_its_kernel(B, D, n, parts):
         results.append((log_px, residual, param, m, v))
     for found, want in zip(*results):
         np.testing.assert_array_equal(found, want)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_bits_of_a_loop_over_many_numbers_are_those_of_its_kernel(n, parts):
+    parts(n)
+    rng = np.random.default_rng(1)
+    a, b = (rng.standard_normal((301, 700)).astype(np.float32) for _ in range(2))
+    assert a.size >= cores.LARGE
+    for name, given in (("relu_forward", (a,)), ("relu_backward", (a, b))):
+        found, want = np.full_like(a, np.nan), np.full_like(a, np.nan)
+        getattr(cores, name)(*given, found)
+        getattr(kernels, name)(*given, want)
+        np.testing.assert_array_equal(found, want)
+    found, want = b.copy(), b.copy()
+    cores.scale_rows(a[:, 0].copy(), found)
+    kernels.scale_rows(a[:, 0].copy(), want)
+    np.testing.assert_array_equal(found, want)
 
 
 def trained_bits(seed=0):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minivae import VAE, fit, load_data
+from minivae.locks import Locked
 from minivae.training.evaluation import NonFiniteError, evaluate
 
 from conftest import JIT
@@ -197,7 +198,8 @@ def test_mnist_trains_from_bytes(mnist_dir):
     ({"callback": 3}, TypeError, "callback must be a function, got 3"), ({"stop": 3}, TypeError, "stop must be"),
     ({"checkpoint": 3}, TypeError, "checkpoint must be a path, got 3"),
     ({"resume": 3}, TypeError, "resume must be a path"),
-    ({"note": {1j}}, TypeError, "note must be ready for JSON")], ids=lambda value: str(value)[:40])
+    ({"note": {"a": 1j}}, TypeError, "note must be ready for JSON"),
+    ({"note": [1]}, TypeError, r"note must be a dict ready for JSON, got \[1\]")], ids=lambda value: str(value)[:40])
 def test_fit_names_the_argument_that_is_wrong(wrong, error, said, rng, tmp_path):
     """In one line, before any step: the model and the generator are as they were."""
     vae = VAE.mlp(D, [3], 2, rng=0)
@@ -212,3 +214,30 @@ def test_fit_names_the_argument_that_is_wrong(wrong, error, said, rng, tmp_path)
 def test_fit_wants_a_model(rng):
     with pytest.raises(TypeError, match="vae must be a VAE or DiscreteVAE, got 3"):
         fit(3, rng.random((9, D)))
+
+
+def test_of_two_trainings_into_one_checkpoint_the_second_is_refused(X, tmp_path):
+    path, link = tmp_path / "c.npz", tmp_path / "link.npz"
+    link.symlink_to(path)
+
+    def meanwhile(row):
+        fit(small(), X, epochs=1, checkpoint=tmp_path / f"other{row['epoch']}.npz")
+        for name in (path, link):
+            before = path.read_bytes()
+            with pytest.raises(Locked, match=rf"{name.name} is being written by process \d+: wait until it is done"):
+                fit(small(), X, epochs=1, checkpoint=name)
+            assert path.read_bytes() == before
+
+    fit(small(), X, epochs=2, rng=0, checkpoint=path, callback=meanwhile)
+    fit(small(), X, epochs=3, rng=0, checkpoint=link, resume=path)         # now it is free
+    assert {p.name for p in tmp_path.iterdir()} == {"c.npz", "c.prev.npz", "link.npz", "other1.npz", "other2.npz"}
+
+
+def test_a_training_that_fails_leaves_its_checkpoint_free(X, tmp_path):
+    def fail(row):
+        raise KeyError("the caller's own")
+
+    with pytest.raises(KeyError) as kept:                  # whoever keeps the error keeps no lock
+        fit(small(), X, epochs=2, rng=0, checkpoint=tmp_path / "c.npz", callback=fail)
+    fit(small(), X, epochs=2, rng=0, checkpoint=tmp_path / "c.npz", resume=tmp_path / "c.npz")
+    assert kept.value.args == ("the caller's own",) and not list(tmp_path.glob("*.lock"))

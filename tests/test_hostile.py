@@ -6,16 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.hostile import judged
+from benchmarks.hostile import asked, judged
 from conftest import JIT
 
 
 def test_a_sample_of_hostile_cases_passes(tmp_path):
     if not JIT:                                            # minutes in place of seconds
         return
-    # kinds that run in one process; of resume's 1,440 cases every 45th
-    command = [sys.executable, "-m", "benchmarks.hostile", "--kinds", "arguments", "resume", "--every", "45",
-               "--out", str(tmp_path)]
+    # kinds that run in one process; of each some hundred cases at most
+    command = [sys.executable, "-m", "benchmarks.hostile", "--kinds", "arguments", "resume", "Python API",
+               "--every", "45", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True,
                           env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
@@ -31,3 +31,16 @@ def test_the_judge_knows_a_failure():
     assert "2 lines" in judged(2, "RuntimeWarning: overflow\nminivae: it is infinite\n", {2})
     assert "0 lines" in judged(2, "", {2}) and "1 lines" in judged(2, "minivae: \n", {2})
     assert "traceback" in judged(0, "Traceback (most recent call last):\n", {0})
+
+
+def test_the_judge_of_python_wants_one_line_that_names_the_argument():
+    def raises(error):
+        def call():
+            raise error
+        return asked(call, "lr")
+
+    assert raises(ValueError("lr must be a number > 0, got -1")) == "" == asked(lambda: None, "lr")
+    assert "does not name it" in raises(ValueError("clr is no rate"))      # a part of a word is no name
+    assert "AttributeError" in raises(AttributeError("lr"))
+    assert "no message of one line" in raises(ValueError("lr\nis wrong")) and "no message" in raises(TypeError())
+    assert "a message of 402 characters" in raises(ValueError("lr" + 400 * " "))

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,9 +157,38 @@ def test_bytes_train_alike_however_they_are_stored(stored, rng, tmp_path):
 
 
 def test_a_data_frame_is_an_array_of_its_values(rng):
-    pandas = pytest.importorskip("pandas")
     x = grey(rng)
     assert small().forward(pandas.DataFrame(x)).loss == small().forward(x).loss
+
+
+@pytest.mark.parametrize("kind, x", [("Int64", np.eye(D, dtype=int)), ("UInt8", np.eye(D, dtype=np.uint8) * 255),
+                                     ("Float64", np.eye(D) / 2), ("boolean", np.eye(D)), ("Float32", np.eye(D))])
+def test_nullable_columns_train_as_the_array_of_their_values(kind, x):
+    """Bytes in Int64 columns are divided by 255, too."""
+    frame = pandas.DataFrame(x).astype(kind)
+    losses = [fit(small(), data, epochs=1, binarize="threshold", rng=0)[0]["loss"] for data in (x, frame)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Float64", "boolean"])
+def test_a_missing_value_is_named_by_its_row_and_pixel(kind):
+    frame = pandas.DataFrame(np.eye(D)).astype(kind)
+    frame.iloc[3, 2] = pandas.NA
+    with pytest.raises(ValueError, match="X must be finite, found nan at row 3, pixel 2: fill it, or leave the row"):
+        fit(small(), frame, epochs=1)
+
+
+def test_bytes_that_end_at_16_are_doubted_once_and_the_warning_says_how_to_mend_it(rng):
+    x = np.minimum(rng.integers(0, 99, (N, D)), 16).astype(np.uint8)
+    said = "X: the images are bytes and go up to 16 only, and are divided by 255: if 16 is white, divide them by 16"
+    with pytest.warns(UserWarning, match=said) as found:
+        fit(small(), x, epochs=2, rng=0)
+    assert len(found) == 1 and found[0].filename == __file__
+    fit(small(), x / 16, epochs=1, rng=0)                  # mended: a warning would be an error here
+    with pytest.raises(ValueError, match="if 16 is white, pass x / 16; if 255 is, x.astype"):
+        fit(small(), x.astype(int), epochs=1, rng=0)
+    with pytest.raises(ValueError, match="max 16.: divide by 16"):
+        fit(small(), x.astype(float), epochs=1, rng=0)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])

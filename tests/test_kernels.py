@@ -46,7 +46,7 @@ def inputs(name, rng, dtype):
 
 
 # these update in place, or return a number: tested below; patches and add_patches in test_convolutions.py
-SPECIAL = {"binarize_bytes", "add_bias", "scale_rows", "adam", "count_outside_unit", "patches", "add_patches"}
+SPECIAL = {"binarize_bytes", "add_bias", "add_sums", "scale_rows", "adam", "count_outside_unit", "patches", "add_patches"}
 
 
 def kernel_names():
@@ -111,6 +111,15 @@ def test_add_bias_equals_its_numpy_twin(dtype, rng):
     wanted = twins.add_bias(b, y)
     kernels.add_bias(b, y)
     np.testing.assert_array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("parts", [0, 1, 2])
+def test_add_sums_equals_its_numpy_twin(parts, dtype, rng):
+    sums, y = rng.random((parts, B, D)).astype(dtype), rng.random((B, D)).astype(dtype)
+    wanted = twins.add_sums(sums.astype(float), y.astype(float))
+    kernels.add_sums(sums, y)
+    close(y, wanted, dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

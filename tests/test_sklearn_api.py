@@ -8,6 +8,7 @@ import sys
 
 import joblib
 import numpy as np
+import pandas
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -173,8 +174,31 @@ def test_data_and_settings_that_cannot_be_are_refused_by_the_rules_of_the_packag
         small(likelihood="poisson").fit(X)
     with pytest.raises(ValueError, match="epochs must be at least 1"):
         small(epochs=0).fit(X)
-    with pytest.raises(ValueError, match=r"z must have shape \(any, 2\)"):
+    with pytest.raises(ValueError, match=r"X must have 2 columns, one for each latent, got shape \(3, 5\)"):
         small().fit(X).inverse_transform(np.zeros((3, 5)))
+
+
+@pytest.mark.parametrize("bad, said", [
+    (np.zeros(9), "X: Expected 2D array, got 1D array instead: Reshape your data either using array.reshape"),
+    (np.zeros((3, 9)) * 1j, "X: Complex data not supported$"), ([[{}] * 9], "X: float.. argument must be"),
+    (np.full((3, 9), np.inf), "X must be finite, found inf in row 0, column 0: fill it"),
+    (np.zeros((3, 3, 3)), "X: Found array with dim 3"), (np.zeros((3, 8)), "X: X has 8 features, but VAEEstimator")])
+def test_an_x_that_cannot_be_is_refused_in_one_line_that_names_it(X, bad, said):
+    with pytest.raises((TypeError, ValueError), match=f"^{said}") as caught:
+        small().fit(X).transform(bad)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_a_wrong_kind_are_named(X):
+    for settings, said in (({"random_state": "x"}, "random_state must be None, a whole number from 0 to .*got 'x'"),
+                           ({"random_state": -1}, "random_state must be None, .*got -1"),
+                           ({"hidden": None}, "hidden must be a sequence of whole numbers, .* got None"),
+                           ({"channels": (2,), "image_shape": "33"}, "image_shape must be a sequence of whole num"),
+                           ({"channels": (2,), "image_shape": (2, 3)}, "image_shape, .* 9; got .2, 3.")):
+        with pytest.raises((TypeError, ValueError), match=said):
+            small(**settings).fit(X)
+    with pytest.raises(ValueError, match="n_samples must be at least 1, got 0"):
+        small().fit(X).sample(0)
 
 
 # --- with the rest of scikit-learn --------------------------------------------------------------------------
@@ -201,7 +225,6 @@ def test_a_grid_search_chooses_by_the_elbo(X):
 
 
 def test_data_frames_go_in_and_come_out(X):
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=[f"pixel{i}" for i in range(9)], index=range(100, 160))
     estimator = small().set_output(transform="pandas").fit(frame)
     z = estimator.transform(frame)
@@ -211,6 +234,17 @@ def test_data_frames_go_in_and_come_out(X):
     np.testing.assert_array_equal(z, small().fit(X).transform(X))
     with pytest.raises(ValueError, match="feature names should match"):
         estimator.transform(frame[frame.columns[::-1]])
+
+
+@pytest.mark.parametrize("kind", ["Int64", "Float64", "boolean"])
+def test_nullable_columns_go_in_and_a_missing_value_is_named_by_row_and_column(X, kind):
+    frame = pandas.DataFrame(X, columns=[f"pixel{i}" for i in range(9)]).astype(kind)
+    estimator = small().fit(frame)
+    np.testing.assert_array_equal(estimator.transform(frame), small().fit(X).transform(X))
+    frame.iloc[3, 2] = pandas.NA
+    for refuse in (estimator.transform, estimator.score, estimator.partial_fit, estimator.fit):
+        with pytest.raises(ValueError, match="X must be finite, found NaN in row 3, column 'pixel2': fill it, or"):
+            refuse(frame)
 
 
 def by_joblib(estimator):

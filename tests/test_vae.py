@@ -209,7 +209,7 @@ def test_mlp_refuses(settings, message):
 
 def test_sample_refuses_less_than_one_image():
     for n in (0, -1):
-        with pytest.raises(ValueError, match=f"the number of images to sample must be at least 1, got {n}"):
+        with pytest.raises(ValueError, match=f"n must be at least 1, got {n}"):
             model().sample(n)
 
 
@@ -317,7 +317,7 @@ def test_noise_and_latents_are_looked_at_as_pixels_are(case, name, rng):
 @pytest.mark.parametrize("n, error", [(1.5, TypeError), ("3", TypeError), (None, TypeError), (np.inf, TypeError),
                                       (-1, ValueError), (True, TypeError)])
 def test_sample_takes_a_whole_number(n, error):
-    with pytest.raises(error, match="the number of images to sample must be"):
+    with pytest.raises(error, match="n must be"):
         model().sample(n)
     with pytest.raises(TypeError, match="rng must be None"):
         model().sample(1, rng="a")

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -150,6 +151,7 @@ class Run:
         write_whole(self.out / "config.json", config.encode())
         for warning in self.warnings():
             warn(warning)
+        warnings.filterwarnings("ignore", "X: the images are")         # `fit` would say it again
         compile_kernels(self.data.x_train, self.settings, self.binarize)
         self.table = EpochTable(self.settings.epochs, self.history)
         print(EpochTable.LEGEND, flush=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minivae.choices import check_kind
 from minivae.data.own import as_rows, labels_of, read_own
 from minivae.data.published import PUBLISHED, read_published
 
@@ -79,6 +80,8 @@ def load_test_images(source: str | PathLike, data_dir: str | PathLike | None = N
 
 def _load(source: str | PathLike, data_dir: str | PathLike | None, key: str | None,
           hold_out: bool) -> Data:
+    check_kind(data_dir, str | PathLike | None, "data_dir", "the path of a folder")
+    check_kind(key, str | None, "key", "the name of an array")
     if not isinstance(source, str | PathLike):
         raise TypeError(f"source must be a name or a path, got {type(source).__name__}: fit and "
                         "encode take an array as it is")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minivae.choices import check_kind, generator
 from minivae.gradcheck.complex_step import second_reference
 from minivae.gradcheck.contract import OF_A_FUNCTION, OF_A_PAIR, clauses
 from minivae.gradcheck.differences import taylor_remainder
@@ -45,6 +46,9 @@ def check_function(f: Callable, grad: Callable, *x, rng=0, title: str | None = N
         For an f that is not scalar, and where there is nothing to check.
         What f and grad raise at x itself goes through.
     """
+    check_kind(f, Callable, "f", "a function")
+    check_kind(grad, Callable, "grad", "a function")
+
     def backward(*x_and_dy):
         return grad(*x_and_dy[:-1])
 
@@ -84,7 +88,9 @@ def check_vjp(forward: Callable, backward: Callable, *inputs, rng=0,
         Where there is nothing to check.
         What forward and backward raise at the inputs themselves goes through.
     """
-    rng = np.random.default_rng(rng)
+    check_kind(forward, Callable, "forward", "a function")
+    check_kind(backward, Callable, "backward", "a function")
+    rng = generator(rng)
     pair = Pair(forward, backward, inputs)
     y = pair.y()
     dy = rng.standard_normal(y.shape)                      # never ones: they hide what permutes y
@@ -94,7 +100,7 @@ def check_vjp(forward: Callable, backward: Callable, *inputs, rng=0,
 def _report(title: str, pair: Pair, y: np.ndarray, dy: np.ndarray, questions: dict,
             rng) -> Report:
     """The rows of the pair's gradients at dy, and the clauses of its contract."""
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     if wrong := unusable(y):
         return Report(title, [wrong])
     pair.dy, pair.other = dy, np.asarray(rng.standard_normal(dy.shape))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from minivae.choices import generator
 from minivae.gradcheck.contract import OF_A_PAIR, OF_LINEAR, OF_PARAMS, OF_ROWS, ONCE, clauses
 from minivae.gradcheck.differences import taylor_remainder
 from minivae.gradcheck.problem import Problem
@@ -53,7 +54,7 @@ def check_layer(layer, *inputs: np.ndarray, rng=0, mixes_rows: bool = False,
         For a layer that gives no gradient and has no parameters.
         What forward and backward raise at the inputs themselves goes through.
     """
-    rng, title = np.random.default_rng(rng), title or type(layer).__name__
+    rng, title = generator(rng), title or type(layer).__name__
     want_layer(layer)
     passes = Passes(layer, inputs)
     # checked first: a kernel writing into a grads array of the wrong size would write out of bounds

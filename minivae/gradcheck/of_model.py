@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 
+from minivae.choices import check_kind, generator
 from minivae.estimators import Terms
 from minivae.gradcheck.contract import why_never_moved
 from minivae.gradcheck.differences import taylor_remainder
@@ -15,6 +16,7 @@ from minivae.gradcheck.problem import Problem
 from minivae.gradcheck.report import Report, Row, clause
 from minivae.latents import Latent
 from minivae.layers import params_of
+from minivae.model import Model
 
 
 @np.errstate(all="ignore")
@@ -44,7 +46,8 @@ def check_model(vae, x: np.ndarray, eps: np.ndarray, *, rng=0, title: str | None
     A backward that is not the derivative of the loss is held to a Surrogate instead: that of an
     estimator whose `is_derivative` is False, and that of a latent with a `straightened` node.
     """
-    rng = np.random.default_rng(rng)
+    check_kind(vae, Model, "vae", "a VAE or DiscreteVAE")
+    rng = generator(rng)
     vae = float64_twin(vae)
     x, eps = (np.array(a) for a in vae.checked_inputs(x, eps))
     result = vae.forward(x, eps)

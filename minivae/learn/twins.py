@@ -59,6 +59,11 @@ def sum_rows(dy):
     return dy.sum(axis=0)
 
 
+def add_sums(sums, y):
+    """sums (P, B, H), y (B, H)  ->  y + sum_p sums[p] : (B, H)."""
+    return y + sums.sum(axis=0)
+
+
 # --- activations: number by number, y[n, j] = f(x[n, j]) ------------------------------------------
 
 

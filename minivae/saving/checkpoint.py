@@ -6,6 +6,7 @@ for products.  The number of parts that products are cut into is kept, too.
 """
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from time import perf_counter
 import numpy as np
 
 from minivae import pool
+from minivae.locks import locked
 from minivae.model import Model
 from minivae.optim import Adam
 from minivae.saving import archive
@@ -209,6 +211,16 @@ class Saver:
         if settings.get("patience") is not None:
             _check_not_foreign(best_of(self.path))
         describe(state.vae)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within the block no other training saves into this file, or Locked is raised."""
+        if self.path is None:
+            yield
+            return
+        path = Path(os.path.realpath(self.path))
+        with locked(path.with_name(f".{path.name}.lock"), f"{self.path} is being written"):
+            yield
 
     def due(self, every: float = 0.0) -> bool:
         """Whether it is time to save, see `Throttle.due`."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minivae.choices import choose, in_short
+from minivae.choices import check_kind, choose, generator
 from minivae.discrete import BernoulliLatent, ConcreteLatent, DiscreteVAE, StraightThroughLatent
 from minivae.estimators import ESTIMATORS
 from minivae.latents import GaussianLatent
@@ -114,6 +114,8 @@ def save(model: Model, path: str | PathLike) -> None:
     ArchiveError
         A ValueError of one line, where the file cannot be written.
     """
+    check_kind(model, Model, "model", "a VAE or DiscreteVAE")
+    check_kind(path, str | PathLike, "path", "a path")
     archive.write(path, model.state(), {"config": describe(model)})
 
 
@@ -136,16 +138,18 @@ def load(path: str | PathLike, rng=None, *, builder: Callable[[], Model] | None 
         A ValueError of one line, for a file that is missing, damaged or not written by minivae; for
         one that wants a builder; and where the builder's model has another layer, array or shape.
     """
+    check_kind(path, str | PathLike, "path", "a path")
+    check_kind(builder, Callable | None, "builder", "a function that makes the model")
+    rng = rng if rng is None else generator(rng)
     path = model_of(path)
     arrays, meta = archive.read(path)
     arrays = {name: a for name, a in arrays.items() if not name.startswith(TRAINING)}
     if builder is not None:
         model = builder()
-        if not isinstance(model, Model):
-            raise TypeError(f"builder must return a model, got {in_short(model)}")
+        check_kind(model, Model, "builder's model", "a VAE or DiscreteVAE")
         with errors_named(path):
             check_made_alike(path, meta["config"], arrays, model)
-        model.rng = model.rng if rng is None else np.random.default_rng(rng)
+        model.rng = model.rng if rng is None else rng
     else:
         with errors_named(path):
             model = _made_again(path, meta["config"], arrays, rng)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minivae import estimators
-from minivae.choices import want_number
+from minivae.choices import check_kind, in_short, number
 from minivae.layers import params_of
 from minivae.model import Model, Result
 from minivae.pixels import choose_binarize, scale_of
@@ -73,12 +73,12 @@ def elbo(vae: Model, X: np.ndarray, *, binarize: str | None = None,
 def _judged(vae: Model, X: np.ndarray, binarize: str | None, scale: float | None,
             n_jobs: int | None) -> list[Result]:
     """What forward found, EVALUATION_ROWS images at a time."""
+    check_kind(vae, Model, "vae", "a VAE or DiscreteVAE")
     binarize = choose_binarize(binarize, vae.likelihood)
     X = check_data(vae, X, "X", binarize)
     scale = scale_of(X) if scale is None else scale
-    want_number(scale, "scale")
-    if not (np.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale must be a number > 0, got {scale}")
+    if not 0 < number(scale, "scale") < np.inf:
+        raise ValueError(f"scale must be a number > 0, got {in_short(scale)}")
     with vae.with_objective(estimators.elbo, beta=1.0):
         # all at once, for joblib warns of work that nobody takes
         found = list(judge_each(_forward, vae, _drawn(vae, X, scale, binarize), n_jobs))

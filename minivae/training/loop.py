@@ -2,7 +2,9 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from math import ceil
 from os import PathLike
 from typing import NamedTuple
@@ -10,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from minivae.building import generator
-from minivae.choices import in_short, want_number, whole_number
+from minivae.choices import check_kind, generator, in_short, number, whole_number
 from minivae.model import Model
 from minivae.optim import Adam
 from minivae.pixels import choose_binarize, doubt_about_scale, scales_of
@@ -132,12 +133,14 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         A ValueError, for a file that cannot be resumed from with these data and settings.
     ArchiveError
         A ValueError, where the checkpoint cannot be written.
+    Locked
+        A ValueError, where another training saves into the same checkpoint.
     NonFiniteError
         When the loss turns NaN or infinite.  It names the first layer that did.  The model is left
         as it was after the last good epoch, or at the point of resuming if none has ended since.
     """
     ranks = ranks_of(comm)
-    with ranks.at_work():
+    with ranks.at_work(), ExitStack() as stack:
         with ranks.agree():
             check_settings(epochs, batch_size, samples, lr, warmup, decay, patience)
             _check_kinds(vae, adam, callback, stop, checkpoint, resume, note)
@@ -145,6 +148,8 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
             settings = Settings(int(batch_size), float(lr), int(samples), binarize, float(warmup),
                                 float(decay), None if patience is None else int(patience))
             images = _check_images(vae, X, X_test, settings)
+            if ranks.first and (doubt := doubt_about_scale(images.X)):
+                warnings.warn(f"X: {doubt}", stacklevel=2)
             rng = ranks.generator(generator(rng))
             first_beta, _ = settings.schedule(vae.beta, passed=0.0)
             vae.try_estimator(samples, first_beta)
@@ -155,9 +160,10 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
                 must_stay = _what_must_stay(settings, rng, images) | ranks.must_stay
         ranks.check(vae, must_stay | {"epochs": epochs})
         with ranks.agree():
+            saver = Saver(checkpoint if ranks.first else None, state, must_stay, note)
+            stack.enter_context(saver.alone())
             if resume is not None and ranks.first:
                 restore(resume, state, must_stay, epochs)
-            saver = Saver(checkpoint if ranks.first else None, state, must_stay, note)
         ranks.share(state)
         return _train(state, images, settings, epochs, saver, callback, stop, progress, ranks)
 
@@ -322,7 +328,7 @@ def _advice(state: TrainingState, settings: Settings, X: np.ndarray) -> str:
     if doubt:
         return doubt[0].upper() + doubt[1:]
     if state.adam.t == 0:
-        return "No step was taken yet: look at the data and the model"
+        return "No step was taken yet: look at the data, the model and its beta"
     return f"Try a smaller lr than {settings.lr:g}"
 
 
@@ -340,9 +346,9 @@ def _check_kinds(vae, adam, callback, stop, checkpoint, resume, note) -> None:
             ("vae", vae, Model, "a VAE or DiscreteVAE"), ("adam", adam, Adam | None, "an Adam"),
             ("callback", callback, Callable | None, "a function"),
             ("stop", stop, Callable | None, "a function"),
-            ("checkpoint", checkpoint, path, "a path"), ("resume", resume, path, "a path")):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be {words}, got {in_short(value)}")
+            ("checkpoint", checkpoint, path, "a path"), ("resume", resume, path, "a path"),
+            ("note", note, dict | None, "a dict ready for JSON")):
+        check_kind(value, kind, name, words)
     try:
         json.dumps(note)
     except (TypeError, ValueError) as error:
@@ -360,12 +366,10 @@ def check_settings(epochs: int, batch_size: int, samples: int, lr: float, warmup
         counts["patience"] = patience
     for name, value in counts.items():
         whole_number(value, name)
-    for name, value in {"lr": lr, "warmup": warmup, "decay": decay}.items():
-        want_number(value, name)
-    if not (np.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr must be a number > 0, got {lr}")
-    if not (np.isfinite(warmup) and warmup >= 0):
-        raise ValueError(f"warmup must be a number of epochs >= 0, got {warmup}")
-    if not 0 < decay <= 1:
-        raise ValueError(f"decay must be a number > 0 and at most 1, got {decay}: lr is multiplied "
-                         "by it in each epoch")
+    if not 0 < number(lr, "lr") < np.inf:
+        raise ValueError(f"lr must be a number > 0, got {in_short(lr)}")
+    if not 0 <= number(warmup, "warmup") < np.inf:
+        raise ValueError(f"warmup must be a number of epochs >= 0, got {in_short(warmup)}")
+    if not 0 < number(decay, "decay") <= 1:
+        raise ValueError(f"decay must be a number > 0 and at most 1, got {in_short(decay)}: lr is "
+                         "multiplied by it in each epoch")

@@ -11,8 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minivae import estimators
-from minivae.building import generator
-from minivae.choices import whole_number
+from minivae.choices import check_kind, generator, whole_number
 from minivae.model import Model
 from minivae.training.workers import judge_each
 
@@ -99,6 +98,7 @@ def log_px(vae: Model, x: np.ndarray, samples: int = 5000, rng=None, n_jobs: int
     ChildProcessError
         When a worker was killed.
     """
+    check_kind(vae, Model, "vae", "a VAE or DiscreteVAE")
     log_mean, error, _ = _from_draws(vae, vae.pixels(x), samples, rng, n_jobs)
     return log_mean, error
 
@@ -190,6 +190,7 @@ def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: 
     ChildProcessError
         When a worker was killed.
     """
+    check_kind(vae, Model, "vae", "a VAE or DiscreteVAE")
     x = vae.pixels(x)
     estimate, error, recon = _from_draws(vae, x, samples, rng, n_jobs, progress)
     mu, kl_each = vae.q_mean_and_kl(x)                         # (N, Z) twice
@@ -208,7 +209,14 @@ def interpolate(vae: Model, x_from: np.ndarray, x_to: np.ndarray, steps: int = 9
     Raises ValueError for images that do not fit the model, TypeError for steps that are no number.
     """
     steps = whole_number(steps, "steps", at_least=2)
-    a, b = vae.likeliest_z(x_from), vae.likeliest_z(x_to)                      # (N, Z)
+    check_kind(vae, Model, "vae", "a VAE or DiscreteVAE")
+    ends = []                                                                  # (N, Z) twice
+    for name, x in (("x_from", x_from), ("x_to", x_to)):
+        try:
+            ends.append(vae.likeliest_z(x))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    a, b = ends
     if len(a) != len(b):
         raise ValueError(f"x_from has {len(a)} images, x_to {len(b)}: wanted as many")
     t = np.linspace(0, 1, steps, dtype=vae.dtype)[:, None]
