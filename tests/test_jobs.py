@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import warnings
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -85,8 +86,9 @@ def test_a_dask_cluster_finds_the_same_numbers(here):
         from distributed import Client, LocalCluster
     except ImportError:
         skip("Dask is not installed: pip install '.[test]'")
-    with (LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster),
-          parallel_config("dask")):
+    # Dask's variables for its workers stay in this process, too
+    with (patch.dict(os.environ), LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+          Client(cluster), parallel_config("dask")):
         assert_same(numbers(-1), here)
 
 
