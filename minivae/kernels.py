@@ -249,7 +249,8 @@ def bernoulli_forward(logits, x, log_px, residual):
             e = exp(-abs(v))
             terms[i] = log_bernoulli(x[n, i], v, e)
             residual[row, i] = x[n, i] - (one if v >= 0 else e) / (one + e)
-        log_px[row] = sum_of(terms)
+        total = sum_of(terms)
+        log_px[row] = total
 
 
 @kernel

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from minivae import pool
 from minivae.building import whole_numbers
 from minivae.choices import in_short, whole_number
 from minivae.optim import Adam
@@ -173,8 +174,11 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return tags
 
     def __getstate__(self):
-        """Of the model only the parameters: its gradients and work buffers are made anew."""
-        state = super().__getstate__().copy()
+        """Of the model only the parameters: its gradients and work buffers are made anew.
+
+        Into how many parts float32 products are cut goes along: a worker shall find the same bits.
+        """
+        state = super().__getstate__().copy() | {"_parts": pool.identity()["parts"]}
         if "vae_" in state:
             vae = state["vae_"]
             params = {name: param for name, param, _ in vae.named_params()}
@@ -182,7 +186,11 @@ class VAEEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return state
 
     def __setstate__(self, state):
-        """Build the model again, and give it its parameters."""
+        """Build the model again, and give it its parameters.
+
+        Sets the number of parts of products for the whole process, as a checkpoint does.
+        """
+        pool.set_parts(state.pop("_parts", pool.pool.parts))
         super().__setstate__(state)
         if "vae_" in state:
             dtype, params = state["vae_"]

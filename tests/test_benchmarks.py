@@ -10,7 +10,7 @@ import looks
 import numpy as np
 import pytest
 
-from benchmarks import calibration, step
+from benchmarks import calibration, scaleout, step
 from benchmarks.checkers import CHECKERS, MODELS, FlatLoss, accepts
 from benchmarks.step import TARGETS
 from conftest import JIT
@@ -145,3 +145,42 @@ def test_every_checker_gets_the_same_model():
 
 def test_an_exception_counts_as_an_objection():
     assert not accepts(lambda problem: 1 / 0)
+
+
+# --- more machines ---
+
+
+ROW = {"net": "any", "batch": 256, "blocks": 8, "parameters": 1_000_000, "ms on 1 rank": 82.0, "ms of the update": 2.0}
+
+
+def test_a_step_on_several_machines_costs_what_the_formula_says():
+    network = scaleout.Network(1e-3, 1e9, "none")
+    assert scaleout.step_on(1, ROW, network) == 82
+    # half of the work, the update, 2 + 1 messages, and 8 MB / 2 of two nodes' slices and of its own
+    assert scaleout.step_on(2, ROW, network) == pytest.approx(40 + 2 + 3 + 4)
+    # 16 machines have 8 blocks: 8 of them have no work, and all send
+    assert scaleout.step_on(16, ROW, network) == pytest.approx(10 + 2 + 34 + 7.5)
+    free = scaleout.Network(0.0, np.inf, "none")
+    assert scaleout.step_on(256, ROW, free) == scaleout.step_on(8, ROW, free) == 12
+
+
+def test_the_curves_name_the_largest_gain_and_how_far_half_of_it_is_used():
+    curve = scaleout.foretell([ROW])[2]                    # InfiniBand
+    assert curve["network"] == "InfiniBand EDR" and curve["largest"] == max(curve["speed-up"])
+    assert scaleout.MACHINES[curve["speed-up"].index(curve["largest"])] == curve["largest at"] == 8
+    assert curve["pays to"] == 8 and curve["speed-up"][0] == 1
+
+
+def test_a_step_is_timed_without_ranks():
+    found = scaleout.time_steps("784-400-20", 128, with_comm=False, quick=True)
+    assert found["ms"] > 0 and found["parameters"] == 652_824
+
+
+def test_the_record_of_ranks_is_what_the_program_makes_of_its_measurements():
+    """The bytes were counted as they were sent; all that is foretold follows from the table."""
+    record = json.loads((Path(step.__file__).parent / "results" / "scaleout.json").read_text())
+    for row in record["table"]:
+        assert row["bytes"] == scaleout.bytes_sent(row["parameters"], row["batch"], 2), row
+        assert row["efficiency"] == row["ms on 1 rank"] / row["ms on 2 ranks"] / 2
+    assert scaleout.foretell(record["table"]) == record["curves"]
+    assert looks.overlapping_words(scaleout.figure_of(record["curves"])) == []

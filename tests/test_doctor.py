@@ -301,3 +301,26 @@ def test_every_order_of_installs_in_one_clone_leaves_a_program_that_works(clone)
     assert not list((clone / "venv").rglob("minivae"))
     pip("install", "-e", ".")
     works("clone/minivae")
+
+
+def test_cores_are_those_that_affinity_and_the_container_leave(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5}, raising=False)
+    monkeypatch.setattr(doctor, "CPU_MAX", tmp_path / "cpu.max")
+    found = []
+    for text in (None, "max 100000", "250000 100000", "50000 100000", "900000 100000"):
+        if text:
+            (tmp_path / "cpu.max").write_text(text + "\n")
+        found.append(doctor.usable_cores())
+    assert found == [6, 6, 2, 1, 6]
+
+
+@pytest.mark.parametrize("version, said", [("4.1", "mpi4py 4.1; a rank for each core: mpiexec -n 3 minivae train"),
+                                           (None, "no mpi4py, which only training on several machines wants")])
+def test_mpi_is_found_without_starting_it(monkeypatch, version, said):
+    def of(name):
+        if version is None:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(doctor.metadata, "version", of)
+    assert doctor._mpi(3) == said

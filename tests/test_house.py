@@ -20,7 +20,8 @@ gradcheck.of_function gradcheck.of_layer gradcheck.of_model gradcheck.precision 
 gradcheck.cases gradcheck.forward gradcheck.unbiased gradcheck.suite gradcheck.yours gradcheck.faults gradcheck.museum
 locks data.arrays data.image_files data.table data.own data.idx data.published data
 saving saving.archive saving.model_file saving.checkpoint saving.runs
-training training.batches training.evaluation training.loop training.metrics
+training training.batches training.workers training.blocks training.evaluation training.ranks training.loop
+training.metrics
 explain explain.story explain.rules explain.subject explain.names explain.record explain.checker explain.trace
 explain.wires_in_words explain.walk
 explain.figures explain.cards explain.draws explain.live explain.graph explain.page
@@ -30,7 +31,7 @@ learn.excerpts learn.curves learn.hunt learn.hunts learn.record
 learn.course learn.files learn.digits learn.child learn.grading learn.show learn.watch learn.finish
 learn.which_loss learn.two_numbers
 app app.signals app.exit_codes app.folders app.surroundings app.settings app.options app.sheets app.plots app.lines
-app.train app.evaluate app.gallery app.doctor app.gradcheck app.loss app.learn app.cli
+app.resuming app.train app.evaluate app.gallery app.doctor app.gradcheck app.loss app.learn app.cli
 sklearn_api __main__
 """.split()
 LESSON = ORDER[: ORDER.index("discrete") + 1]

@@ -445,6 +445,27 @@ def test_the_digits_run_of_the_readme_can_be_had_again():
         assert (found.mu_variance > 0.01).all() and "All 8 latents are active" in DEMOS
 
 
+def test_the_numbers_of_ranks_are_the_recorded_ones():
+    found, said = record("scaleout"), " ".join(BENCHMARKS.split())
+    for row in found["table"]:
+        times = " | ".join(three_digits(row[key]) for key in ("ms without comm", "ms on 1 rank", "ms on 2 ranks"))
+        work = f"| {row['net']} | {row['batch']} |"
+        assert f"{work} {times} | {row['efficiency']:.2f} | {row['bytes'] / 1e6:.2f} |" in BENCHMARKS, work
+        cells = " | ".join(f"{curve['largest']:.1f} on {curve['largest at']}, pays to {curve['pays to']}"
+                           for curve in found["curves"] if (curve["net"], curve["batch"]) == (row["net"], row["batch"]))
+        assert f"{work} {row['blocks']} | {cells} |" in BENCHMARKS, work
+    for name, network in found["networks"].items():
+        assert f"| {name} | {1e6 * network['latency']:.1f} us | {8e-9 * network['bandwidth']:.1f} Gbit/s | " \
+               f"{network['source']} |" in BENCHMARKS, name
+    small = found["table"][0]
+    best = max(curve["largest"] for curve in found["curves"][:3])
+    assert f"a step takes {small['ms without comm']:.1f} ms on one machine of two cores, and at best " \
+           f"{small['ms on 1 rank'] / best:.1f} ms on four" in said and found["curves"][2]["largest at"] == 4
+    free = (small["ms on 1 rank"] + small["ms of the update"]) / 2
+    assert f"says {free:.1f} ms on two ranks without any network, and two ranks on this machine took " \
+           f"{small['ms on 2 ranks']:.1f} ms" in said
+
+
 def test_the_numbers_of_convolutions_are_the_recorded_ones():
     found, said = record("conv"), " ".join(BENCHMARKS.split())
     for row in found["table"]:

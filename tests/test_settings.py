@@ -14,7 +14,8 @@ from minivae.app.cli import main
 from minivae.app.options import parser
 from minivae.app.lines import in_cells
 from minivae.app.settings import LARGE, RunSettings
-from minivae.app.train import ABOUT_THE_RUN, Run
+from minivae.app.resuming import ABOUT_THE_RUN
+from minivae.app.train import Run
 from minivae.saving.runs import read_config
 
 

@@ -22,7 +22,8 @@ from minivae.app.folders import shown
 from minivae.app.options import parser
 from minivae.app.settings import RunSettings
 from minivae.app.signals import Interrupts, leave, on_signals
-from minivae.app.surroundings import check_variables, flush, open_streams, say
+from minivae.app.surroundings import (all_ranks, check_variables, flush, is_rank, open_streams,
+                                      say)
 
 
 def process() -> NoReturn:
@@ -116,38 +117,57 @@ def quieted(arguments: argparse.Namespace) -> ExitStack:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Train, or go on with a training."""
+    """Train, or go on with a training; under mpiexec, all ranks together."""
+    if not is_rank():
+        return train(arguments)
+    ranks = all_ranks()
+    try:
+        with ranks.ending_all(), quieted(argparse.Namespace(quiet=not ranks.first)):
+            return train(arguments, ranks)
+    except (Exception, KeyboardInterrupt) as error:
+        if ranks.first:
+            raise
+        return error_message(error)[1]                     # rank 0 says what it is
+
+
+def train(arguments: argparse.Namespace, ranks=None) -> int:
+    """The same, on the Ranks of MPI where there are such.  Rank 0 alone knows files and folders."""
+    on_first = (lambda do: do()) if ranks is None else ranks.on_first
     options = {setting.name: getattr(arguments, setting.name) for setting in fields(RunSettings)}
     given = {name: value for name, value in options.items() if value is not None}
     if arguments.resume is not None:
-        return resume_run(arguments, given)
+        return resume_run(arguments, given, ranks)
 
     # NumPy comes in here: images that cannot be read are refused before Numba and the model are
     # loaded, which takes longer
     from minivae.data import load_data
 
-    data = load_data(given.get("data", "digits"), given.get("data_dir"), given.get("key"))
+    data = on_first(lambda: load_data(given.get("data", "digits"), given.get("data_dir"),
+                                      given.get("key")))
     settings = RunSettings.for_data(x_dim=data.x_train.shape[1], **given)
 
     from minivae.app.folders import new_run_folder
     from minivae.app.train import Run
 
-    return Run(data, settings, lambda: new_run_folder(data.name, arguments.out)).train()
+    make_folder = lambda: new_run_folder(data.name, arguments.out)
+    return Run(data, settings, make_folder, None, ranks).train()
 
 
-def resume_run(arguments: argparse.Namespace, given: dict) -> int:
+def resume_run(arguments: argparse.Namespace, given: dict, ranks=None) -> int:
     """Go on with a training; `given` are the settings that the command line names.
 
     Raises ValueError where --out is given too, and for what `settings_to_resume` refuses.
     """
-    from minivae.app.train import Run, settings_to_resume
+    from minivae.app.resuming import settings_to_resume
+    from minivae.app.train import Run
     from minivae.data import load_data
 
+    on_first = (lambda do: do()) if ranks is None else ranks.on_first
     if arguments.out is not None:
         raise ValueError(f"--out {arguments.out} with --resume: a resumed run stays in its folder")
-    checkpoint, settings = settings_to_resume(arguments.resume, given)
-    data = load_data(settings.data, settings.data_dir, settings.key)
-    return Run(data, settings, lambda: checkpoint.parent, checkpoint).train()
+    checkpoint, settings = on_first(lambda: settings_to_resume(arguments.resume, given))
+    data = on_first(lambda: load_data(settings.data, settings.data_dir, settings.key))
+    return Run(data, settings, lambda: checkpoint.parent, checkpoint, ranks).train()
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -159,7 +179,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
     evaluation = Evaluation(arguments.folder or newest_run(), arguments.eval_samples,
                             arguments.images, arguments.data, arguments.data_dir,
-                            arguments.key)
+                            arguments.key, arguments.jobs)
     picture = output_path(arguments.out, evaluation.folder, "kl_per_dimension.png", arguments.force)
     for warning in evaluation.warnings():
         warn(warning)

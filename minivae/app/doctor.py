@@ -9,7 +9,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib import import_module
+from contextlib import suppress
+from importlib import import_module, metadata
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +21,7 @@ from minivae.choices import some
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
 LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "PIL", "tqdm", "pooch")
 AMISS = re.compile(r"\b(BROKEN|DAMAGED|MISSING|NOT|WRONG)\b")      # what a finding says in words
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")    # of Linux: microseconds of each so many, or "max"
 VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
              "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -88,12 +90,32 @@ def _system() -> dict:
     """The program, the Python and the machine."""
     import minivae
 
-    cores = os.cpu_count()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
+    cores, usable = os.cpu_count(), usable_cores()
     return {"minivae": f"{minivae.__version__} in {Path(minivae.__file__).parent}",
             "python": f"{platform.python_version()} at {sys.executable}",
             "platform": platform.platform(),
-            "processor": f"{platform.machine()}, {cores} cores, {usable} of them for this process"}
+            "processor": f"{platform.machine()}, {cores} cores, {usable} of them for this process",
+            "mpi": _mpi(usable)}
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: its affinity, and its container's share of time."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):                    # no Linux, or no limit: "max 100000"
+        quota, period = CPU_MAX.read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
+
+
+def _mpi(cores: int) -> str:
+    """Whether `mpiexec` can train, and on how many ranks.  Importing MPI here would start it."""
+    try:
+        version = metadata.version("mpi4py")
+    except metadata.PackageNotFoundError:
+        return "no mpi4py, which only training on several machines wants"
+    return f"mpi4py {version}; a rank for each core: mpiexec -n {cores} minivae train"
 
 
 def _libraries() -> dict:

@@ -30,6 +30,8 @@ class Evaluation:
         How many test images, evenly spaced; left out, DEFAULT_IMAGES, or all of fewer.
     data, data_dir, key : str, optional
         Where the data are now, if they have moved since the run noted it.
+    jobs : int
+        How many processes judge the images; the numbers are the same.
 
     Raises
     ------
@@ -38,8 +40,10 @@ class Evaluation:
     """
 
     def __init__(self, folder: str | PathLike, samples: int, images: int | None = None,
-                 data: str | None = None, data_dir: str | None = None, key: str | None = None):
+                 data: str | None = None, data_dir: str | None = None, key: str | None = None,
+                 jobs: int = 1):
         self.trained, self.samples = open_run(folder), samples
+        self.n_jobs = jobs if jobs > 1 else None           # of one, this process does the work
         self.folder, self.config, self.vae, _ = self.trained
         self.data = self.trained.images(data, data_dir, key)
         x_test, binarize = self.data.x_test, self.config["binarize"]
@@ -56,10 +60,11 @@ class Evaluation:
     def run(self) -> None:
         """Compute.  It is seeded, so the same run gets the same numbers.
 
-        Raises NonFiniteError where the ELBO or log p(x) of an image is not finite.
+        Raises NonFiniteError where the ELBO or log p(x) of an image is not finite, and
+        ChildProcessError where a worker was killed.
         """
         seed, progress = [EVALUATION_SEED, 1], sys.stderr.isatty()
-        self.report = r = measure(self.vae, self.x, self.samples, seed, progress)
+        self.report = r = measure(self.vae, self.x, self.samples, seed, progress, self.n_jobs)
         finite = np.isfinite(r.elbo) & np.isfinite(r.log_px)
         if not finite.all():
             raise NonFiniteError("the ELBO or log p(x) is not finite, first at image "

@@ -13,6 +13,8 @@ from minivae import __version__
 from minivae.app.exit_codes import EXIT_CODES
 from minivae.app.settings import RunSettings, natural_number, positive_int, recipes_in_words
 
+MOST_JOBS = 1024                # processes; more cores than any machine has
+
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     """argparse's, which keeps the line breaks of descriptions and examples; long lines wrap."""
@@ -127,7 +129,8 @@ def add_train(commands) -> None:
         description="Train a VAE and write model.npz, config.json, history.csv and four pictures "
                     "into a run folder.",
         epilog="defaults that depend on the data:\n" + recipes_in_words() + "\n\n"
-               "example: minivae train --data mnist --data-dir DIR --epochs 5")
+               "example: minivae train --data mnist --data-dir DIR --epochs 5\n"
+               "on several machines, by MPI: mpiexec -n 4 minivae train --batch-size 512")
     for setting in fields(RunSettings):
         command.add_argument("--" + setting.name.replace("_", "-"), **setting.metadata)
     command.add_argument("--out", metavar="FOLDER",
@@ -155,6 +158,10 @@ def add_evaluate(commands) -> None:
     command.add_argument("--images", type=positive_int, metavar="N",
                          help="how many test images, evenly spaced (default: 500, or all where "
                               "there are fewer)")
+    command.add_argument("--jobs", type=partial(positive_int, most=MOST_JOBS), default=1,
+                         metavar="N",
+                         help="processes that share the images; the numbers are the same "
+                              "(default: 1)")
 
 
 def add_sample(commands) -> None:

@@ -90,10 +90,12 @@ class StopAsked(Watch):
     """Within `with`, the first signal makes calls return True; a second one leaves at once.
 
     number is the signal that a call has answered True to, else None.
+    says : whether the first signal says so; of several ranks one does
     """
 
-    def __init__(self):
+    def __init__(self, says: bool = True):
         self.caught = self.number = None
+        self.says = says
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
@@ -104,4 +106,5 @@ class StopAsked(Watch):
         if self.caught is not None:
             leave(number, frame)
         self.caught = number
-        say("finishing the batch and saving; Ctrl-C once more leaves at once")
+        if self.says:
+            say("finishing the batch and saving; Ctrl-C once more leaves at once")

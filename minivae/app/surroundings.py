@@ -9,6 +9,8 @@ from contextlib import suppress
 
 from minivae.app.folders import shown
 
+# set by Open MPI, by MPICH and its like, and by all that start processes with PMIx, as Slurm can
+BY_MPIEXEC = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK")
 LONGEST = 600                   # characters of a line on stderr: its middle is left out
 
 
@@ -63,3 +65,21 @@ def check_variables() -> None:
         except ValueError as error:
             raise ValueError(f"tqdm cannot read its environment variables {', '.join(for_tqdm)} "
                              f"({error}): unset what is wrong") from None
+
+
+def is_rank() -> bool:
+    """Whether mpiexec started this process, or a launcher like it."""
+    return any(name in os.environ for name in BY_MPIEXEC)
+
+
+def all_ranks():
+    """The Ranks that mpiexec started.  Raises ValueError where mpi4py cannot be used."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:           # the second: there is no MPI library
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"mpiexec started this, and mpi4py cannot be used ({reason}): "
+                         "pip install mpi4py, beside the MPI of the mpiexec") from None
+    from minivae.training.ranks import Ranks
+
+    return Ranks(MPI.COMM_WORLD)

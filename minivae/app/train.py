@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from os import PathLike
@@ -30,63 +31,11 @@ from minivae.saving import checkpoint
 from minivae.saving.archive import digest, write_whole
 from minivae.saving.model_file import build
 from minivae.training.batches import check_data, draw
+from minivae.training.blocks import blocks_of
 from minivae.training.evaluation import EVALUATION_SEED
 from minivae.training.loop import fit
+from minivae.training.ranks import Alone, Ranks
 from minivae.vae import VAE
-
-# what config.json says of a run besides its settings
-ABOUT_THE_RUN = ("minivae", "image_shape", "test_sha256")
-
-
-
-def settings_to_resume(run: str | PathLike, given: dict) -> tuple[Path, RunSettings]:
-    """The checkpoint of the run that --resume names, and the settings to go on with.
-
-    Parameters
-    ----------
-    run : a run folder, or a checkpoint in it
-    given : dict
-        The settings that are asked for.  epochs may be raised, and data, data_dir and key say where
-        the data are now; anything else must be as the run has it.
-
-    Raises
-    ------
-    ValueError
-        For a checkpoint that `minivae train` did not write, another setting, or epochs that are
-        over already.
-    """
-    path = Path(run)
-    if path.is_dir():
-        path = path / "model.npz"
-    _, meta = checkpoint.read(path)
-    before = _settings_of(path, meta)
-    for name in sorted(given.keys() - {"epochs", "data", "data_dir", "key"}):
-        if given[name] != getattr(before, name):
-            raise ValueError(f"--{name.replace('_', '-')} {given[name]} with --resume: the run has "
-                             f"{getattr(before, name)}, and only --epochs may be changed")
-    settings = replace(before, **given)
-    if path.name not in ("model.npz", "model.prev.npz"):
-        raise ValueError(f"--resume {run}: wanted a run folder, or model.npz or model.prev.npz in "
-                         f"one, because the files of a run in {path.parent} are replaced")
-    trained = len(meta["state"]["history"])
-    if trained >= settings.epochs:
-        raise ValueError(f"{path} has trained {trained} epochs of {settings.epochs} already: "
-                         f"--epochs {2 * trained} would double them")
-    return path, settings
-
-
-def _settings_of(path: Path, meta: dict) -> RunSettings:
-    """The settings in a checkpoint's note.  Raises CheckpointError where it has none."""
-    note = meta.get("note")
-    if not isinstance(note, dict) or "minivae" not in note:
-        raise checkpoint.CheckpointError(f"{path} was not written by `minivae train`: in Python, "
-                                         "fit(resume=...) goes on from it")
-    try:
-        return RunSettings.from_json({name: value for name, value in note.items()
-                                      if name not in ABOUT_THE_RUN})
-    except ValueError as error:
-        raise checkpoint.CheckpointError(f"{path} describes no training that this version knows: "
-                                         f"{error}") from None
 
 
 def check_memory(widths: list[int]) -> None:
@@ -118,6 +67,8 @@ class Run:
         Returns the folder to write into, which exists.  A wrong setting leaves no folder behind.
     resume : path, optional
         A checkpoint in that folder, to go on from.
+    ranks : Ranks, optional
+        Those of MPI, which train together; rank 0 alone touches files, and prints.
 
     Raises
     ------
@@ -135,9 +86,16 @@ class Run:
     """
 
     def __init__(self, data: Data, settings: RunSettings, make_folder: Callable[[], Path],
-                 resume: str | PathLike | None = None):
-        settings.check()
+                 resume: str | PathLike | None = None, ranks: Ranks | None = None):
         self.data, self.settings, self.resume = data, settings, resume
+        self.ranks = ranks or Alone()
+        with self.ranks.agree():
+            self._prepare(make_folder)
+
+    def _prepare(self, make_folder: Callable[[], Path]) -> None:
+        """Check everything, and only then make the folder."""
+        data, settings = self.data, self.settings
+        settings.check()
         rng = np.random.default_rng(settings.seed)
         if not settings.conv:
             check_memory([data.x_train.shape[1], *settings.hidden, settings.latent])
@@ -145,10 +103,12 @@ class Run:
         self.binarize = choose_binarize(settings.binarize, self.vae.likelihood)
         self._check_together()
         _, self.scale_test = scales_of(data.x_train, data.x_test)
-        self.history = [] if resume is None else self._history_before()
-        self.epochs_drawn = 0
+        self.history, self.epochs_drawn = [], 0
         self.history_throttle = checkpoint.Throttle()
-        self.out = make_folder()
+        if self.ranks.first:
+            if self.resume is not None:
+                self.history = self._history_before()
+            self.out = make_folder()
 
     def _check_together(self) -> None:
         """Raise ValueError for an estimator or images that this model cannot be trained with."""
@@ -171,13 +131,18 @@ class Run:
         the signal that stopped it.  Raises NonFiniteError where the loss turns NaN or infinite, and
         Locked where another process trains in this folder.
         """
-        with locked(self.out / LOCK, f"{self.out} is being trained"):
-            if self.resume is not None:
-                # read again: another process may have trained here until now
-                self.history = self._history_before()
+        with ExitStack() as stack:
+            with self.ranks.agree():
+                if self.ranks.first:
+                    stack.enter_context(locked(self.out / LOCK, f"{self.out} is being trained"))
+                    self._begin()
             return self._train()
 
-    def _train(self) -> int:
+    def _begin(self) -> None:
+        """Print what the run is, write it into its folder, and compile."""
+        if self.resume is not None:
+            # read again: another process may have trained here until now
+            self.history = self._history_before()
         print("\n".join(self.describe()), end="\n\n", flush=True)
         config = json.dumps(self.config(), indent=1) + "\n"
         write_whole(self.out / "config.json", config.encode())
@@ -187,17 +152,23 @@ class Run:
         compile_kernels(self.data.x_train, self.settings, self.binarize)
         self.table = EpochTable(self.settings.epochs, self.history)
         print(EpochTable.LEGEND, flush=True)
+
+    def _train(self) -> int:
         # what is not finite is found by the training, and told in its own words
-        with StopAsked() as stop, np.errstate(all="ignore"):
+        with StopAsked(says=self.ranks.first) as stop, np.errstate(all="ignore"):
             try:
                 self._fit(stop)
             finally:
                 if self.history:
                     self._write_history()
-            if stop.number is not None:
+            signals = [number for number in self.ranks.gather(lambda: stop.number) if number]
+            exit_code = 128 + signals[0] if signals else EXIT_OK
+            if not self.ranks.first:
+                return exit_code
+            if signals:
                 self._print_files()
                 self._print_how_to_resume()
-                return 128 + stop.number
+                return exit_code
         self._print_best()
         if self.epochs_drawn < len(self.history):
             self._draw_pictures()
@@ -212,8 +183,15 @@ class Run:
         fit(self.vae, self.data.x_train, X_test=self.data.x_test, epochs=s.epochs,
             batch_size=s.batch_size, lr=s.lr, samples=s.samples, binarize=self.binarize,
             warmup=s.warmup, decay=s.decay, patience=s.patience, rng=[s.seed, 1],
-            callback=self._after_epoch, checkpoint=self.out / "model.npz", resume=self.resume,
-            stop=stop, note=self.config(), progress=sys.stderr.isatty())
+            stop=stop, progress=sys.stderr.isatty(), **self._of_first())
+
+    def _of_first(self) -> dict:
+        """What `fit` gets on rank 0 alone, beside its data and settings."""
+        if not self.ranks.first:
+            return {"comm": self.ranks}
+        comm = None if isinstance(self.ranks, Alone) else self.ranks
+        return {"callback": self._after_epoch, "checkpoint": self.out / "model.npz",
+                "resume": self.resume, "note": self.config(), "comm": comm}
 
     def _after_epoch(self, row: dict) -> None:
         """Print the epoch's line; renew the history and, now and then, the pictures."""
@@ -250,6 +228,8 @@ class Run:
             lines.append(("stopping", f"after {_epochs(s.patience)} without a better ELBO on a "
                           "tenth of the training images, held out; the best model goes into "
                           "best.npz"))
+        if not isinstance(self.ranks, Alone):
+            lines.append(("ranks", f"{self.ranks.size} of MPI, each takes its part of every batch"))
         if self.resume:
             lines.append(("resumed", f"from {self.resume}, in epoch {len(self.history) + 1}"))
         lines.append(("folder", str(self.out)))
@@ -291,6 +271,10 @@ class Run:
         if s.samples == 1 and self.vae.estimator.objective is multi_sample_bound:
             found.append(f"with 1 sample of z the bound of {s.estimator} is the plain ELBO: "
                          "--samples 5, for example, makes it tighter")
+        blocks = len(blocks_of(min(s.batch_size, len(self.data.x_train))))
+        if self.ranks.size > blocks:
+            found.append(f"a batch of {s.batch_size} images makes {blocks} of the "
+                         f"{self.ranks.size} ranks work: a larger --batch-size makes more")
         return [warning for warning in found if warning]
 
     def config(self) -> dict:
@@ -367,8 +351,9 @@ class Run:
 
     def _print_how_to_resume(self) -> None:
         epoch, epochs = len(self.history) + 1, self.settings.epochs
+        launcher = "" if isinstance(self.ranks, Alone) else f"mpiexec -n {self.ranks.size} "
         print(f"\nstopped in epoch {epoch} of {epochs}, and saved.  To go on, bit for bit:\n"
-              f"  {program()} train --resume {as_argument(self.out)}")
+              f"  {launcher}{program()} train --resume {as_argument(self.out)}")
 
     def _print_next_commands(self) -> None:
         print(f"\ntry next\n{next_commands(self.settings, self.out)}")

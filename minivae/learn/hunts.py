@@ -172,7 +172,7 @@ _ALL = [
          seen="The loss is a fraction of the twin's from the first step, and the KL falls to 0.  A "
               "gradient check of every node passes.",
          off="log p(x|z) and its gradient are too small by the same factor, so they agree.",
-         others=("total += x[n, i] * v - positive_part(v)", "a[n, j] *= weight[n]")),
+         others=("terms[i] = log_bernoulli(x[n, i], v, e)", "a[n, j] *= weight[n]")),
     Hunt("two-samples", "two samples learn less than one", 3,
          OF_THE_MUSEUM["bernoulli-wrong-image"],
          shown="bernoulli_forward gaussian_forward gaussian_backward scale_rows sample_forward "

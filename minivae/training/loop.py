@@ -4,6 +4,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from math import ceil
 from os import PathLike
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from minivae.saving.checkpoint import SAVE_EVERY, TrainingState, Saver, restore
 from minivae.training.batches import check_data, draw
 from minivae.training.evaluation import (EVALUATION_SEED, NonFiniteError, evaluate,
                                          first_non_finite, non_finite_param)
+from minivae.training.ranks import Alone, Ranks, ranks_of
 
 
 class Settings(NamedTuple):
@@ -64,7 +66,8 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         warmup: float = 0, decay: float = 1.0, patience: int | None = None, rng=None,
         callback: Callable[[dict], None] | None = None, checkpoint: str | PathLike | None = None,
         resume: str | PathLike | None = None, stop: Callable[[], bool] | None = None,
-        note: dict | None = None, adam: Adam | None = None, progress: bool = False) -> list[dict]:
+        note: dict | None = None, adam: Adam | None = None, progress: bool = False,
+        comm=None) -> list[dict]:
     """Train `vae` in place: Adam on minibatches of X, reshuffled at every epoch.
 
     Parameters
@@ -107,6 +110,11 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         overwritten.  Default: a new one.
     progress : bool
         Show a bar on stderr while an epoch runs.
+    comm : communicator of mpi4py, e.g. MPI.COMM_WORLD
+        Every rank calls fit alike, and takes a part of each batch.  Any number of ranks gives the
+        same numbers, bit for bit; without comm the noise is another.  Rank 0 alone writes files,
+        shows the bar and calls callback; its rng and parameters count.  Where `stop` says True on
+        any rank, all stop.  See training/ranks.py.
 
     Returns
     -------
@@ -131,33 +139,41 @@ def fit(vae: Model, X: np.ndarray, *, X_test: np.ndarray | None = None, epochs: 
         When the loss turns NaN or infinite.  It names the first layer that did.  The model is left
         as it was after the last good epoch, or at the point of resuming if none has ended since.
     """
-    check_settings(epochs, batch_size, samples, lr, warmup, decay, patience)
-    _check_kinds(vae, adam, callback, stop, checkpoint, resume, note)
-    binarize = choose_binarize(binarize, vae.likelihood)
-    settings = Settings(int(batch_size), float(lr), int(samples), binarize, float(warmup),
-                        float(decay), None if patience is None else int(patience))
-    images = _check_images(vae, X, X_test, settings)
-    if doubt := doubt_about_scale(images.X):
-        warnings.warn(f"X: {doubt}", stacklevel=2)
-    rng = generator(rng)
-    first_beta, _ = settings.schedule(vae.beta, passed=0.0)
-    vae.try_estimator(samples, first_beta)
+    ranks = ranks_of(comm)
+    with ranks.at_work(), ExitStack() as stack:
+        with ranks.agree():
+            check_settings(epochs, batch_size, samples, lr, warmup, decay, patience)
+            _check_kinds(vae, adam, callback, stop, checkpoint, resume, note)
+            binarize = choose_binarize(binarize, vae.likelihood)
+            settings = Settings(int(batch_size), float(lr), int(samples), binarize, float(warmup),
+                                float(decay), None if patience is None else int(patience))
+            images = _check_images(vae, X, X_test, settings)
+            if ranks.first and (doubt := doubt_about_scale(images.X)):
+                warnings.warn(f"X: {doubt}", stacklevel=2)
+            rng = ranks.generator(generator(rng))
+            first_beta, _ = settings.schedule(vae.beta, passed=0.0)
+            vae.try_estimator(samples, first_beta)
 
-    state = TrainingState(vae, adam or Adam(vae.named_params(), lr), rng, images.rows)
-    must_stay = {}
-    if checkpoint is not None or resume is not None:
-        must_stay = _what_must_stay(settings, rng, images)
-    saver = Saver(checkpoint, state, must_stay, note)
-    with saver.alone():
-        if resume is not None:
-            restore(resume, state, must_stay, epochs)
-        return _train(state, images, settings, epochs, saver, callback, stop, show_bar=progress)
+            state = TrainingState(vae, adam or Adam(vae.named_params(), lr), rng, images.rows)
+            must_stay = {}
+            if not (checkpoint is None and resume is None and comm is None):
+                must_stay = _what_must_stay(settings, rng, images) | ranks.must_stay
+        ranks.check(vae, must_stay | {"epochs": epochs})
+        with ranks.agree():
+            saver = Saver(checkpoint if ranks.first else None, state, must_stay, note)
+            stack.enter_context(saver.alone())
+            if resume is not None and ranks.first:
+                restore(resume, state, must_stay, epochs)
+        ranks.share(state)
+        return _train(state, images, settings, epochs, saver, callback, stop, progress, ranks)
 
 
 def _train(state: TrainingState, images: Images, settings: Settings, epochs: int, saver: Saver,
-           callback, stop, show_bar: bool) -> list[dict]:
+           callback, stop, show_bar: bool, ranks: Alone | Ranks) -> list[dict]:
     """Epoch after epoch, from where `state` stands.  Returns the history."""
     vae = state.vae
+    one_epoch = ranks.one_epoch or _one_epoch
+    show_bar = show_bar and ranks.first
     # what training goes back to when a number is no longer finite
     good, good_since = (state.arrays(), state.numbers()), f"the end of epoch {state.epoch - 1}"
     if state.epoch == 1:
@@ -167,9 +183,13 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
 
     while not _is_over(state, epochs, settings):
         try:
-            stopped = _one_epoch(state, images, settings, saver, stop, show_bar)
-            _check_params(vae)
-            judged = {} if stopped else _judge(vae, images, settings)
+            stopped = one_epoch(state, images, settings, saver, stop, show_bar)
+            row = None
+            with ranks.agree():
+                _check_params(vae)
+                if not stopped and ranks.first:
+                    row = _row(state, settings, _judge(vae, images, settings))
+            row = ranks.from_first(row)
         except NonFiniteError as error:
             epoch, advice = state.epoch, _advice(state, settings, images.X)
             state.restore(*good)
@@ -179,27 +199,34 @@ def _train(state: TrainingState, images: Images, settings: Settings, epochs: int
                 f"training turned non-finite in epoch {epoch}, {error}. "
                 f"The model is back at {good_since}. {advice}") from None
         if stopped:
-            saver.save()
+            with ranks.agree():
+                saver.save()
             return state.history
-        if "held_elbo" in judged and judged["held_elbo"] > state.best_elbo:
-            state.best_elbo, state.best_epoch = judged["held_elbo"], state.epoch
+        if "held_elbo" in row and row["held_elbo"] > state.best_elbo:
+            state.best_elbo, state.best_epoch = row["held_elbo"], state.epoch
             state.best = vae.state()
-        state.history.append(_row(state, settings, judged))
+        state.history.append(row)
         state.epoch, state.next_row = state.epoch + 1, 0
         good, good_since = (state.arrays(), state.numbers()), f"the end of epoch {state.epoch - 1}"
-        # saved before the callback, which may fail: it writes files and prints
-        save_now = saver.due() or _is_over(state, epochs, settings)
-        if save_now:
-            saver.save()
-        try:
-            if callback:
-                with state.clock_stopped():
-                    callback(state.history[-1])
-        except BaseException:
-            if not save_now:
-                saver.save()
-            raise
+        with ranks.agree():
+            if ranks.first:
+                _save_and_call(state, saver, callback, _is_over(state, epochs, settings))
     return state.history
+
+
+def _save_and_call(state: TrainingState, saver: Saver, callback, over: bool) -> None:
+    """The end of an epoch.  It is saved before the callback, which may fail: that writes files."""
+    save_now = saver.due() or over
+    if save_now:
+        saver.save()
+    try:
+        if callback:
+            with state.clock_stopped():
+                callback(state.history[-1])
+    except BaseException:
+        if not save_now:
+            saver.save()
+        raise
 
 
 def _one_epoch(state: TrainingState, images: Images, settings: Settings, saver: Saver, stop,

@@ -4,6 +4,7 @@ The ELBO lies below log p(x) by KL(q || true posterior), the gap.
 """
 
 import sys
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from minivae import estimators
 from minivae.choices import check_kind, generator, whole_number
 from minivae.model import Model
+from minivae.training.workers import judge_each
 
 # images and draws of one forward pass: enough rows for the BLAS, few enough to stay in cache
 IMAGES_PER_PASS, DRAWS_PER_PASS = 10, 100
@@ -67,7 +69,7 @@ class RunningLogMean:
         return np.sqrt(variance / (self.count - 1)) / mean
 
 
-def log_px(vae: Model, x: np.ndarray, samples: int = 5000, rng=None
+def log_px(vae: Model, x: np.ndarray, samples: int = 5000, rng=None, n_jobs: int | None = None
            ) -> tuple[np.ndarray, np.ndarray]:
     """log p(x) and its standard error from draws of q(z|x) : (N,) twice, nats.
 
@@ -83,36 +85,52 @@ def log_px(vae: Model, x: np.ndarray, samples: int = 5000, rng=None
     samples : int, at least 2
         Draws of z for each image.
     rng : None, int or numpy.random.Generator
+    n_jobs : int
+        How many workers of joblib's backend share the images, -1 for one on each core; left out,
+        this process judges them.  The numbers are the same.
 
     Raises
     ------
+    TypeError
+        For samples or n_jobs that are no whole number.
     ValueError
-        For an x that does not fit the model, or fewer than 2 samples.
+        For an x that does not fit the model, fewer than 2 samples, or an n_jobs of 0.
+    ChildProcessError
+        When a worker was killed.
     """
     check_kind(vae, Model, "vae", "a VAE or DiscreteVAE")
-    log_mean, error, _ = _from_draws(vae, vae.pixels(x), samples, rng)
+    log_mean, error, _ = _from_draws(vae, vae.pixels(x), samples, rng, n_jobs)
     return log_mean, error
 
 
-def _from_draws(vae: Model, x: np.ndarray, samples: int, rng, progress: bool = False
-                ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _from_draws(vae: Model, x: np.ndarray, samples: int, rng, n_jobs: int | None,
+                progress: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log p(x), its standard error, and recon = mean_k -log p(x|z_k) : (N,) each, nats."""
     whole_number(samples, "samples", at_least=2)
-    rng = generator(rng)
-    found = []
-    bar = tqdm(range(0, len(x), IMAGES_PER_PASS), "images", leave=False, file=sys.stderr,
-               disable=not progress, unit=f" x {IMAGES_PER_PASS}")
+    groups = _groups(x, samples, generator(rng))
     # backward is never called here, and `elbo` is the estimator whose weights cost least
-    with vae.undisturbed(), vae.with_objective(estimators.elbo, beta=1.0):
-        for first in bar:
-            found.append(_draw_for_few(vae, x[first : first + IMAGES_PER_PASS], samples, rng))
+    with vae.with_objective(estimators.elbo, beta=1.0):
+        found = list(tqdm(judge_each(_draw_for_few, vae, groups, n_jobs), "images", leave=False,
+                          total=-(-len(x) // IMAGES_PER_PASS), file=sys.stderr,
+                          disable=not progress, unit=f" x {IMAGES_PER_PASS}"))
     estimate, error, recon = (np.concatenate(parts) for parts in zip(*found))
     return estimate, error, recon
 
 
-def _draw_for_few(vae: Model, x: np.ndarray, samples: int, rng: np.random.Generator
+def _groups(x: np.ndarray, samples: int, rng: np.random.Generator) -> Iterator[tuple]:
+    """Yield a few images of x (N, D), how many draws they get, and the seed of these draws.
+
+    Groups have seeds of their own, so that none waits for the draws of those before it.
+    """
+    seed = rng.integers(2**32, size=4).tolist()
+    for first in range(0, len(x), IMAGES_PER_PASS):
+        yield x[first : first + IMAGES_PER_PASS], samples, [*seed, first]
+
+
+def _draw_for_few(vae: Model, x: np.ndarray, samples: int, seed: list[int]
                   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for images that fit into one forward pass : (B,) each."""
+    rng = np.random.default_rng(seed)
     log_mean, recon = RunningLogMean(len(x)), np.zeros(len(x))
     for done in range(0, samples, DRAWS_PER_PASS):
         eps = vae.noise(min(DRAWS_PER_PASS, samples - done), len(x), rng)
@@ -136,8 +154,8 @@ def active_units(mu: np.ndarray, threshold: float = ACTIVE_VARIANCE) -> np.ndarr
     return mu_variance(mu) > threshold
 
 
-def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: bool = False
-            ) -> Measured:
+def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: bool = False,
+            n_jobs: int | None = None) -> Measured:
     """ELBO, log p(x) and the part of each latent, with beta = 1 whatever training had.
 
     Parameters
@@ -152,6 +170,9 @@ def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: 
     rng : None, int or numpy.random.Generator
     progress : bool
         Show a bar on stderr.
+    n_jobs : int
+        How many workers of joblib's backend share the images, -1 for one on each core; left out,
+        this process judges them.  The numbers are the same.
 
     Returns
     -------
@@ -162,12 +183,16 @@ def measure(vae: Model, x: np.ndarray, samples: int = 1000, rng=None, progress: 
 
     Raises
     ------
+    TypeError
+        For samples or n_jobs that are no whole number.
     ValueError
-        For an x that does not fit the model, or fewer than 2 samples.
+        For an x that does not fit the model, fewer than 2 samples, or an n_jobs of 0.
+    ChildProcessError
+        When a worker was killed.
     """
     check_kind(vae, Model, "vae", "a VAE or DiscreteVAE")
     x = vae.pixels(x)
-    estimate, error, recon = _from_draws(vae, x, samples, rng, progress)
+    estimate, error, recon = _from_draws(vae, x, samples, rng, n_jobs, progress)
     mu, kl_each = vae.q_mean_and_kl(x)                         # (N, Z) twice
     kl = kl_each.sum(axis=1, dtype=np.float64)
     return Measured(elbo=-(recon + kl), recon=recon, kl=kl, log_px=estimate, log_px_error=error,
