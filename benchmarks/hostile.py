@@ -1,18 +1,21 @@
 """What becomes of the commands and the Python API when everything around them is wrong.
 
-python -m benchmarks.hostile    some twenty minutes; writes results/hostile.json
+python -m benchmarks.hostile    an hour; writes results/hostile.json
 
 A case is one call with one expectation.  A command must end with a documented exit code that is not
 70, within a limit of time, and where that code is not 0, with exactly one line on stderr, which
 begins with "minivae: ".  A wrong argument in Python must give a ValueError or a TypeError in one
-line that names the argument.  Cases are made systematically: every option with every bad value,
-every field of a header with every other type, every region of a file cut or flipped.
+line that names the argument.  No case may change a file that is not its own.  Cases are made
+systematically: every option with every bad value, every field of a header with every other type,
+every region of a file cut or flipped.
 """
 
 # ruff: noqa: B023  (a case is called before the loop that made it goes on)
 
 import argparse
 import copy
+import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -20,7 +23,9 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -29,17 +34,21 @@ import zipfile
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout, suppress
 from fractions import Fraction
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
 import minivae
 from minivae.app.cli import main as command
+from minivae.app.folders import _holds_nothing, shown
 from minivae.app.options import parser
 from minivae.app.train import Run
+from minivae.data import published
+from minivae.data.published import PUBLISHED, Published
 from minivae.saving import archive
 
-LIMIT = 60                      # seconds for a case in this process
-PROCESS_LIMIT = 120             # seconds for a process: it may compile, beside others
+LIMIT = 120                     # seconds for a case in this process, on a busy machine
+PROCESS_LIMIT = 600             # seconds for a process: it may compile, beside others
 MESSAGE = 400                   # characters of an error in Python
 MEMORY = 8 << 30                # bytes of address space: the system refuses more, as elsewhere
 OK, REFUSED = {0}, {2}
@@ -71,24 +80,31 @@ def limited(seconds=LIMIT):
         signal.signal(signal.SIGALRM, before)
 
 
-def judged(code, err, codes):
-    """What is wrong with an exit code and the text on stderr; "" where nothing is."""
+def judged(code, err, codes, names=()):
+    """What is wrong with an exit code and the text on stderr; "" where nothing is.
+
+    names : where the command refuses, its message must have one of these.
+    """
     if code < 0 and 128 - code in codes and not err:       # the signal came before Python was up
         return ""
     code = 128 - code if code < 0 else code                # as a shell counts it
     lines = [line for line in err.splitlines()
-             if line and not line.startswith(("minivae: warning: ", "minivae: compiling "))]
+             if line and not line.startswith(("minivae: warning: ", "minivae: compiling ",
+                                              "minivae: fetching "))
+             and not line.endswith(": fetching it again")]
     if code not in codes:
         return f"exit code {code}: {' '.join(err.split())[-200:]}"
     if "Traceback" in err:
         return f"traceback: {err[-200:]}"
     if code and not (len(lines) == 1 and lines[0].startswith("minivae: ") and len(lines[0]) > 12):
         return f"{len(lines)} lines on stderr: {err[:200]!r}"
+    if code == 2 and names and not any(name in lines[0] for name in names):
+        return f"does not name it: {lines[0][:200]!r}"
     return f"a line of {len(lines[0])} characters" if code and len(lines[0]) > 900 else ""
 
 
-def called(argv, codes=ENDS, limit=LIMIT):
-    """What is wrong with a command in this process; "" where nothing is."""
+def called(argv, codes=ENDS, limit=LIMIT, names=()):
+    """What is wrong with a command in this process.  names : as in `judged`."""
     err = io.StringIO()
     with redirect_stdout(io.StringIO()), redirect_stderr(err):
         try:
@@ -100,7 +116,7 @@ def called(argv, codes=ENDS, limit=LIMIT):
             return f"took more than {limit} s"
         except BaseException as error:
             return f"{type(error).__name__}: {error}"
-    return judged(code, err.getvalue(), codes)
+    return judged(code, err.getvalue(), codes, names)
 
 
 def asked(call, *names):
@@ -134,15 +150,15 @@ def process(words, **surroundings):
                             **settings)
 
 
-def ended(started, codes=ENDS):
-    """What is wrong with how a process ended."""
+def ended(started, codes=ENDS, names=()):
+    """What is wrong with how a process ended.  names : as in `judged`."""
     try:
         _, err = started.communicate(timeout=PROCESS_LIMIT)
     except subprocess.TimeoutExpired:
         started.kill()
         started.communicate()
         return f"took more than {PROCESS_LIMIT} s"
-    return judged(started.returncode, (err or b"").decode(errors="replace"), codes)
+    return judged(started.returncode, (err or b"").decode(errors="replace"), codes, names)
 
 
 def made_run(folder, *options):
@@ -154,6 +170,21 @@ def made_run(folder, *options):
                     limit=900)           # it may compile the kernels
     if wrong:
         raise RuntimeError(f"a sound run fails: {wrong}")
+
+
+def contents(*paths):
+    """{path: sha256} of files, and of all files in folders."""
+    files = [file for path in map(Path, paths)
+             for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+            if file.is_file() and file.name != ".train.lock"}
+
+
+def changed_files(before):
+    """Which files are no longer what `contents` found."""
+    now = contents(*before)
+    changed = [path for path in before if now.get(path) != before[path]]
+    return f"no longer what they were: {changed}" if changed else ""
 
 
 def put_json(data, change):
@@ -385,6 +416,8 @@ def arguments(rng):
     takes_run = {"evaluate", "sample", "reconstruct", "latent", "walk", "explain"}
     os.mkfifo("pipe")
     os.symlink("nowhere", "dangling")
+    Path("notes.txt").write_text("mine")
+    kept = contents("run", "mine.npy", "notes.txt")
     counter = itertools.count()
     for name, options in commands.items():
         if name not in base:
@@ -394,8 +427,11 @@ def arguments(rng):
         for action, bad in itertools.product(options._actions, BAD):
             if action.nargs == 0 or isinstance(action, argparse._SubParsersAction):
                 continue
+            word = shown(bad.split("/")[0].strip())[:40]
+            names = [action.dest, action.dest.replace("_", " "), word]
             if action.option_strings:
                 option = action.option_strings[-1]
+                names += [option, option.strip("-")]
                 if (option in LONG and bad in ("1e3", "9" * 40)) or (name, option) == ("doctor",
                                                                                        "--data-dir"):
                     continue
@@ -404,10 +440,18 @@ def arguments(rng):
                 given = [*words, bad]
             if name == "train" and "--out" not in str(given):
                 given += ["--out", f"out/{next(counter)}"]
+            codes = ENDS | {1} if name in ("gradcheck", "learn") else ENDS
+            # a folder whose name is empty is called ".", and one of blanks is shown as blanks
+            names = [*filter(None, names)] if bad.strip() else []
             yield (f"{given}",
-                   lambda: called(given, ENDS | {1} if name in ("gradcheck", "learn") else ENDS))
+                   lambda: called(given, codes, names=names) or changed_files(kept))
     for bad in BAD:
         yield f"[{bad!r}]", lambda: called([bad, *TINY] if bad.startswith("-") else [bad], REFUSED)
+    for name, out in itertools.product(("sample", "reconstruct", "latent", "evaluate", "explain"),
+                                       ("mine.npy", "notes.txt", "run/model.npz", "run/config.json",
+                                        "run/history.csv", "run", "/dev/null", "/dev/full")):
+        given = [*base[name], "run", "--out", out]
+        yield f"{given}", lambda: called(given, OK | REFUSED) or changed_files(kept)
 
 
 SURROUNDINGS = {
@@ -430,44 +474,104 @@ SURROUNDINGS = {
     "BROWSER": ("false",)}
 
 
+# a command is refused for these alone, and then the line has the variable's name
+REFUSABLE = ("NUMBA_", "TQDM_", "OMP_", "OPENBLAS_", "MINIVAE_", "TMPDIR", "PYTHONWARNINGS")
+STREAMS = {"no stdout": ">&-", "no stderr": "2>&-", "no stdin": "<&-", "nothing": "<&- >&- 2>&-",
+           "stdout full": ">/dev/full", "stderr full": "2>/dev/full",
+           "both full": ">/dev/full 2>&1", "nobody reads": "| true"}
+# `cd` to where nothing can be written, to names that must be quoted, to a folder that is gone
+PLACES = {"/proc": "cd /proc", "/sys": "cd /sys", "gone": "mkdir gone; cd gone; rmdir ../gone",
+          "a space": "mkdir -p 'a b'; cd 'a b'", "a dash": "mkdir -p ./-y; cd ./-y",
+          "a line end": "mkdir -p $'a\\nb'; cd $'a\\nb'",
+          "no UTF-8": "mkdir -p $'\\xff'; cd $'\\xff'",
+          "signs": "mkdir -p '%s{}$HOME'; cd '%s{}$HOME'",
+          "deep": "d=$(printf 'd%.0s' {1..200}); for i in {1..15}; do mkdir -p $d; cd $d; done",
+          "runs is a file": "mkdir -p f; cd f; touch runs",
+          "runs leads nowhere": "mkdir -p l; cd l; ln -sf /nonexistent/disk runs"}
+LIMITS = {"files stay empty": "ulimit -f 0", "files of 8 KB": "ulimit -f 8",
+          "20 open files": "ulimit -n 20", "umask 777": "umask 777", "nice": "renice -n 19 $$"}
+
+
 def environment(rng):
-    """Variables set to nonsense, and streams that are closed, full or gone, for six commands."""
+    """Variables set to nonsense; streams closed, full or gone; odd folders, full disks, limits."""
     made_run("run")
+    here = Path().resolve()
     np.save("ü.npy", rng.random((30, 20)))
+    kept = contents("run", "ü.npy")
     counter = itertools.count()
 
     def commands():
-        return [["--data", "ü.npy", *TINY, "--out", f"e/{next(counter)}"], ["walk", "run"],
-                ["evaluate", "run", "--eval-samples", 2, "--json"], ["sample", "run", "--n", 1],
-                ["explain", "run", "--out", "ö.html"], ["gradcheck", "ReLU"]]
+        return [["--data", here / "ü.npy", *TINY, "--out", f"{here}/e/{next(counter)}"],
+                ["walk", here / "run"],
+                ["evaluate", here / "run", "--eval-samples", 2, "--json"],
+                ["explain", here / "run", "--out", "ö.html"]]
 
-    for name, values in SURROUNDINGS.items():
-        for value in values:
-            for words in commands():
-                yield (f"{name}={value} {words[:2]}",
-                       lambda: ended(process(words, env={name: value})))
-    streams = {"no stdout": ">&-", "no stderr": "2>&-", "no stdin": "<&-",
-               "nothing": "<&- >&- 2>&-",
-               "stdout full": ">/dev/full", "stderr full": "2>/dev/full",
-               "both full": ">/dev/full 2>&1",
-               "nobody reads": "| true"}
-    for (what, how), words in itertools.product(streams.items(), [*commands(), ["--help"],
-                                                                  ["--version"],
-                                                                  ["nonsense"],
-                                                                  ["evaluate", "nowhere"]]):
+    def whole(words, wrong):
+        """`wrong`, or what is wrong with the files after the command."""
+        out = Path(words[-1]) if words[0] == "--data" else here / "none"
+        torn = out.exists() and not (out / "model.npz").exists() and not _holds_nothing(out)
+        return wrong or ("a run without a model" if torn else changed_files(kept))
+
+    variables = [(name, value) for name, values in SURROUNDINGS.items() for value in values]
+    for name, value in variables:
+        codes, three = OK | REFUSED if name.startswith(REFUSABLE) else OK, commands()[:3]
+        for words, wrong in zip(three, several(three, name, value, codes)):
+            yield f"{name}={value} {words[:1]}", whole(words, wrong)
+    for what, how in STREAMS.items():
         silent = any(part in how for part in ("2>&-", "2>/dev/full", "2>&1"))
-        yield f"{what}: {words[:2]}", lambda: in_shell(words, how, silent)
+        for words in [*commands(), ["sample", here / "run", "--n", 1], ["gradcheck", "ReLU"],
+                      ["--help"], ["--version"], ["nonsense"], ["evaluate", "nowhere"]]:
+            yield f"{what}: {words[:1]}", lambda: whole(words, in_shell(words, how, silent))
+    for what, first in (PLACES | LIMITS).items():
+        for words in commands():
+            given = words[:-2] if words[0] == "--data" and what in PLACES else words
+            yield f"{what}: {words[:1]}", lambda: whole(words, in_shell(given, "", first=first))
 
 
-def in_shell(words, how, silent):
-    """What is wrong with a command in a shell; where stderr is lost, only by its exit code."""
+SEVERAL = """
+import json, sys
+from minivae.app.cli import process
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    try:
+        process()
+    except SystemExit as stop:
+        print(f"ended {stop.code}", file=sys.stderr, flush=True)
+"""
+
+
+def several(commands, name, value, codes):
+    """What is wrong with each of some commands, which one process with a variable runs in turn."""
+    words = json.dumps([[*map(str, command)] for command in commands])
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1", name: value}
+    try:
+        done = subprocess.run([sys.executable, "-c", SEVERAL, words], capture_output=True, env=env,
+                              timeout=PROCESS_LIMIT)
+    except subprocess.TimeoutExpired:
+        return [f"took more than {PROCESS_LIMIT} s"] * len(commands)
+    said = done.stderr.replace(b"\0", b"").decode(errors="replace")      # it may be UTF-16
+    *parts, rest = re.split(r"ended (\d+)\n", said)
+    found = [judged(int(code), err, codes, [name]) for err, code in zip(parts[::2], parts[1::2])]
+    return found + [f"it came to no end: {rest[-200:]}"] * (len(commands) - len(found))
+
+
+def in_shell(words, how, silent=False, first=":"):
+    """What is wrong with a command in a shell; where stderr is lost, only by its exit code.
+
+    first : what the shell does before the command; then the command may be refused.
+    """
     line = " ".join([sys.executable, "-m", "minivae", *(f"'{word}'" for word in words), how])
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], capture_output=True,
-                          text=True,
-                          timeout=PROCESS_LIMIT, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    line = f"{first} >/dev/null; {line}"
+    try:
+        done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], capture_output=True,
+                              text=True, timeout=PROCESS_LIMIT,
+                              env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
+    except subprocess.TimeoutExpired:
+        return f"took more than {PROCESS_LIMIT} s"
     refused = words[0] == "nonsense" or "nowhere" in words
     lost = "/dev/full" in how and "2>/dev/full" not in how and not refused
     wanted = REFUSED if refused or lost else {0, 141} if "true" in how else OK
+    wanted = OK | REFUSED if first != ":" else wanted
     if silent or done.returncode == 141:
         return "" if done.returncode in wanted else f"exit code {done.returncode}"
     return judged(done.returncode, done.stderr, wanted)
@@ -495,28 +599,41 @@ def races(rng):
     yield "no temporary file stays", "; ".join(str(p) for p in Path().rglob("*.tmp"))
 
 
-def sigkill(rng, times=40):
-    """SIGKILL at any moment of a training; what is left is whole, or nothing."""
-    made_run("run")
+def sigkill(rng, times=20):
+    """SIGKILL at any moment of a training; what is left is whole, and goes on bit for bit."""
+    np.save("mine.npy", np.random.default_rng(0).random((400, 5, 4)))
+    training = ["--data", "mine.npy", "--epochs", 100, "--batch-size", 20, "--hidden", "8",
+                "--latent", "2"]
+    wrong = called([*training, "--out", "never stopped"], OK, limit=900)
+    if wrong:
+        raise RuntimeError(f"a sound run fails: {wrong}")
+    wanted = archive.read("never stopped/model.npz")[0]
     for i in range(times):
         folder = Path(f"k{i}")
-        started = process(["--data", "mine.npy", "--epochs", 100000, "--hidden", "4", "--latent",
-                           "2",
-                           "--out", folder])
-        time.sleep(rng.uniform(0.5, 6))
+        started = process([*training, "--out", folder])
+        wait_for_handlers(started)
+        while i % 2 and started.poll() is None and not (folder / "model.npz").exists():
+            time.sleep(0.01)                   # every other one is killed after its first save
+        time.sleep(rng.uniform(0, 2))
         started.kill()
         started.communicate()
-        if (folder / "model.npz").exists():
-            n = len(archive.read(folder / "model.npz")[1]["state"]["history"])
-            yield (f"evaluate after kill {i}",
-                   lambda: called(["evaluate", folder, "--eval-samples", 2], OK))
-            yield (f"resume after kill {i}",
-                   lambda: called(["train", "--resume", folder, "--epochs", n + 1], OK))
-        else:
-            yield (f"evaluate after kill {i}, no model",
-                   lambda: called(["evaluate", folder], REFUSED))
-            yield (f"resume after kill {i}, no model",
-                   lambda: called(["train", "--resume", folder], REFUSED))
+        saved = (folder / "model.npz").exists()
+        yield (f"evaluate after kill {i}, {'a' if saved else 'no'} model",
+               lambda: called(["evaluate", folder, "--eval-samples", 2], OK if saved else REFUSED))
+        again = (["train", "--resume", folder] if saved else [*training, "--out", folder])
+        yield (f"{again[:2]} after kill {i}",
+               lambda: called(again, OK, limit=900) or otherwise_trained(folder, wanted))
+
+
+def otherwise_trained(folder, wanted):
+    """What is wrong with a run that went on after it was killed."""
+    found = archive.read(folder / "model.npz")[0]
+    other = [name for name in wanted if not np.array_equal(found[name], wanted[name])]
+    epochs = len((folder / "history.csv").read_text().splitlines()) - 1
+    left = [path.name for path in folder.glob("*.tmp")]
+    if other or epochs != 100 or left:
+        return f"other bits in {other}, {epochs} epochs in history.csv, left behind {left}"
+    return ""
 
 
 def wait_for_handlers(started):
@@ -667,22 +784,165 @@ def archives(rng):
                    lambda: called(["sample", "run"], REFUSED))
             path.rmdir() if path.is_dir() else path.unlink()
             path.write_bytes(sound)
-    images = bytes([0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 3]) + bytes(range(24))
-    labels = bytes([0, 0, 8, 1, 0, 0, 0, 4]) + bytes(4)
-    whole = {"train-images-idx3-ubyte": images, "t10k-images-idx3-ubyte": images,
-             "t10k-labels-idx1-ubyte": labels}
     Path("idx/mnist").mkdir(parents=True)
-    for name, data in whole.items():
+    for name, data in SET.items():
         for what, bad in damaged(data, 3, 2):
-            for part, good in whole.items():
+            for part, good in SET.items():
                 Path("idx/mnist", part).write_bytes(bad if part == name else good)
             yield f"{name}, {what}", lambda: called(["--data", "mnist", "--data-dir", "idx", *TINY,
                                              "--out", f"i/{name}-{what}"])
 
 
+IMAGES = bytes([0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 3]) + bytes(range(24))
+SET = {"train-images-idx3-ubyte": IMAGES, "t10k-images-idx3-ubyte": IMAGES,
+       "t10k-labels-idx1-ubyte": bytes([0, 0, 8, 1, 0, 0, 0, 4]) + bytes(4)}
+PACKED = {f"{part}.gz": gzip.compress(data, mtime=0) for part, data in SET.items()}
+
+
+def http_answer(body, status="200 OK", **headers):
+    """The bytes of an answer; Content_Length=None leaves that header out."""
+    headers = {"Content_Length": len(body), "Connection": "close", **headers}
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()
+             if value is not None]
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode() + body
+
+
+def bad_answers(body):
+    """{what is wrong: the bytes that a server sends for a file}; endless ones are iterators."""
+    sound, chunked = http_answer(body), {"Content_Length": None, "Transfer_Encoding": "chunked"}
+    found = {f"status {status}": http_answer(b"<html>no</html>", f"{status} x") for status in
+             (201, 204, 206, 300, 304, 400, 401, 403, 404, 407, 408, 410, 418, 429, 451, 500, 502,
+              503, 504, 599, 999)}
+    found |= {f"a redirect to {place!r}": http_answer(b"", "302 Found", Location=place) for place in
+              ("file:///etc/passwd", "ftp://127.0.0.1/", "//", "", "http://127.0.0.1:9/x",
+               "http://[", "http://nowhere.invalid/", "\x1b[31m", "/loop", "a" * 9000,
+               "javascript:alert(1)", "http://user:pass@127.0.0.1:9/")}
+    found |= {f"{length} as the length": http_answer(body, Content_Length=length) for length in
+              (0, 1, len(body) - 1, len(body) + 1, -1, "x", "", "1e3", 2**63, "9" * 40)}
+    found |= {f"{coding} as the coding": http_answer(body, Content_Encoding=coding) for coding in
+              ("gzip", "deflate", "br", "zstd", "nonsense", "gzip, gzip")}
+    found |= {f"the body {what}": http_answer(bad) for what, bad in damaged(body, 8, 3)}
+    found |= {f"of the answer {what}": bad for what, bad in damaged(sound, 16, 4)
+              if what.startswith("cut")}
+    found |= {f"a body of {what}": http_answer(bad) for what, bad in
+              {"nothing": b"", "a page": b"<html>log in</html>", "twice the file": body + body,
+               "a byte more": body + b"x", "other images": gzip.compress(IMAGES[:-1] + b"?"),
+               "a zip": b"PK\x03\x04" + bytes(40), "gzip in gzip": gzip.compress(body),
+               "a bomb": gzip.compress(bytes(10**8)), "200 kB": bytes(200_000)}.items()}
+    found |= {"no HTTP": b"SSH-2.0-OpenSSH\r\n", "nothing": b"", "zeros": bytes(1000),
+              "HTTP/9.9": b"HTTP/9.9 200 OK\r\n\r\n" + body, "no status": b"HTTP/1.1\r\n\r\n",
+              "a long line": b"HTTP/1.1 200 " + b"a" * 100_000 + b"\r\n\r\n",
+              "200 headers": http_answer(body, **{f"X_{i}": i for i in range(200)}),
+              "a broken header": http_answer(body, **{"X": "a\r\n b\r\nnone"}),
+              "no length": http_answer(body[:-3], Content_Length=None),
+              "chunks that end early": http_answer(b"%x\r\n%s\r\n" % (len(body), body), **chunked),
+              "chunks of no number": http_answer(b"xyz\r\n" + body, **chunked),
+              "chunks of negative size": http_answer(b"-5\r\n" + body, **chunked),
+              "silence": itertools.repeat(b""), "a byte at a time": itertools.repeat(b"H"),
+              "headers without end": itertools.chain([b"HTTP/1.1 200 OK\r\n"],
+                                                     itertools.repeat(b"X: y\r\n")),
+              "a body without end": itertools.chain([http_answer(b"", Content_Length=None)],
+                                                    itertools.repeat(bytes(4096))),
+              "single bytes without end": itertools.chain([http_answer(b"", Content_Length=10**6)],
+                                                          itertools.repeat(b"x"))}
+    return found
+
+
+class Answers(socketserver.BaseRequestHandler):
+    """Sends what the server has for the path that is asked for, whatever that is."""
+
+    def handle(self):
+        path = self.request.recv(9000).split(b" ")[1].decode()
+        answer = self.server.answers.get(path)
+        if answer is None:
+            data = PACKED.get(path.rsplit("/", 1)[-1])
+            answer = http_answer(b"", "404 Not Found") if data is None else http_answer(data)
+        with suppress(OSError):
+            if isinstance(answer, bytes):
+                self.request.sendall(answer)
+                return
+            until = time.monotonic() + 60
+            for data in copy.copy(answer):
+                self.request.sendall(data)
+                time.sleep(0.01)
+                if self.server.over or time.monotonic() > until:
+                    return
+
+
+def downloads(rng):
+    """Every bad answer for each file of a set, from the only mirror and from the first of two."""
+    known = {part: (hashlib.sha256(PACKED[f"{part}.gz"]).hexdigest(),
+                    hashlib.sha256(data).hexdigest()) for part, data in SET.items()}
+    cache = Path("cache").resolve()
+    sound = published.cache_folder, published.SILENCE, published.DEADLINE, PUBLISHED["mnist"]
+    published.cache_folder = lambda name: cache / name
+    published.SILENCE, published.DEADLINE = 0.5, 4
+    counter = itertools.count()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answers) as server:
+        server.daemon_threads, server.answers, server.over = True, {}, False
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        urls = tuple(f"http://127.0.0.1:{server.server_address[1]}/{who}/" for who in "ab")
+
+        def fetched(file, answer, mirrors, before=lambda: None):
+            """What is wrong with a download; of two mirrors the second is sound."""
+            shutil.rmtree(cache, ignore_errors=True)
+            loop = http_answer(b"", "302 Found", Location="/loop")
+            server.answers = {f"/a/{file}": answer, "/loop": loop}
+            PUBLISHED["mnist"] = Published(urls[:mirrors], known)
+            before()
+            # an answer may be odd and still bring the right bytes
+            wrong = called(["--data", "mnist", *TINY, "--out", f"d/{next(counter)}"],
+                           OK if mirrors == 2 else OK | REFUSED, 30, ["127.0.0.1"])
+            torn = [path.name for path in cache.glob("mnist/*.gz")
+                    if path.is_file() and path.read_bytes() != PACKED.get(path.name)
+                    and not published.is_published("mnist", path.stem, path.read_bytes())]
+            return wrong or (f"kept what is not the file: {torn}" if torn else "")
+
+        for file, body in PACKED.items():
+            for (what, answer), mirrors in itertools.product(bad_answers(body).items(), (1, 2)):
+                yield f"{file}, {mirrors} mirrors: {what}", lambda: fetched(file, answer, mirrors)
+
+            def there(make):
+                path = cache / "mnist" / file
+                path.parent.mkdir(parents=True)
+                make(path)
+
+            for what, make in {
+                    "a folder in its place": Path.mkdir, "a pipe in its place": os.mkfifo,
+                    "a link to nowhere": lambda p: os.symlink("/nonexistent/x", p),
+                    "a link to itself": lambda p: os.symlink(p.name, p),
+                    "another file unpacked":
+                        lambda p: p.with_suffix("").write_bytes(IMAGES[:-1] + b"?"),
+                    "nothing in it": Path.touch,
+                    "half of it": lambda p: p.write_bytes(PACKED[p.name][:20])}.items():
+                yield (f"{file} is there, {what}",
+                       lambda: fetched(file, None, 1, lambda: there(make)))
+        for what, make in {"a file": Path.touch, "a pipe": os.mkfifo,
+                           "a link to nowhere": lambda p: os.symlink("/nonexistent/x", p)}.items():
+            for place in (cache, cache / "mnist", cache / ".mnist.lock"):
+                def in_the_way():
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    make(place)
+
+                yield (f"{what} at {place.name}", lambda: called_and_cleared(
+                    lambda: fetched("x.gz", None, 1, in_the_way), place))
+        server.over = True
+        server.shutdown()
+    (published.cache_folder, published.SILENCE, published.DEADLINE, PUBLISHED["mnist"]) = sound
+
+
+def called_and_cleared(case, place):
+    """`case`, and then nothing at `place`."""
+    wrong = case()
+    with suppress(OSError):
+        place.unlink()
+    return wrong
+
+
 KINDS = {"data files": data_files, "Python API": python_api, "arguments": arguments,
          "environment": environment, "races": races, "SIGKILL": sigkill, "signals": signals,
-         "resume": resume, "numerics": numerics, "archives and downloads": archives}
+         "resume": resume, "numerics": numerics, "archives": archives,
+         "downloads": downloads}
 
 
 # --- the table ------------------------------------------------------------------------------------
@@ -713,17 +973,19 @@ def main(argv=None):
     chosen = options.parse_args(argv)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     Run._draw_pictures = lambda self: None                 # they take a second
-    path, table = chosen.out / "hostile.json", {}
-    out = path.resolve()
+    path = (chosen.out / "hostile.json").resolve()
+    # the kinds that are not run keep their rows
+    table = json.loads(path.read_text())["table"] if path.exists() else {}
     print(f"{'':24}{'cases':>8}{'failures':>10}{'seconds':>9}")
     for kind in chosen.kinds:
         table[kind] = found = try_kind(kind, chosen.every, chosen.verbose)
         print(f"{kind:24}{found['cases']:8}{found['failures']:10}{found['seconds']:9}", flush=True)
+    table = {kind: table[kind] for kind in KINDS if kind in table}
     total = {name: sum(found[name] for found in table.values()) for name in ("cases", "failures",
                                                                              "seconds")}
     print(f"{'':24}{total['cases']:8}{total['failures']:10}{total['seconds']:9}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"table": table, **total}, indent=1) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"table": table, **total}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import norm
 
 BLUE, ORANGE, GREY, DARK = "#2b6cb0", "#c05621", "#718096", "#2d3748"
 STYLE = {"font.size": 10, "axes.titlesize": 11, "axes.titlelocation": "left",
@@ -232,6 +231,8 @@ def draw_waves(axes, cos_variances, crossings: dict) -> None:
 
 def draw_step(axes, mu: float, sigma: float, truth: float, score: float, path: float) -> None:
     """f = 1[z > 0]: probability crosses the step, hardly a sample does."""
+    from scipy.stats import norm                # heavy: a second to import, for one picture
+
     shift = 0.3
     z = np.linspace(-3, 4.2, 401)
     now, then, left = norm.pdf(z, mu, sigma), norm.pdf(z, mu + shift, sigma), z <= 0

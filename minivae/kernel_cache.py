@@ -18,6 +18,7 @@ import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 SEAL = hashlib.sha256().digest_size
+SOURCES = ("kernels.py", "cores.py")
 
 
 def cache_folder() -> Path:
@@ -48,13 +49,31 @@ def keep(dispatcher) -> None:
         numba.config.CACHE_DIR = before
 
 
+def stamps(folder: Path = Path(__file__).parent) -> list[tuple]:
+    """When each source was written, and its size: machine code of older ones is compiled anew.
+
+    Numba asks only for the function's own file, but a loop of cores.py holds code of kernels.py.
+    """
+    found = [(folder / name).stat() for name in SOURCES]
+    return [(file.st_mtime, file.st_size) for file in found]
+
+
+def damaged_files(folder: Path) -> list[Path]:
+    """The files of machine code in `folder` that are not as they were written."""
+    return [path for path in sorted(folder.glob("*.nb[ic]")) if not _is_sealed(path.read_bytes())]
+
+
+def _is_sealed(data: bytes) -> bool:
+    return hashlib.sha256(data[:-SEAL]).digest() == data[-SEAL:]
+
+
 class KernelCache(FunctionCache):
     """Numba's cache of one function, in sealed files; a full disk is told and no error."""
 
     def __init__(self, function):
         super().__init__(function)
         self._cache_file = SealedFile(self._cache_path, self._impl.filename_base,
-                                      self._impl.locator.get_source_stamp())
+                                      [self._impl.locator.get_source_stamp(), *stamps()])
 
     def save_overload(self, sig, data) -> None:
         try:
@@ -89,7 +108,7 @@ class SealedFile(IndexDataCacheFile):
             data = Path(path).read_bytes()
         except OSError:
             return False
-        if hashlib.sha256(data[:-SEAL]).digest() == data[-SEAL:]:
+        if _is_sealed(data):
             return True
         _say(f"compiled kernels in {self._cache_path} are damaged: compiling them anew")
         with suppress(OSError):

@@ -18,7 +18,7 @@ from minivae.building import Buildable
 from minivae.choices import generator, whole_number
 from minivae.estimators import Terms, Wires
 from minivae.layers import Layer, Sequential, as_rows, grads_of, params_of
-from minivae.pixels import as_pixel_rows, check_pixels, finite_numbers, scale_of
+from minivae.pixels import as_pixel_rows, check_pixels, check_range, finite_numbers, scale_of
 
 
 class Result(NamedTuple):
@@ -150,6 +150,7 @@ class Model(Buildable):
         if x.dtype.kind in "iu":
             x = check_pixels(x, "x")
             x = x * self.dtype.type(1 / scale_of(x))       # bytes, as `fit` takes them
+        check_range(x, "x", self.dtype)
         return np.ascontiguousarray(x, self.dtype)
 
     def noise(self, K: int, B: int, rng: np.random.Generator) -> np.ndarray:

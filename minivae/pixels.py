@@ -104,6 +104,17 @@ def check_pixels(X: np.ndarray, name: str = "X") -> np.ndarray:
     return X
 
 
+def check_range(X: np.ndarray, name: str, dtype: np.dtype) -> None:
+    """Raise ValueError where a finite number of X is infinite in dtype, which is the model's."""
+    if X.dtype.kind != "f" or X.dtype.itemsize <= dtype.itemsize:
+        return
+    most = np.finfo(dtype).max
+    if max(np.fmax.reduce(X, axis=None), -np.fmin.reduce(X, axis=None)) > most:    # NaN or not
+        for row, pixel in np.argwhere(np.isfinite(X) & (np.abs(X) > most))[:1]:
+            raise ValueError(f"{name} holds {X[row, pixel]:g} at row {row}, pixel {pixel}, which "
+                             f"is infinite in {dtype}: scale the pixels, or choose dtype float64")
+
+
 def scale_of(X: np.ndarray) -> float:
     """What to divide X by: 255 for uint8 that goes past 1, else 1."""
     return 255.0 if X.dtype == np.uint8 and X.max() > 1 else 1.0

@@ -1,8 +1,9 @@
-"""Skips that CI turns into failures, whether there is a JIT, and a run folder without the training."""
+"""Skips that CI turns into failures, whether there is a JIT, what no test may leave, a run without the training."""
 
 import json
 import os
 import signal
+import sys
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
@@ -27,6 +28,28 @@ def skip(reason: str):
     if os.environ.get("MINIVAE_NO_SKIP"):
         pytest.fail(f"would have skipped, but MINIVAE_NO_SKIP is set: {reason}")
     pytest.skip(reason)
+
+
+def surroundings() -> dict:
+    """What a test could change in this process for those that come after it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    found = {"the folder": os.getcwd(), "os.environ": variables, "sys.path": list(sys.path), "the umask": umask,
+             "signals": signals, "np.errstate": np.geterr(), "np.random": np.random.get_state()[1].tobytes()}
+    if "minivae.pool" in sys.modules:
+        found["pool.parts"] = sys.modules["minivae.pool"].pool.parts
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind():
+    """The tests may come in any order."""
+    before = surroundings()
+    yield
+    now = surroundings()
+    assert [name for name in before if now[name] != before[name]] == [], "a test changed this and did not restore it"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conftest import skip
+from test_demos import printed_by
 
 pytestmark = pytest.mark.oracle
 
@@ -176,8 +177,9 @@ def test_a_missing_library_is_named_in_one_line(adapters, monkeypatch, name):
 # --- the demo ---
 
 
-def run_demo(folder, *paths):
-    paths = [*map(str, paths), str(DEMOS.parent), os.environ.get("PYTHONPATH", "")]
+def run_demo(folder):
+    """What the demo prints where modules in `folder` stand before those installed."""
+    paths = [str(folder), str(DEMOS.parent), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run([sys.executable, "-W", "error", str(DEMO), "out"], cwd=folder, capture_output=True, text=True,
                           timeout=300, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
     assert done.returncode == 0, done.stderr
@@ -199,8 +201,8 @@ def table(printed):
 RESTATED = {"scipy #7766", "tesseract-core #740", "OpenMDAO #3164"}
 
 
-def test_the_verdicts_of_the_demo(torch, jax, tmp_path):
-    printed = run_demo(tmp_path)
+def test_the_verdicts_of_the_demo(torch, jax):
+    printed = printed_by(DEMO.name)
     rows = table(printed)
     assert {issue for issue, _ in rows} == RESTATED | {"pytorch #2710", "jax #3130"} and len(rows) == 11
     for (issue, gradient), (_, ours) in rows.items():
@@ -222,6 +224,6 @@ def test_the_verdicts_of_the_demo(torch, jax, tmp_path):
 def test_the_demo_runs_without_either_library(tmp_path):
     for name in ("torch", "jax"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
-    printed = run_demo(tmp_path, tmp_path)
+    printed = run_demo(tmp_path)
     assert {issue for issue, _ in table(printed)} == RESTATED
     assert "pytorch #2710        not installed" in printed and "jax #3130            not installed" in printed

@@ -16,6 +16,23 @@ from benchmarks.step import TARGETS
 from conftest import JIT
 
 
+def test_an_epoch_is_compared_round_by_round_and_the_record_keeps_every_ratio():
+    """A machine that slows down from round to round changes the times and not the ratios."""
+    class Slowing:
+        pace = 1.0
+
+        def ask(self, task, **_):
+            self.pace *= 1.1
+            return {"ms": [6 * self.pace] if task == "epoch" else [2 * self.pace] * 2}
+
+    measured = step.compare_epoch(Slowing(), quick=False, rows=256)
+    (work, found), = measured.items()
+    row = step.row(work, found)
+    # an epoch of 6 p beside 4 p / 1.1 before it and 4 p * 1.1 after it
+    assert row["ratios"] == pytest.approx([12 / (4 / 1.1 + 4 * 1.1)] * 9, rel=1e-12)
+    assert row["ratio"] == sorted(row["ratios"])[4] and "ratios" not in step.row(work, found._replace(ratios=None))
+
+
 def test_the_benchmark_measures_every_row_without_its_peers(tmp_path):
     if not JIT:                                            # its pictures have 784 pixels: minutes without the JIT
         return

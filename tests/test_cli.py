@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from time import sleep
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import minivae
 from minivae.app.cli import main
+from minivae.app.options import parser
 from minivae.app.settings import RunSettings
 from minivae.app.train import Run, compile_kernels
 from minivae.data import load_data
@@ -87,7 +89,7 @@ def test_same_seed_same_history(here, mine):
     ["--latent-kind", "bernoulli", "--estimator", "score", "--samples", "1", "--baseline", "nvil"],
     ["--latent-kind", "straight-through"],
     ["--latent-kind", "concrete", "--temperature", "0.3"], ["--latent-kind", "bernoulli", "--likelihood", "gaussian"],
-    ["--dtype", "float64"],
+    ["--dtype", "float64"], ["--hidden", ""],
     ["--binarize", "threshold"], ["--lr", "0.01", "--batch-size", "7"], ["--latent", "1"],
     ["--warmup", "1.5"], ["--decay", "0.9"], ["--patience", "2"]], ids=" ".join)
 def test_every_option_trains(mine, options):
@@ -122,14 +124,15 @@ def wrong(here, x, **files):
     (lambda here: ["--latent-kind", "bernoulli", "--estimator", "elbo"], "so no gradient passes through it"),
     (lambda here: ["--latent-kind", "concrete", "--estimator", "score"], "it takes the estimator elbo"),
     (lambda here: ["--latent-kind", "concrete", "--temperature", "0"], "temperature must be a number > 0"),
+    (lambda here: ["--temperature", "0.3"], "--temperature 0.3 goes with --latent-kind concrete, and not with"),
     (lambda here: ["--latent-kind", "bernoulli", "--samples", "3"], "disarm wants K = 2 exactly"),
     (lambda here: ["--estimator", "disarm", "--samples", "2"], "disarm wants binary latents"),
     (lambda here: ["--baseline", "nvil"], "the estimator elbo takes no baseline"),
     (lambda here: ["--estimator", "iwae", "--warmup", "2"], "wants beta = 1, got 0"),
     (lambda here: ["--decay", "2"], "decay must be a number > 0 and at most 1"),
 ], ids=["missing file", "0..255", "NaN", "empty", "one dimension", "objects", "activation", "likelihood", "beta", "lr",
-        "estimator", "vimco", "iwae with beta", "no path", "no density", "temperature", "disarm alone",
-        "disarm on normal z", "baseline", "iwae with warm-up", "decay"])
+        "estimator", "vimco", "iwae with beta", "no path", "no density", "temperature", "temperature of a Gaussian",
+        "disarm alone", "disarm on normal z", "baseline", "iwae with warm-up", "decay"])
 def test_wrong_input_gets_one_line_and_exit_code_2(here, make, message, capsys):
     assert main([*make(here), "--epochs", "1"]) == 2
     err = capsys.readouterr().err
@@ -144,6 +147,34 @@ def test_a_mistyped_command_exits_with_2_and_one_line_that_names_the_help(option
     assert main(options) == 2
     err = capsys.readouterr().err
     assert err.startswith("minivae: ") and err.count("\n") == 1 and "(see `minivae" in err and "--help`)" in err
+
+
+@pytest.mark.parametrize("words, said", [
+    ("--lattent 3", "--lattent 3, did you mean --latent? (see `minivae train --help`)"),
+    ("evaluate run --imges=3", "--imges=3, did you mean --images? (see `minivae evaluate --help`)"),
+    ("learn check --diir x", "--diir, did you mean --dir? (see `minivae learn check --help`)"),
+    ("sample run again", "again (see `minivae sample --help`)")])
+def test_an_unknown_option_is_answered_with_the_nearest_and_the_help_of_its_command(words, said, capsys):
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err == f"minivae: unrecognized arguments: {said}\n"
+
+
+def test_git_passes_over_what_the_commands_write_into_a_clone():
+    ignored = (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
+    defaults = parser().parse_args(["explain"]).out, parser().parse_args(["learn"]).dir + "/"
+    assert {f"/{name}" for name in (*defaults, "runs/")} <= set(ignored)
+
+
+@pytest.mark.parametrize("words", [
+    ["--data"], ["--out"], ["evaluate"], ["train", "--resume"], ["--data-dir"], ["--key"], ["--estimator"],
+    ["--latent-kind"], ["gradcheck"], ["gradcheck", "--plant"], ["--lr"], ["--epochs"]], ids=" ".join)
+def test_a_word_of_5000_letters_is_shortened_in_the_message(words, here, mine, capsys):
+    more = {"--data": [], "--data-dir": ["--data", "mnist"], "--key": ["--data", mine]}
+    train = more.get(words[0], ["--data", mine]) if words[0].startswith("--") else []
+    assert main([*words, "x" * 5000, *train]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("minivae: ") and err.count("\n") == 1 and len(err) < 640 and "xxx" in err
+    assert "Errno" not in err
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")    # NumPy's, without the JIT
@@ -276,7 +307,7 @@ def test_a_damaged_run_gets_one_line_and_exit_code_2(here, trained, damage, mess
 
 def test_evaluate_without_a_run_says_what_to_do_and_one_sample_is_refused(here, trained, capsys):
     assert main(["evaluate", "--eval-samples", "1"]) == 2
-    assert "samples must be at least 2" in capsys.readouterr().err
+    assert "--eval-samples: wanted a whole number of at least 2, got '1'" in capsys.readouterr().err
     os.rename("runs", "elsewhere")
     assert main(["evaluate"]) == 2
     err = capsys.readouterr().err
@@ -395,7 +426,7 @@ def test_a_model_of_convolutions_through_every_command(here, rng, capsys, shape,
                     ["reconstruct", "whole"], ["latent", "whole", "--n", "2"], ["walk", "whole"],
                     ["explain", "whole"]):
         assert main(command) == 0, command
-    with np.load("whole/gallery/sample.npz") as arrays:
+    with np.load("whole/gallery/samples.npz") as arrays:
         assert arrays["images"].shape[1:] == shape
 
 

@@ -38,6 +38,12 @@ def alone(monkeypatch):
     monkeypatch.setattr(pool.Pool, "together", lambda self: False)
 
 
+def together(monkeypatch):
+    """All threads of the pool work, however busy the machine is; where there is no pool, nothing changes."""
+    pool.pool.begin()
+    monkeypatch.setattr(pool.Pool, "together", lambda self: self.library != pool.NOBODY)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("n", [1, 2, 3])
@@ -70,6 +76,7 @@ def test_the_three_products_are_those_of_numpy(size, dtype, n, parts):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_the_bits_of_a_product_do_not_depend_on_how_many_threads_work(size, monkeypatch):
     operand = operands(*size, np.float32)
+    together(monkeypatch)
     on_all = [products(*operand) for _ in range(3)]
     alone(monkeypatch)
     on_one = products(*operand)
@@ -78,10 +85,25 @@ def test_the_bits_of_a_product_do_not_depend_on_how_many_threads_work(size, monk
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("how", [together, alone])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 4, 5), (37, 7, 5, 3), (3, 1, 1, 65)], ids=str)
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_every_pixel_is_summed_once(shape, dtype, n, how, parts, monkeypatch):
+    """Whole numbers, so that the sums are exact in any order; also in more parts than there are pixels."""
+    parts(n)
+    how(monkeypatch)
+    dy = np.random.default_rng(0).integers(-9, 10, shape).astype(dtype)
+    db = np.full(shape[3], np.nan, dtype)
+    cores.sum_pixels(dy, db)
+    np.testing.assert_array_equal(db, dy.sum(axis=(0, 1, 2)))
+
+
 @pytest.mark.parametrize("B, D", [(300, 200), (7, 6000), (301, 77)])
 @pytest.mark.parametrize("n", [2, 3])
-def test_the_bits_of_a_loop_are_those_of_its_kernel(B, D, n, parts):
+def test_the_bits_of_a_loop_are_those_of_its_kernel(B, D, n, parts, monkeypatch):
     parts(n)
+    together(monkeypatch)
     rng = np.random.default_rng(1)
     a, b = (rng.standard_normal((B, D)).astype(np.float32) for _ in range(2))
     for name, given in (("tanh_forward", (a,)), ("tanh_backward", (a, b))):
@@ -101,11 +123,24 @@ def test_the_bits_of_a_loop_are_those_of_its_kernel(B, D, n, parts):
         np.testing.assert_array_equal(found, want)
 
 
+@pytest.mark.parametrize("grain", [1, 8, 16])
+@pytest.mark.parametrize("n", [0, 1, 7, 16, 100, 1001])
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+def test_the_parts_are_of_one_size_and_cover_all(n, parts, grain):
+    """To one grain: a part that is twice as long is waited for twice as long."""
+    ends = [cores._cut(n, part, parts, grain) for part in range(parts)]
+    assert [i for begin, end in ends for i in range(begin, end)] == list(range(n))
+    assert all(begin % grain == 0 for begin, end in ends if begin < end)
+    sizes = [end - begin for begin, end in ends]
+    assert max(sizes) <= n / parts + grain
+
+
 @pytest.mark.parametrize("n", [2, 3])
-def test_the_bits_of_a_loop_over_many_numbers_are_those_of_its_kernel(n, parts):
+def test_the_bits_of_a_loop_over_many_numbers_are_those_of_its_kernel(n, parts, monkeypatch):
     parts(n)
+    together(monkeypatch)
     rng = np.random.default_rng(1)
-    a, b = (rng.standard_normal((301, 700)).astype(np.float32) for _ in range(2))
+    a, b = (rng.standard_normal((700, 301)).astype(np.float32) for _ in range(2))
     assert a.size >= cores.LARGE
     for name, given in (("relu_forward", (a,)), ("relu_backward", (a, b))):
         found, want = np.full_like(a, np.nan), np.full_like(a, np.nan)

@@ -193,19 +193,21 @@ def test_bytes_are_scaled_as_the_batch_is_drawn():
     np.testing.assert_allclose(draw(X, np.array([0]), 255.0, "none", None, np.dtype("f4")), [[0, 0.2, 1]], rtol=1e-7)
 
 
-def test_dynamic_binarisation_draws_each_pixel_with_its_intensity(rng):
-    n = 20_000
-    X = np.tile(np.array([[0, 64, 128, 255]], np.uint8), (n, 1))
-    x = draw(X, np.arange(n), 255.0, "dynamic", rng, np.dtype("f4"))
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_dynamic_binarisation_draws_each_pixel_with_its_intensity(rng, dtype):
+    n, grey = 20_000, np.array([0, 64, 128, 200, 255])    # five: each takes every place in a word of random bits
+    p, scale = grey / 255, 255.0 if dtype == np.uint8 else 1.0
+    X = np.tile((grey if dtype == np.uint8 else p).astype(dtype), (n, 1))
+    x = draw(X, np.arange(n), scale, "dynamic", rng, np.dtype("f4"))
     assert set(np.unique(x)) == {0.0, 1.0} and x.dtype == np.float32
-    p = X[0] / 255
     # black stays black and white stays white, exactly: their bound is 0
     assert (np.abs(x.mean(axis=0) - p) <= 5 * np.sqrt(p * (1 - p) / n)).all()
-    assert (draw(X, np.arange(n), 255.0, "dynamic", rng, np.dtype("f4")) != x).any()
+    assert (draw(X, np.arange(n), scale, "dynamic", rng, np.dtype("f4")) != x).any()
 
 
-def test_binary_images_stay_as_they_are_under_dynamic_binarisation(rng):
-    X = rng.random((50, 9)) < 0.5
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float32])
+def test_binary_images_stay_as_they_are_under_dynamic_binarisation(rng, dtype):
+    X = (rng.random((50, 9)) < 0.5).astype(dtype)
     np.testing.assert_array_equal(draw(X, np.arange(50), 1.0, "dynamic", rng, np.dtype("f4")), X)
 
 

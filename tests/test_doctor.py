@@ -2,16 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from configparser import ConfigParser
 from pathlib import Path
 
 import numpy
 import pytest
 
-from minivae import kernel_cache
+from minivae import cores, kernel_cache, kernels
 from minivae.app import doctor
 from minivae.app.cli import main
 from minivae.data import published
@@ -49,6 +51,11 @@ def test_plain_text_and_json_hold_the_same_findings(capsys, monkeypatch):
             assert name in text and all(" ".join(str(line).split()) in said for line in lines)
     assert found["libraries"]["numpy"] == numpy.__version__ and found["speed"]["steps a second"] > 0
     assert "BROKEN" not in text
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    names = re.findall("^[a-z-]+", setup["options"]["install_requires"], re.M)
+    imported = {"scikit-learn": "sklearn", "pillow": "PIL"}
+    assert set(found["libraries"]) == {imported.get(name, name) for name in names}
     assert any("blas" in pool or "mkl" in pool for pool in found["threads"]["pools"])
     assert "not made yet" in found["cache"]["downloads"]
     assert found["kernels"]["parts"] >= 1 and found["kernels"]["multiplies"]
@@ -62,6 +69,13 @@ def test_compiled_kernels_are_kept_in_the_users_cache_and_not_in_the_package(tmp
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**env, "XDG_CACHE_HOME": str(tmp_path)})
     assert done.stdout.startswith(str(tmp_path / "minivae" / "kernels"))
+
+
+def test_the_last_line_says_which_parts_to_look_at():
+    right = {"a": {"x": "here (writable)", "y": 3}, "b": {"z": ["one", "not here: it is downloaded"]}}
+    assert doctor.as_text(right).endswith("\n\nnothing is broken")
+    wrong = right | {"c": {"z": ["whole", "t10k: MISSING"]}, "d": {"w": "BROKEN: OSError"}, "e": {"v": "NOT writable"}}
+    assert doctor.as_text(wrong).endswith("\n\nlook at: c, d, e")
 
 
 def test_a_broken_library_is_named_and_the_rest_goes_on(monkeypatch):
@@ -126,6 +140,26 @@ def use_kernel(**variables):
     return done.stderr
 
 
+def test_machine_code_is_older_than_a_change_of_any_source(tmp_path):
+    """A loop of cores.py holds code of kernels.py: after `git pull` of that file alone it is old, too."""
+    for name in kernel_cache.SOURCES:
+        (tmp_path / name).write_text("")
+    seen = [kernel_cache.stamps(tmp_path)]
+    for name in kernel_cache.SOURCES:
+        os.utime(tmp_path / name, (1e9, 1e9))
+        seen.append(kernel_cache.stamps(tmp_path))
+        (tmp_path / name).write_text("#")
+        os.utime(tmp_path / name, (1e9, 1e9))
+        seen.append(kernel_cache.stamps(tmp_path))
+    assert len(set(map(str, seen))) == 5
+    sources = Path(kernel_cache.__file__).parent.rglob("*.py")
+    compiled = [path.name for path in sources if re.search(r"^@(kernels\.)?kernel$", path.read_text(), re.M)]
+    assert sorted(compiled) == sorted(kernel_cache.SOURCES)
+    if JIT:
+        for dispatcher in (kernels.relu_forward, cores._together):
+            assert dispatcher._cache._cache_file._source_stamp[1:] == kernel_cache.stamps()
+
+
 DAMAGE = {"cut": lambda data: data[: len(data) // 2], "empty": lambda data: b"",
           "one byte flipped": lambda data: data[:-40] + bytes([data[-40] ^ 1]) + data[-39:],
           "a byte in the middle": lambda data: data[: len(data) // 2] + b"?" + data[len(data) // 2 + 1 :]}
@@ -159,6 +193,22 @@ def test_damaged_kernels_are_compiled_anew_with_one_line_and_whole_ones_are_take
     assert said == [f"minivae: compiled kernels in {files[0].parent} are damaged: compiling them anew\n"
                     "hits 0\n", "hits 1\n"]
     assert set(tmp_path.rglob("*.nb[ic]")) == set(files)
+
+
+def test_the_doctor_names_damaged_kernels_where_it_says_where_they_are_kept(tmp_path):
+    if not JIT:
+        return
+    use_kernel(NUMBA_CACHE_DIR=str(tmp_path))
+    code = "from minivae.app import doctor; print(doctor._kernels()['kept in'])"
+
+    def kept_in():
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                              env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}).stdout
+
+    assert kept_in().endswith("(writable)\n")
+    index, = tmp_path.rglob("*.nbi")
+    index.write_bytes(index.read_bytes()[:-9])
+    assert f"DAMAGED: {index.name};" in kept_in() and "minivae doctor --clean" in kept_in()
 
 
 def test_a_full_disk_of_compiled_kernels_is_named_and_the_work_goes_on(tmp_path):

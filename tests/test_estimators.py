@@ -199,6 +199,13 @@ def test_log_weights_far_out_neither_overflow_nor_vanish(shift):
     np.testing.assert_allclose(estimators.normalised(logw).sum(axis=0), 1, rtol=1e-15)
 
 
+def test_log_weights_hundreds_of_nats_apart_count_as_zero():
+    """e^2000 is no number in float64: the largest goes out first, wherever it stands."""
+    logw = np.array([[-2000.0, 0.0], [0.0, -900.0], [-900.0, -2000.0]])
+    np.testing.assert_allclose(estimators.log_mean_exp(logw), -np.log(3), rtol=1e-15)
+    np.testing.assert_array_equal(estimators.normalised(logw), [[0, 1], [1, 0], [0, 0]])
+
+
 def planted(change, name):
     return estimators.estimator(ESTIMATORS[name].objective)(lambda t: change(t, ESTIMATORS[name](t)))
 

@@ -148,6 +148,12 @@ def test_what_is_no_intensity_cannot_be_binarised(rng):
         fit(small(likelihood="gaussian"), rng.standard_normal((20, D)), binarize="dynamic")
 
 
+def test_pixels_that_the_likelihood_does_not_take_are_refused_before_the_first_step():
+    """And so under the name that the caller knows; the model would call them x."""
+    with pytest.raises(ValueError, match=r"^X: x must lie in \[0, 1\]"):
+        fit(small(), np.full((4, D), 2.0), binarize="none")
+
+
 @pytest.mark.parametrize("settings, message", [
     ({"epochs": 0}, "epochs must be at least 1"), ({"batch_size": 0}, "batch_size must be at least 1"),
     ({"samples": 0}, "samples must be"),

@@ -15,6 +15,7 @@ import minivae
 from minivae import VAE
 from minivae.app import gallery, plots
 from minivae.app.cli import main
+from minivae.app.folders import PICTURES
 from minivae.app.train import Run
 from minivae.data import load_data
 from minivae.discrete import DiscreteVAE
@@ -56,9 +57,9 @@ def is_png(path):
 @pytest.mark.parametrize("name", ["three", "two", "coins"])
 def test_samples_are_those_of_the_model_at_this_seed(name, tmp_path):
     assert main(["sample", f"runs/{name}", "--n", "7", "--seed", "3", "--npz", "--out", str(tmp_path)]) == 0
-    found, vae = read(tmp_path / "sample.npz"), minivae.load(f"runs/{name}/model.npz")
+    found, vae = read(tmp_path / "samples.npz"), minivae.load(f"runs/{name}/model.npz")
     assert np.array_equal(found["images"].reshape(7, 20), vae.sample(7, rng=3)) and found["images"].shape == (7, 5, 4)
-    assert np.array_equal(vae.decode(found["z"]), vae.sample(7, rng=3)) and is_png(tmp_path / "sample.png")
+    assert np.array_equal(vae.decode(found["z"]), vae.sample(7, rng=3)) and is_png(tmp_path / "samples.png")
     assert name != "coins" or set(np.unique(found["z"])) == {0, 1}
 
 
@@ -82,7 +83,7 @@ def test_images_of_a_file_are_all_shown_be_they_one_and_a_split_is_kept(tmp_path
         where = ["--data", str(tmp_path / name), "--out", str(tmp_path / "seen")]
         assert main(["reconstruct", "runs/three", "--npz", *where]) == 0
         assert f"{shown} of the {shown} in {tmp_path / name}" in " ".join(capsys.readouterr().out.split())
-        assert len(read(tmp_path / "seen" / "reconstruct.npz")["x"]) == shown
+        assert len(read(tmp_path / "seen" / "reconstructions.npz")["x"]) == shown
     where = ["--data", str(tmp_path / "one.npy"), "--out", str(tmp_path / "ways")]
     assert main(["latent", "runs/three", "--n", "2", "--npz", *where]) == 0
     assert read(tmp_path / "ways" / "latent.npz")["index"].tolist() == [0, 0]
@@ -166,14 +167,14 @@ def test_the_newest_run_is_taken_and_its_best_model_where_there_is_one(tmp_path,
         best.unlink()
     out = capsys.readouterr().out
     assert "run       runs/coins, the newest one\nmodel     best.npz" in out
-    assert read(tmp_path / "sample.npz")["z"].shape == (2, 3)
+    assert read(tmp_path / "samples.npz")["z"].shape == (2, 3)
 
 
 def test_pictures_go_into_the_run_s_gallery_where_nothing_is_said(capsys):
     before = {path.name: path.read_bytes() for path in Path("runs/two").iterdir()}
     assert main(["sample", "runs/two", "--n", "1"]) == 0
-    assert capsys.readouterr().out.endswith("\nwrote runs/two/gallery/sample.png\n")
-    assert is_png("runs/two/gallery/sample.png")
+    assert capsys.readouterr().out.endswith("\nwrote runs/two/gallery/samples.png\n")
+    assert is_png("runs/two/gallery/samples.png")
     assert {path.name: path.read_bytes() for path in Path("runs/two").iterdir() if path.is_file()} == before
 
 
@@ -327,6 +328,14 @@ def test_arrays_never_take_the_place_of_the_images_that_were_named(tmp_path, cap
     assert data.read_bytes() == before and list(tmp_path.iterdir()) == [data]
 
 
+@pytest.mark.parametrize("out", ["taken.html", ""])
+@pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "forced"])
+def test_a_folder_is_never_an_output_and_force_is_not_advised(out, force, tmp_path, capsys):
+    (tmp_path / "taken.html").mkdir()
+    said = refused(capsys, "explain", "runs/three", f"--out={tmp_path / out if out else out}", *force)
+    assert "is a folder: choose the name of a file with --out" in said and "--force" not in said
+
+
 @pytest.mark.parametrize("name", ["model.npz", "best.npz", "model.prev.npz"])
 @pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "forced"])
 def test_no_output_takes_a_name_of_the_runs_own_files(name, force, capsys):
@@ -335,8 +344,17 @@ def test_no_output_takes_a_name_of_the_runs_own_files(name, force, capsys):
     before = {path: path.read_bytes() for path in Path("runs/three").iterdir() if path.is_file()}
     for command in (["sample", "runs/three", "--npz", "--out", picture],
                     ["explain", "runs/three", "--out", f"runs/three/{name}"]):
-        assert f"a run keeps its own data under the name {name}" in refused(capsys, *command, *force)
+        assert f"a run keeps what its training wrote under the name {name}" in refused(capsys, *command, *force)
+    for out in ("runs/three", "runs/three/curves.png"):    # its pictures are those of the training
+        assert "a run keeps what its training wrote" in refused(capsys, "sample", "runs/three", "--out", out, *force)
     assert {path: path.read_bytes() for path in Path("runs/three").iterdir() if path.is_file()} == before
+
+
+def test_a_picture_of_one_kind_has_one_name_wherever_it_lies(tmp_path):
+    for command in ("sample", "reconstruct"):
+        assert main([command, "runs/three", "--n", "2", "--out", str(tmp_path / "new")]) == 0
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert names == {"samples.png", "reconstructions.png"} < set(PICTURES)
 
 
 @pytest.mark.parametrize("command, name", [

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,9 +33,16 @@ def row(report, name):
 # --- no false alarm -----------------------------------------------------------------------------
 
 
+@cache
+def first_report(name):
+    """What a check finds with seed 0, for all tests that read it."""
+    return CHECKS[name](0)
+
+
 @pytest.mark.parametrize("name", [name for name in CHECKS if name != "VAE.784-400-20"])
 def test_correct_code_raises_no_alarm(name):
-    for seed in range(SEEDS):
+    first_report(name).raise_if_wrong()
+    for seed in range(1, SEEDS):
         CHECKS[name](seed).raise_if_wrong()
 
 
@@ -652,6 +660,7 @@ def ready():
     return Square(), np.ones((2, 3))
 ''')
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)                  # and takes back what the command adds
     assert main(["gradcheck", "mylayers:Square"]) == 1
     out = capsys.readouterr().out
     assert "half of what they should be" in out and "\n1 check: " in out

@@ -200,6 +200,19 @@ def test_few_or_constant_images_train_to_finite_numbers(likelihood, x):
     assert all(np.isfinite(list(row.values())).all() for row in history)
 
 
+@pytest.mark.parametrize("entry", ["fit", "encode", "forward"])
+@pytest.mark.parametrize("value", [1e153, -1e153])
+def test_a_number_that_float32_has_no_room_for_is_told_as_the_caller_has_it(entry, value):
+    """It would be infinite in the model, and NumPy would warn of the cast."""
+    x, vae = with_one(value), VAE.mlp(D, [4], 2, likelihood="gaussian", rng=0)
+    with pytest.raises(ValueError) as caught:
+        fit(vae, x, epochs=1) if entry == "fit" else getattr(vae, entry)(x)
+    assert str(caught.value) == (f"{'X' if entry == 'fit' else 'x'} holds {value:g} at row 3, pixel 2, which is "
+                                 "infinite in float32: scale the pixels, or choose dtype float64")
+    double = VAE.mlp(D, [4], 2, likelihood="gaussian", rng=0, dtype=np.float64)
+    assert np.isfinite(double.encode(x)[0]).all()
+
+
 def test_the_gaussian_likelihood_takes_floats_outside_the_unit_interval(rng):
     assert np.isfinite(fit(small("gaussian"), 100 * rng.standard_normal((N, D)), epochs=1, rng=0)[0]["loss"])
 
@@ -226,6 +239,8 @@ def header_of(shape):
 FILES = {
     "NaN": (lambda p: np.save(p, with_one(np.nan)), "found nan at row 3, pixel 2"),
     "infinity": (lambda p: np.save(p, with_one(np.inf)), "found inf at row 3, pixel 2"),
+    "too large for float32": (lambda p: np.save(p, with_one(1e153)),
+                              "holds 1e+153 at row 3, pixel 2, which is infinite in float32: scale the pixels"),
     "above one": (lambda p: np.save(p, np.full((N, D), 255.0)), "divide by 255?"),
     "no rows": (lambda p: np.save(p, np.zeros((0, D))), "is empty"),
     "no pixels": (lambda p: np.save(p, np.zeros((N, 0))), "is empty"),

@@ -46,7 +46,8 @@ def inputs(name, rng, dtype):
 
 
 # these update in place, or return a number: tested below; patches and add_patches in test_convolutions.py
-SPECIAL = {"binarize_bytes", "add_bias", "add_sums", "scale_rows", "adam", "count_outside_unit", "patches", "add_patches"}
+SPECIAL = {"binarize_bytes", "add_bias", "add_sums", "scale_rows", "adam", "count_outside_unit", "patches",
+           "add_patches"}
 
 
 def kernel_names():

@@ -9,7 +9,9 @@ import pytest
 
 from minivae import VAE
 from minivae.app.cli import main
+from minivae.gradcheck.faults import Fault
 from minivae.gradcheck.museum import BY_NAME, FAULTS, catch, edited_source, planted, record
+from minivae.pool import NOBODY, pool
 
 # planted faults overflow as they please
 pytestmark = [pytest.mark.gradients, pytest.mark.filterwarnings("ignore::RuntimeWarning")]
@@ -146,6 +148,26 @@ def test_no_suspect_points_away_from_the_fault():
     assert len(NAMED) >= 0.85 * len(said)
     page = (Path(__file__).parents[1] / "minivae" / "gradcheck" / "README.md").read_text()
     assert f"it names {len(NAMED)} of {len(said)}" in " ".join(page.split())
+
+
+# a transpose left out where only a square W of many rows comes by, as float64 and as float32 that the pool
+# multiplies (elsewhere float32 takes the line of float64); and an activation stretched in both directions
+ONE_CHECK_ALONE = {
+    "Dense.many_rows": ("cores:times_transpose", "_matmul(dy, W.T, out=out)",
+                        "_matmul(dy, W if W.shape[0] == W.shape[1] else W.T, out=out)"),
+    "float32.Dense.many_rows": ("cores:times_transpose", "pool.multiply(_product, False, True, dy, W, out)",
+                                "pool.multiply(_product, False, W.shape[0] != W.shape[1], dy, W, out)"),
+    "forward.activations": ("kernels:softplus_forward", "positive_part(v) + log1p(exp(-abs(v)))",
+                            "2 * (positive_part(v) + log1p(exp(-abs(v))))",
+                            (("kernels:softplus_backward", "dy[n, j] * (one", "2 * dy[n, j] * (one"),)),
+}
+
+
+@pytest.mark.parametrize("check", ONE_CHECK_ALONE)
+def test_a_fault_that_one_check_alone_sees(check):
+    where, old, new, *also = ONE_CHECK_ALONE[check]
+    caught = catch(Fault("", "", where, old, new, "", *also)).check
+    assert caught == ("" if check == "float32.Dense.many_rows" and pool.library == NOBODY else check)
 
 
 def test_the_museum_is_large_enough_and_covers_every_node():

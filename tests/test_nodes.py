@@ -196,3 +196,14 @@ def test_the_priors_backward_refuses_weights_of_another_length(rng):
     latent.log_prior(rng.standard_normal((5, 2)))
     with pytest.raises(ValueError, match="dlog_pz must have shape"):
         latent.log_prior_backward(np.ones(1))              # NumPy alone would spread the one weight over all rows
+
+
+@pytest.mark.parametrize("x, said", [
+    ([[0.5, 0.0], [2.0, 255.0]], "found 2 at row 1, pixel 0 (min 0, max 255): divide by 255?"),
+    ([[0.5, 0.0], [1.0, 256.0]], "found 256 at row 1, pixel 1 (min 0, max 256): a Gaussian"),
+    ([[0.5, -0.5], [200.0, 0.0]], "found -0.5 at row 0, pixel 1 (min -0.5, max 200): a Gaussian"),
+    ([[0.5, 7.0], [np.nan, 0.0]], "found 7 at row 0, pixel 1 (min nan, max nan): fill it")])
+def test_pixels_that_are_no_intensities_are_told_with_their_range(x, said):
+    with pytest.raises(ValueError) as caught:
+        BernoulliLikelihood().check(np.array(x))
+    assert said in str(caught.value)

@@ -12,7 +12,7 @@ from PIL import Image
 from minivae import VAE, fit, load_data
 from minivae.app.cli import main
 from minivae.app.train import Run
-from minivae.data import load_test_images
+from minivae.data import arrays, load_test_images
 from minivae.pixels import as_pixel_rows, check_pixels, doubt_about_scale, scales_of
 from minivae.saving.runs import open_run
 from minivae.training.batches import draw
@@ -434,6 +434,22 @@ def test_a_npz_is_unpacked_once_and_what_is_not_wanted_not_at_all(rng, monkeypat
     load_data("x.npz")
     headers = 2 * 128
     assert sum(unpacked) == 55 * 12 + headers
+
+
+@pytest.mark.parametrize("save", [np.save, lambda name, x: np.savez_compressed("x.npz", x_train=x, x_test=x[:0])])
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(monkeypatch, save):
+    save("x.npy", np.zeros((30_000, 100), np.uint8))
+    path = "x.npz" if os.path.exists("x.npz") else "x.npy"
+    monkeypatch.setattr(arrays, "_free_memory", lambda: 2e6)
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", None)
+    with pytest.raises(ValueError, match=f"^{path} does not fit into memory: its images take 3 MB, and 2 MB are free;"):
+        load_data(path)
+
+
+def test_linux_says_how_much_memory_is_free():
+    if os.path.exists("/proc/meminfo"):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        assert 0 < arrays._free_memory() <= total
 
 
 def test_a_header_that_lies_about_its_size_takes_no_memory():

@@ -181,14 +181,16 @@ def test_where_runs_is_no_folder_one_line_says_so_at_once(place, kind, out):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("left", ["nothing", "config.json"])
+@pytest.mark.parametrize("left", ["nothing", "config.json", "half a save"])
 def test_the_folder_of_a_run_that_never_began_is_taken_again(place, left):
     assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
     for path in (place / "r").iterdir():                   # as a kill leaves it before the first save
         if path.name != left:
             path.unlink()
+    if left == "half a save":                              # by process 99999999, which nobody is
+        (place / "r" / ".model.npz.99999999.ab12.tmp").write_bytes(b"PK")
     assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
-    assert minivae.load("r")
+    assert minivae.load("r") and not list((place / "r").glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("name, text", [("config.json", '{"my": 1}'), ("config.json", "[1"), ("notes.txt", "mine")])
@@ -289,7 +291,7 @@ def test_twelve_commands_at_once_on_one_run_all_succeed(place):
     assert main([*TINY, "--epochs", "1", "--out", "r"]) == 0
     codes, said = at_once(12, "sample", "r", "--n", "1", "--npz", "--quiet")
     assert codes == [0] * 12, said
-    assert {path.name for path in (place / "r" / "gallery").iterdir()} == {"sample.png", "sample.npz"}
+    assert {path.name for path in (place / "r" / "gallery").iterdir()} == {"samples.png", "samples.npz"}
 
 
 def test_a_file_name_cannot_steer_the_terminal(place, capsys):

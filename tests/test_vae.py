@@ -52,10 +52,34 @@ def test_eps_of_one_sample_may_leave_its_k_out(rng):
     assert vae.forward(x, eps).loss == vae.forward(x, eps[None]).loss
 
 
-def test_eps_left_out_comes_from_the_models_rng(rng):
+def test_eps_left_out_is_one_sample_from_the_models_rng(rng):
     x = rng.random((B, D))
     a, b = model(rng=3), model(rng=3)
     assert a.forward(x).loss == b.forward(x).loss != a.forward(x).loss
+    assert a.forward(x).logw.shape == (1, B)
+
+
+def test_what_is_no_state_of_the_model_is_refused_and_leaves_it_as_it_was():
+    vae = model()
+    before = vae.state()
+    other = {name: a + 1 for name, a in before.items()}
+    with pytest.raises(ValueError, match=rf"^to_mu.b has shape \(1,\), wanted \({Z},\)$"):
+        vae.restore(other | {"to_mu.b": np.zeros(1)})      # NumPy would spread it over all entries
+    with pytest.raises(KeyError, match="dec.2.W"):
+        vae.restore({name: a for name, a in other.items() if name != "dec.2.W"})
+    for name, a in vae.state().items():
+        np.testing.assert_array_equal(a, before[name])
+    vae.restore(other)
+    np.testing.assert_array_equal(vae.state()["to_mu.b"], before["to_mu.b"] + 1)
+
+
+def test_a_change_for_a_while_ends_with_its_block_however_that_ends():
+    vae = model(beta=1.7)
+    own = vae.estimator, vae.beta, vae.latent, vae.baseline
+    for change in (vae.at_beta(0.5), vae.with_objective(estimators.iwae, 1.0), vae.undisturbed()):
+        with pytest.raises(KeyboardInterrupt), change:
+            raise KeyboardInterrupt
+    assert (vae.estimator, vae.beta, vae.latent, vae.baseline) == own
 
 
 def test_named_params_go_encoder_heads_decoder_each_W_before_its_b():

@@ -94,6 +94,8 @@ def error_message(error: BaseException) -> tuple[str, int]:
         return str(error), EXIT_NON_FINITE
     if isinstance(error, MemoryError):
         return f"there is not enough memory for this. {error}".rstrip(), EXIT_WRONG_INPUT
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}", EXIT_WRONG_INPUT
     if isinstance(error, (ValueError, OSError)):
         return str(error) or type(error).__name__, EXIT_WRONG_INPUT
     what = f"{type(error).__name__}: {error}"

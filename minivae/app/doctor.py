@@ -5,6 +5,7 @@ A part that is broken is named in the report; its error is never raised.
 
 import os
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from pathlib import Path
 from time import perf_counter
 
 from minivae.app.lines import hanging
+from minivae.choices import some
 
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")    # of Linux: microseconds of each so many, or "max"
-LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "tqdm", "pooch")
+LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "PIL", "tqdm", "pooch")
+AMISS = re.compile(r"\b(BROKEN|DAMAGED|MISSING|NOT|WRONG)\b")      # what a finding says in words
 VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
              "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -56,7 +59,10 @@ def clean() -> str:
 
 
 def as_text(found: dict[str, dict]) -> str:
-    """A line for each finding of `examine`, wrapped, and an empty line between the parts."""
+    """A line for each finding of `examine`, wrapped, and an empty line between the parts.
+
+    The last line names the parts with a finding in CAPITALS, or says that nothing is broken.
+    """
     lines = []
     for part, findings in found.items():
         for name, value in findings.items():
@@ -64,7 +70,8 @@ def as_text(found: dict[str, dict]) -> str:
                 lines.append(hanging(f"{part:10s} {name:20s}", str(line), indent=32))
                 part = name = ""
         lines.append("")
-    return "\n".join(lines[:-1])
+    marked = [part for part, findings in found.items() if AMISS.search(str(findings))]
+    return "\n".join([*lines, f"look at: {', '.join(marked)}" if marked else "nothing is broken"])
 
 
 def _examine_part(part: Callable[[], dict]) -> dict:
@@ -148,6 +155,7 @@ def _kernels() -> dict:
     import numba
 
     from minivae import kernels, pool
+    from minivae.kernel_cache import damaged_files
 
     if numba.config.DISABLE_JIT:
         return {"jit": "off (NUMBA_DISABLE_JIT): every loop runs in Python, very slowly"}
@@ -155,6 +163,10 @@ def _kernels() -> dict:
     kept = "nowhere: they are compiled anew in every process"
     if folder:
         kept = _writable(Path(folder))
+        damaged = damaged_files(Path(folder))
+        if damaged:
+            kept += (f" (DAMAGED: {some([path.name for path in damaged])}; what is damaged is "
+                     "compiled anew when it is needed, `minivae doctor --clean` removes all)")
     return {"jit": "on", **pool.about(), "kept in": kept}
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 MARK = "written by minivae"      # in every picture, page and .npz that --out may replace
 FAR = 8192                       # bytes from either end of a file in which the mark is looked for
 LOCK = ".train.lock"             # in a run folder: whoever trains in it holds it
-# the files of a run that --out never names
+# the files of a run that --out never names, and its pictures, which it names elsewhere
 KEPT = ("model.npz", "model.prev.npz", "best.npz", "config.json", "history.csv")
+PICTURES = ("curves.png", "reconstructions.png", "samples.png", "latent.png")
 
 
 # --- run folders ----------------------------------------------------------------------------------
@@ -54,10 +55,11 @@ def _make_folders(folder: Path) -> None:
 
 
 def _holds_nothing(folder: Path) -> bool:
-    """Whether `folder` is empty, or holds only what a run writes before its first save."""
+    """Whether `folder` is empty, or holds only what a run writes before its first save is whole."""
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir()} - {LOCK}
+    torn = {path.name for path in folder.glob(".*.tmp")}   # of a run that was killed as it wrote
+    names = {path.name for path in folder.iterdir()} - torn - {LOCK}
     if names != {"config.json"}:
         return not names
     try:
@@ -106,9 +108,12 @@ def check_output(path: Path, force: bool = False) -> None:
 
     force : replace any file but those that make a run
     """
-    if path.name in KEPT:
-        raise ValueError(f"{path}: a run keeps its own data under the name {path.name}: choose "
-                         "another name")
+    in_run = (path.parent / "model.npz").exists()
+    if path.name in KEPT or in_run and path.name in PICTURES:
+        raise ValueError(f"{path}: a run keeps what its training wrote under the name "
+                         f"{path.name}: choose another name")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: choose the name of a file with --out")
     if path.exists() and not force and not _has_mark(path):
         raise ValueError(f"{path} exists already, and is nothing that this command wrote: choose "
                          "another name, or say --force to replace it")

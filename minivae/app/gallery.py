@@ -115,7 +115,7 @@ def sample(run: TrainedRun, n: int, seed: int, out: str | PathLike | None = None
         raise ArchiveError(f"{run.folder / 'config.json'} is damaged: images of "
                            f"{' x '.join(map(str, shape))} numbers, and a model of "
                            f"{run.vae.x_dim}")
-    path, arrays_path = _paths(out, run, "sample.png", npz, force)
+    path, arrays_path = _paths(out, run, "samples.png", npz, force)
     z = run.vae.draw_prior(n, np.random.default_rng(seed))
     images = decoded(run.vae, z)
     prior = run.vae.latent.prior
@@ -137,7 +137,7 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
     """
     from minivae.app import plots
 
-    path, arrays_path = _paths(out, run, "reconstruct.png", npz, force)
+    path, arrays_path = _paths(out, run, "reconstructions.png", npz, force)
     shape, index, images, x = _choose_images(run, data, data_dir, n, seed, key)
     recon = decoded(run.vae, run.vae.likeliest_z(x))
     plots.reconstructions(images, x, recon, shape, path, plots.is_ink(run.config["data"]))

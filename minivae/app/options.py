@@ -6,6 +6,7 @@ Nothing that imports NumPy is imported here.
 import argparse
 import textwrap
 from dataclasses import fields
+from difflib import get_close_matches
 from functools import partial
 
 from minivae import __version__
@@ -27,6 +28,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings):
         settings = {"formatter_class": Formatter, **settings}
         super().__init__(**settings)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Refuse here what this command does not know: argparse would leave it to the top."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            like = get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
+            hint = f", did you mean {like[0]}?" if like else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return known, unknown
 
     def error(self, message: str):
         """Raise ValueError: `main` prints it in one line."""
@@ -140,7 +150,8 @@ def add_evaluate(commands) -> None:
         description="Judge a trained model on the test images of its run, and draw the KL of every "
                     "latent dimension.",
         epilog="example: minivae evaluate runs/digits --eval-samples 5000")
-    command.add_argument("--eval-samples", type=positive_int, default=1000, metavar="S",
+    command.add_argument("--eval-samples", type=partial(positive_int, least=2), default=1000,
+                         metavar="S",
                          help="draws of z per image, at least 2 (default: 1000)")
     command.add_argument("--images", type=positive_int, metavar="N",
                          help="how many test images, evenly spaced (default: 500, or all where "
@@ -149,7 +160,7 @@ def add_evaluate(commands) -> None:
 
 def add_sample(commands) -> None:
     """The command sample."""
-    picture = run_options("the picture, a .png or a folder (default: RUN/gallery/sample.png)")
+    picture = run_options("the picture, a .png or a folder (default: RUN/gallery/samples.png)")
     command = commands.add_parser(
         "sample", parents=[picture], help="new images from a trained model",
         description="Draw z from the prior and write a sheet of the images that the decoder makes "
@@ -161,7 +172,8 @@ def add_sample(commands) -> None:
 
 def add_reconstruct(commands) -> None:
     """The command reconstruct."""
-    picture = run_options("the picture, a .png or a folder (default: RUN/gallery/reconstruct.png)")
+    picture = run_options("the picture, a .png or a folder "
+                          "(default: RUN/gallery/reconstructions.png)")
     command = commands.add_parser(
         "reconstruct", parents=[picture, image_options()],
         help="images, and below each what a trained model makes of it",

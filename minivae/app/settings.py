@@ -19,14 +19,15 @@ from minivae.choices import check_choice
 MOST = 10**9                    # of anything that is counted
 
 
-def positive_int(text: str, most: int = MOST) -> int:
-    """A whole number from 1 to `most`, from the command line.
+def positive_int(text: str, most: int = MOST, least: int = 1) -> int:
+    """A whole number from `least` to `most`, from the command line.
 
     Raises ArgumentTypeError for others.
     """
     value = int(text) if text.isdecimal() and len(text) < 1000 else 0
-    if value < 1:
-        raise ArgumentTypeError(f"wanted a whole number of at least 1, got {shortened(text)!r}")
+    if value < least:
+        raise ArgumentTypeError(f"wanted a whole number of at least {least}, "
+                                f"got {shortened(text)!r}")
     if value > most:
         raise ArgumentTypeError(f"wanted a whole number of at most {most:,}, "
                                 f"got {shortened(text)!r}")
@@ -46,11 +47,11 @@ def shortened(text: str) -> str:
 
 
 def widths(text: str) -> list[int]:
-    """Whole numbers of at least 1 with commas between them, from the command line.
+    """Whole numbers of at least 1 with commas between them, or "" for none, from the command line.
 
     Raises ArgumentTypeError for anything else.
     """
-    return [positive_int(part.strip()) for part in text.split(",")]
+    return [positive_int(part.strip()) for part in text.split(",")] if text else []
 
 
 def setting(default, text: str, *, default_text: str | None = None, **option):
@@ -111,8 +112,8 @@ class RunSettings:
     batch_size: int = setting(
         32, "images per step", type=positive_int, metavar="B", default_text=BY_DATA)
     hidden: list[int] = setting(
-        [200], "widths of the encoder's hidden layers; the decoder mirrors them", type=widths,
-        metavar="N,N,..", default_text=BY_DATA)
+        [200], "widths of the encoder's hidden layers; the decoder mirrors them; '' leaves "
+        "them out", type=widths, metavar="N,N,..", default_text=BY_DATA)
     conv: list[int] | None = setting(
         None, "channels of the encoder's convolutions, e.g. 32,64, in the place of --hidden; each "
         "halves the sides of its images, and the decoder mirrors them", type=widths,
@@ -165,11 +166,15 @@ class RunSettings:
         data : the name of a data set, or a path, as in `load_data`.
         x_dim : D, the numbers of an image; they choose the recipe of images of one's own.
         given : any other fields.
-        Raises ValueError where both hidden and conv are given.
+        Raises ValueError for two settings that do not go together.
         """
         if given.get("conv") and given.get("hidden"):
             raise ValueError("--conv with --hidden: a model has convolutions or hidden layers, "
                              "give one of the two")
+        kind = given.get("latent_kind", cls.latent_kind)
+        if "temperature" in given and kind != "concrete":
+            raise ValueError(f"--temperature {given['temperature']:g} goes with --latent-kind "
+                             f"concrete, and not with {kind}")
         own = "own, large" if x_dim is not None and x_dim >= LARGE else "own, small"
         recipe = RECIPES[data if data in RECIPES else own]
         coins = COINS if given.get("latent_kind") == "bernoulli" else {}

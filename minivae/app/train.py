@@ -18,7 +18,7 @@ import numpy as np
 
 from minivae import __version__
 from minivae.app.exit_codes import EXIT_OK
-from minivae.app.folders import LOCK, as_argument, shown
+from minivae.app.folders import KEPT, LOCK, PICTURES, as_argument, shown
 from minivae.app.lines import EpochTable, hanging, new_images, next_commands, program, warn
 from minivae.app.settings import RunSettings
 from minivae.app.signals import StopAsked
@@ -36,9 +36,6 @@ from minivae.training.evaluation import EVALUATION_SEED
 from minivae.training.loop import fit
 from minivae.training.ranks import Alone, Ranks
 from minivae.vae import VAE
-
-FILES = ("model.npz", "model.prev.npz", "best.npz", "config.json", "history.csv", "curves.png",
-         "reconstructions.png", "samples.png", "latent.png")
 
 
 def check_memory(widths: list[int]) -> None:
@@ -348,7 +345,7 @@ class Run:
 
     def _print_files(self) -> None:
         print("\nwrote")
-        for path in (self.out / name for name in FILES):
+        for path in (self.out / name for name in (*KEPT, *PICTURES)):
             if path.exists():
                 print(f"  {shown(path)}")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +13,10 @@ import numpy as np
 
 # names that labels may have in a .npz beside the one array of images
 LABELS = ("y_train", "y", "labels", "label")
+
+
+class DoesNotFit(ValueError):
+    """A file holds more than there is memory for."""
 
 
 class Arrays(NamedTuple):
@@ -28,7 +34,8 @@ def read_npy(path: Path) -> Arrays:
     Raises
     ------
     ValueError
-        In one line, for a damaged file, and one that would run code when read.
+        In one line, for a damaged file, one that would run code when read, and one that does not
+        fit into memory.
     """
     try:
         with warnings.catch_warnings():
@@ -38,6 +45,7 @@ def read_npy(path: Path) -> Arrays:
         if mapped.offset + mapped.nbytes != path.stat().st_size:
             raise ValueError(f"its header promises {mapped.nbytes} bytes of shape {mapped.shape}, "
                              "and more follow")
+        _check_memory(mapped.nbytes)
         return Arrays(np.array(mapped))
     except Exception as error:
         # damaged bytes make np.load raise a dozen kinds of errors, TokenError among them
@@ -50,7 +58,8 @@ def read_npz(path: Path, key: str | None = None) -> Arrays:
     Raises
     ------
     ValueError
-        In one line, for other names, a damaged file, and one that would run code when read.
+        In one line, for other names, a damaged file, one that would run code when read, and one
+        that does not fit into memory.
     """
     try:
         with zipfile.ZipFile(path) as file:
@@ -58,6 +67,8 @@ def read_npz(path: Path, key: str | None = None) -> Arrays:
             names = [member.removesuffix(".npy") for member in file.namelist()
                      if member.endswith(".npy")]
             taken = _names_to_take(names, key)
+            # asked before anything is unpacked: 8 MB of a file may be 8 GB of zeros
+            _check_memory(sum(file.getinfo(f"{name}.npy").file_size for name in taken.values()))
             found = {what: _read_member(file, name) for what, name in taken.items()}
     except Exception as error:
         raise ValueError(f"{path} {_in_words(error)}") from None
@@ -103,6 +114,23 @@ def _check_table(file: zipfile.ZipFile) -> None:
         file.open(member).close()                          # compares both names
 
 
+def _check_memory(n_bytes: int) -> None:
+    """Raise DoesNotFit for more bytes than are free."""
+    free = _free_memory()
+    if n_bytes > free:
+        raise DoesNotFit(f"does not fit into memory: its images take {n_bytes / 1e6:,.0f} MB, and "
+                         f"{free / 1e6:,.0f} MB are free; save fewer of them, or bytes (uint8)")
+
+
+def _free_memory() -> float:
+    """How many bytes of memory are free.  Only Linux says so; elsewhere it is infinity."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):           # in kB
+                return 1024.0 * int(line.split()[1])
+    return math.inf
+
+
 def _read_member(file: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array.  Reading it to its end compares the checksum, too."""
     with warnings.catch_warnings(), file.open(f"{name}.npy") as member:
@@ -116,6 +144,8 @@ def _read_member(file: zipfile.ZipFile, name: str) -> np.ndarray:
 
 def _in_words(error: Exception) -> str:
     """What is wrong with the file, in one line."""
+    if isinstance(error, DoesNotFit):
+        return str(error)
     if "Object arrays" in str(error) or "Python objects" in str(error):
         return ("holds Python objects, not numbers: save a plain array with "
                 "np.save(path, x.astype(np.float32))")

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import sys
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import NamedTuple
 
@@ -131,8 +133,11 @@ def find_folder(name: str, data_dir: str | PathLike | None) -> Path | None:
 
 
 def path_of(folder: Path, part: str) -> Path | None:
-    """The file of `part` in `folder`, gzipped or not; None where there is none."""
-    for path in (folder / part, folder / f"{part}.gz"):
+    """The file of `part` in `folder`, gzipped or not; None where there is none.
+
+    The .gz goes first: in the cache folder it is the file that was compared with its sha256.
+    """
+    for path in (folder / f"{part}.gz", folder / part):
         if path.is_file():
             return path
     return None
@@ -151,7 +156,8 @@ def is_published(name: str, part: str, raw: bytes) -> bool:
     if hashlib.sha256(raw).hexdigest() in known:
         return True
     try:
-        return hashlib.sha256(unpack(raw, Path(part), LIMIT)).hexdigest() in known
+        # known[1:], because a .gz packed once more is no file that can be read
+        return hashlib.sha256(unpack(raw, Path(part), LIMIT)).hexdigest() in known[1:]
     except ValueError:
         return False
 
@@ -215,12 +221,8 @@ def _stream(name: str, url: str, path: str, _) -> None:
 
     It raises for bytes that are not the published ones: pooch then removes the file.
     """
-    import requests
-
     start, file_name = perf_counter(), url.rsplit("/", 1)[1]
-    no_second_gzip = {"Accept-Encoding": "identity"}
-    with (requests.get(url, stream=True, timeout=SILENCE, headers=no_second_gzip) as answer,
-          open(path, "wb") as file):
+    with _answer(url) as answer, open(path, "wb") as file:
         answer.raise_for_status()
         size = int(answer.headers.get("content-length", 0)) or None
         with tqdm(total=size, desc=file_name, unit="B", unit_scale=True, leave=False,
@@ -238,6 +240,29 @@ def _stream(name: str, url: str, path: str, _) -> None:
     if not is_published(name, file_name.removesuffix(".gz"), raw):
         page = ": a web page" if raw[:1] == b"<" else ""
         raise ValueError(f"{file_name} has {len(raw)} bytes that are not the published ones{page}")
+
+
+def _answer(url: str):
+    """requests.get, which begins to read the answer, given up after DEADLINE seconds.
+
+    requests itself bounds the time between two bytes: headers that come one by one have no end.
+    """
+    import requests
+
+    found, no_second_gzip = Future(), {"Accept-Encoding": "identity"}
+
+    def get() -> None:
+        try:
+            found.set_result(requests.get(url, stream=True, timeout=SILENCE,
+                                          headers=no_second_gzip))
+        except Exception as error:
+            found.set_exception(error)
+
+    Thread(target=get, daemon=True).start()
+    try:
+        return found.result(DEADLINE)
+    except TimeoutError:
+        raise TimeoutError(f"timed out, no answer in {DEADLINE} seconds") from None
 
 
 def _in_words(error: Exception) -> str:

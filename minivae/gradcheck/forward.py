@@ -15,13 +15,25 @@ from minivae.gradcheck.cases import B, D, F8, H, K, Z
 from minivae.gradcheck.exact_means import all_faces
 from minivae.gradcheck.report import Report, claim
 from minivae.latents import GaussianLatent
-from minivae.layers import sigmoid
+from minivae.layers import ReLU, Sigmoid, Softplus, Tanh, sigmoid
 from minivae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from minivae.optim import Adam
 from minivae.vae import VAE
 
 
 # --- the nodes ------------------------------------------------------------------------------------
+
+
+def activations(seed: int) -> Report:
+    """Each activation where its value is known on paper: at 0 and at log 3, on both sides."""
+    x, log = np.array([[-np.log(3), 0.0, np.log(3)]]), np.log
+    known = {ReLU: (0.0, 0.0, log(3)), Tanh: (-4 / 5, 0.0, 4 / 5), Sigmoid: (1 / 4, 1 / 2, 3 / 4),
+             Softplus: (log(4 / 3), log(2), log(4))}
+    return Report("activations", [
+        claim(f"{act.__name__} at {at}", found, wanted, 1e-15, "not the value of its formula: is "
+              "it stretched, scaled or mirrored, in forward and in backward?")
+        for act, values in known.items()
+        for at, found, wanted in zip(("-log 3", "0", "log 3"), act().forward(x)[0], values)])
 
 
 def convolutions(seed: int) -> Report:

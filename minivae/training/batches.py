@@ -8,7 +8,7 @@ import numpy as np
 from minivae import kernels
 from minivae.likelihoods import BernoulliLikelihood
 from minivae.model import Model
-from minivae.pixels import check_pixels
+from minivae.pixels import check_pixels, check_range
 
 
 def check_data(vae: Model, X: np.ndarray, name: str, binarize: str) -> np.ndarray:
@@ -27,6 +27,7 @@ def check_data(vae: Model, X: np.ndarray, name: str, binarize: str) -> np.ndarra
         raise ValueError(f"{name} must have {vae.x_dim} pixels per row for this model, "
                          f"got shape {X.shape}")
     if X.dtype.kind == "f":
+        check_range(X, name, vae.dtype)
         try:
             vae.likelihood.check(X)
             # only an intensity in [0, 1] can be made black or white
