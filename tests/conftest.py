@@ -34,7 +34,9 @@ def surroundings() -> dict:
     """What a test could change in this process for those that come after it."""
     umask = os.umask(0)
     os.umask(umask)
-    variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    # the first import of scikit-learn sets two variables of its OpenMP, KMP_..
+    variables = {name: value for name, value in os.environ.items()
+                 if name != "PYTEST_CURRENT_TEST" and not name.startswith("KMP_")}
     signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     found = {"the folder": os.getcwd(), "os.environ": variables, "sys.path": list(sys.path), "the umask": umask,
              "signals": signals, "np.errstate": np.geterr(), "np.random": np.random.get_state()[1].tobytes()}

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import pairwise
+from time import sleep
 from typing import NamedTuple
 
 import numpy as np
@@ -133,8 +134,9 @@ class Ranks:
             yield
         except BaseException as error:
             if self.size > 1 and not self.all_know:
-                print(f"minivae: rank {self.rank}: {type(error).__name__}: {error}",
-                      file=sys.stderr, flush=True)
+                sys.stderr.write(f"minivae: rank {self.rank}: {type(error).__name__}: {error}\n")
+                sys.stderr.flush()
+                sleep(0.5)              # mpiexec may drop what it has not passed on by then
                 self.comm.Abort(1)
                 os._exit(1)             # MPICH may return from Abort, and end us a little later
             raise
