@@ -19,7 +19,8 @@ from minivae.app.lines import hanging
 from minivae.choices import some
 
 SECONDS = 2.0                   # of the speed test, after the kernels are compiled
-LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "PIL", "tqdm", "pooch")
+LIBRARIES = ("numpy", "numba", "scipy", "sklearn", "matplotlib", "PIL", "tqdm", "pooch",
+             "joblib")
 AMISS = re.compile(r"\b(BROKEN|DAMAGED|MISSING|NOT|WRONG)\b")      # what a finding says in words
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")    # of Linux: microseconds of each so many, or "max"
 VARIABLES = ("MINIVAE_DATA", "NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT", "OMP_NUM_THREADS",
