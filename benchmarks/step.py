@@ -5,7 +5,8 @@ the machine meets all alike, and the medians are compared.  minivae takes part t
 installed, with oneDNN if `pip install '.[fast]'` has brought it, and as a plain install.
 Writes benchmarks/results/step.json, step.png and scaling.png.
 
-With --neighbours N it times one step beside N busy processes, and writes neighbours.json.
+With --neighbours N it times one step beside N busy processes, and a whole training on MNIST, which
+must be there (MINIVAE_DATA).  It writes neighbours.json.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from statistics import median, quantiles
@@ -71,6 +73,7 @@ TARGETS = {
 BESIDE_NEIGHBOURS = {
     "mean step / JAX's, ms": (OVERHEAD, 1.5, 1.2),
     "mean step / PyTorch's, ms": (OVERHEAD, 0.25, 0.1),
+    "minivae train --data mnist, s": (OVERHEAD, 4.0, 3.0),
 }
 
 
@@ -311,21 +314,47 @@ def beside_neighbours(peers, neighbours, seconds=8.0):
     names = [name for name in CONTESTANTS if name.startswith("minivae")]
     names += [name for name in peers if name in ("PyTorch fused Adam", "JAX jit")]
     team = {name: Contestant(name) for name in names}
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
     times = {name: [] for name in team}
     try:
-        for _ in range(2):
-            for name, one in team.items():
-                begin = perf_counter()
-                while perf_counter() - begin < seconds:
-                    times[name] += one.ask(task="steps", net=SMALL, batch=128, n=10)["ms"]
+        with busy_processes(neighbours):
+            for _ in range(2):
+                for name, one in team.items():
+                    begin = perf_counter()
+                    while perf_counter() - begin < seconds:
+                        times[name] += one.ask(task="steps", net=SMALL, batch=128, n=10)["ms"]
+    finally:
+        for one in team.values():
+            one.close()
+    return {name: sum(ms) / len(ms) for name, ms in times.items()}
+
+
+@contextmanager
+def busy_processes(n):
+    """Within `with`, n processes want a core each."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
     finally:
         for process in busy:
             process.kill()
             process.wait()
-        for one in team.values():
-            one.close()
-    return {name: sum(ms) / len(ms) for name, ms in times.items()}
+
+
+def train_beside_neighbours(neighbours, epochs=10):
+    """Seconds of a whole `minivae train --data mnist`, of so many epochs: beside them, and quiet.
+
+    From its start to its end, with its pictures; twice each, in turns, and the sums are compared.
+    """
+    command = [sys.executable, "-m", "minivae", "train", "--data", "mnist", "--epochs", str(epochs)]
+    seconds = [0.0, 0.0]
+    for _ in range(2):
+        for i, n in enumerate((neighbours, 0)):
+            with tempfile.TemporaryDirectory() as folder, busy_processes(n):
+                begin = perf_counter()
+                subprocess.run([*command, "--out", f"{folder}/run"], check=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                seconds[i] += perf_counter() - begin
+    return Measured(seconds[0], f"quiet, {epochs} epochs twice", seconds[1])
 
 
 # --- the record -----------------------------------------------------------------------------------
@@ -467,6 +496,7 @@ def main(argv=None):
         found = beside_neighbours(peers, args.neighbours)
         table = [row(work, Measured(found["minivae"], peer, found[peer])) for work, peer in
                  zip(BESIDE_NEIGHBOURS, ("JAX jit", "PyTorch fused Adam")) if peer in found]
+        table.append(row(list(BESIDE_NEIGHBOURS)[-1], train_beside_neighbours(args.neighbours)))
         show(table)
         record = {"machine": about, "neighbours": args.neighbours, "table": table,
                   "mean ms per step": found}
