@@ -1,7 +1,7 @@
-"""Training on several ranks of MPI, measured and foretold: python -m benchmarks.scaleout [--quick]
+"""Training on several ranks of MPI, measured and predicted: python -m benchmarks.scaleout [--quick]
 
 Measured here, on two cores: a step of fit(.., comm=) on one rank and on two, and of fit without
-comm, which has both cores for its threads; and the bytes that a rank sends.  Foretold: a step on p
+comm, which has both cores for its threads; and the bytes that a rank sends.  Predicted: a step on p
 machines of one rank each, from the step on one rank and the published latency and bandwidth of
 three networks, by `step_on`.  It needs mpi4py and an MPI: pip install '.[mpi]'.
 Writes benchmarks/results/scaleout.json and scaleout.png.
@@ -52,7 +52,7 @@ NETWORKS = {
         8.9e-6, 7.6e9 / 8, "measured with TCP in the adapter: Feng, Balaji, Baron, Bhuyan and "
         "Panda (2005), Performance Characterization of a 10-Gigabit Ethernet TOE, abstract"),
     "100 Gbit Ethernet": Network(
-        10e-6, 100e9 / 8, "latency measured with TCP at the University of New Mexico, told in "
+        10e-6, 100e9 / 8, "latency measured with TCP at the University of New Mexico, reported in "
         "naddod.com/blog/edr-infiniband-vs-100gb-ethernet-performance-competition; line rate of "
         "IEEE 802.3ba"),
     "InfiniBand EDR": Network(
@@ -65,7 +65,7 @@ NETWORKS = {
 
 
 def time_steps(net: str, batch: int, with_comm: bool, quick: bool) -> dict:
-    """The ms of a step, and what a rank sends in it: run by every rank, told by the first."""
+    """The ms of a step, and what a rank sends in it: run by every rank, returned by the first."""
     ranks = None
     if with_comm:
         from mpi4py import MPI
@@ -127,7 +127,7 @@ def _ask(before: list[str], net: str, batch: int, quick: bool) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-# --- foretold -------------------------------------------------------------------------------------
+# --- predicted ------------------------------------------------------------------------------------
 
 
 def bytes_sent(parameters: int, batch: int, p: int) -> float:
@@ -136,7 +136,7 @@ def bytes_sent(parameters: int, batch: int, p: int) -> float:
     (nodes + 1) * 4 * P * (p - 1) / p:  of each node that a rank has added up, every other rank
     gets its p-th; then the p-th that it has finished goes to every other rank.
     """
-    nodes = max(len(nodes) for _, nodes in shares(len(blocks_of(batch)), p))
+    nodes = max(len(nodes) for nodes in shares(len(blocks_of(batch)), p))
     return (nodes + 1) * FLOAT32 * parameters * (p - 1) / p
 
 
@@ -156,7 +156,7 @@ def step_on(p: int, row: dict, network: Network) -> float:
     return work + update + 1e3 * (messages * network.latency + sent / network.bandwidth)
 
 
-def foretell(table: list[dict]) -> list[dict]:
+def predict(table: list[dict]) -> list[dict]:
     """For each row and network: the speed-up on MACHINES over one, and where it is largest."""
     curves = []
     for row in table:
@@ -181,8 +181,8 @@ def figure_of(curves: list[dict]) -> Figure:
     columns = len({batch for _, batch in panels})
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 5.2), layout="constrained")
-        figure.suptitle("Speed-up over one machine, foretold: on the dashed line every machine "
-                        "is used fully", x=0.01, ha="left", fontsize=10)
+        figure.suptitle("Predicted speed-up over one rank, which is one core.  Dashed line: p "
+                        "ranks are p times as fast", x=0.01, ha="left", fontsize=10)
         grid = figure.subplots(len(panels) // columns, columns, sharex=True, sharey=True,
                                squeeze=False)
         for axes, (net, batch) in zip(grid.flat, panels):
@@ -228,7 +228,7 @@ def main() -> None:
         return
     about = machine()
     table = measure(shlex.split(arguments.mpiexec), arguments.quick)
-    curves = foretell(table)
+    curves = predict(table)
     show(table, curves)
     record = {"machine": about, "table": table,
               "networks": {name: network._asdict() for name, network in NETWORKS.items()},

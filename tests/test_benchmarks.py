@@ -165,7 +165,7 @@ def test_a_step_on_several_machines_costs_what_the_formula_says():
 
 
 def test_the_curves_name_the_largest_gain_and_how_far_half_of_it_is_used():
-    curve = scaleout.foretell([ROW])[2]                    # InfiniBand
+    curve = scaleout.predict([ROW])[2]                    # InfiniBand
     assert curve["network"] == "InfiniBand EDR" and curve["largest"] == max(curve["speed-up"])
     assert scaleout.MACHINES[curve["speed-up"].index(curve["largest"])] == curve["largest at"] == 8
     assert curve["pays to"] == 8 and curve["speed-up"][0] == 1
@@ -177,10 +177,10 @@ def test_a_step_is_timed_without_ranks():
 
 
 def test_the_record_of_ranks_is_what_the_program_makes_of_its_measurements():
-    """The bytes were counted as they were sent; all that is foretold follows from the table."""
+    """The bytes were counted as they were sent; all that is predicted follows from the table."""
     record = json.loads((Path(step.__file__).parent / "results" / "scaleout.json").read_text())
     for row in record["table"]:
         assert row["bytes"] == scaleout.bytes_sent(row["parameters"], row["batch"], 2), row
         assert row["efficiency"] == row["ms on 1 rank"] / row["ms on 2 ranks"] / 2
-    assert scaleout.foretell(record["table"]) == record["curves"]
+    assert scaleout.predict(record["table"]) == record["curves"]
     assert looks.overlapping_words(scaleout.figure_of(record["curves"])) == []

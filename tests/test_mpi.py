@@ -125,11 +125,11 @@ def test_the_tree_over_blocks_has_one_order_of_additions(n, rng):
 
     for size in range(1, 13):
         shares = blocks.shares(n, size)
-        assert [i for mine, _ in shares for i in mine] == [*range(n)]
-        for mine, nodes in shares:
-            assert [i for begin, end in nodes for i in range(begin, end)] == [*mine]
-            assert len(nodes) <= 2 * n.bit_length()
-        sums = {node: add_up(node) for _, nodes in shares for node in nodes}
+        assert [i for nodes in shares for begin, end in nodes for i in range(begin, end)] == [*range(n)]
+        blocks_of_each = [sum(end - begin for begin, end in nodes) for nodes in shares]
+        assert max(blocks_of_each) - min(blocks_of_each) <= 1
+        assert max(map(len, shares)) <= 2 * n.bit_length()
+        sums = {node: add_up(node) for nodes in shares for node in nodes}
         assert blocks.finished((0, n), sums).tobytes() == add_up((0, n)).tobytes()
 
 

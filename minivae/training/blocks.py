@@ -9,8 +9,8 @@ from math import ceil
 
 import numpy as np
 
-BLOCKS = 8                      # in a batch, where they then have as many rows as they should:
-FEWEST, MOST = 32, 256          # with fewer a product is slow, with more nothing gets faster
+BLOCKS = 8                      # of a batch, unless its blocks would be too small or too large
+FEWEST, MOST = 32, 256          # rows of a block, about: small products are slow, large no gain
 
 
 def blocks_of(B: int) -> list[tuple[int, int]]:
@@ -20,7 +20,10 @@ def blocks_of(B: int) -> list[tuple[int, int]]:
 
 
 def middle(begin: int, end: int) -> int:
-    """Where the node over the leaves begin..end, two or more, is split: its left half is full."""
+    """Where the node over the leaves begin..end, two or more, is split.
+
+    The left half has as many leaves as the largest power of 2 below their number.
+    """
     return begin + 2 ** ((end - begin - 1).bit_length() - 1)
 
 
@@ -36,10 +39,10 @@ def largest_nodes(begin: int, end: int, node: tuple[int, int]) -> list[tuple[int
 
 
 @cache
-def shares(n: int, size: int) -> list[tuple[range, list[tuple[int, int]]]]:
-    """For each of `size` ranks: which of n blocks it takes, and the nodes that it adds up."""
+def shares(n: int, size: int) -> list[list[tuple[int, int]]]:
+    """For each of `size` ranks, the nodes of the tree over n blocks that it adds up."""
     edges = [n * rank // size for rank in range(size + 1)]
-    return [(range(a, b), largest_nodes(a, b, (0, n))) for a, b in pairwise(edges)]
+    return [largest_nodes(a, b, (0, n)) for a, b in pairwise(edges)]
 
 
 def finished(node: tuple[int, int], found: dict) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Training on several machines: every rank of MPI takes a part of each batch.
 
-However many ranks there are, the parameters come out the same, bit for bit:
+On machines of one kind, with the same versions, any number of ranks gives the same bits:
 
     blocks   A batch of B rows is cut into blocks, and B alone says into how many.  Each block has
              a forward and a backward of its own.  A rank takes whole blocks.
     noise    A block draws its noise from a counter, Philox, that starts at (block, batch, epoch).
     sums     grad = sum over blocks of (rows of the block / B) * grad of the block.  The order of
-             the additions is that of one binary tree over the blocks.  MPI moves numbers and adds
-             none, for it promises no order.
+             the additions is that of one binary tree over the blocks.  MPI only moves the numbers:
+             it does not promise an order of additions.
 
 Source of the counter: Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3".
 """
@@ -106,16 +106,17 @@ class Ranks:
     def __init__(self, comm):
         self.comm, self.rank, self.size = comm, comm.Get_rank(), comm.Get_size()
         self.first, self.sent = self.rank == 0, 0
-        self.all_know = False               # of the error that ends this
+        self.all_know = False               # whether every rank raises the same error
         self._arrays = {}
 
     # --- one for all ---
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Within `with`, a rank works on one thread; an error of this rank alone ends all.
+        """Within `with`, this rank uses one thread, and an error of this rank alone ends all.
 
-        The bits depend on how products are cut for threads, and there is a rank for each core.
+        One thread, because there is a rank for each core, and because the bits of a product depend
+        on how it is cut for threads.
         """
         from threadpoolctl import threadpool_limits
 
@@ -129,7 +130,10 @@ class Ranks:
 
     @contextmanager
     def ending_all(self) -> Iterator[None]:
-        """Within `with`, an error that the others do not know of ends them: they would wait."""
+        """Within `with`, an error of this rank ends the others, unless they raise it too.
+
+        Else they would wait for this rank for ever.
+        """
         try:
             yield
         except BaseException as error:
@@ -162,8 +166,6 @@ class Ranks:
 
     def _tell(self, value, error: BaseException | None) -> list:
         """The value of each rank; or raise, on all of them, the error of the first that has one."""
-        if error is not None:
-            value = None
         answers = self.comm.allgather((value, _ready_to_send(error)))
         for rank, (_, found) in enumerate(answers):
             if found is not None:
@@ -182,7 +184,10 @@ class Ranks:
     # --- before training ---
 
     def generator(self, rng: np.random.Generator) -> np.random.Generator:
-        """A Generator over Philox, with a new key from rng: rng itself, if it is one."""
+        """A Generator over Philox, with a new key from rng; in `share` that of rank 0 counts.
+
+        It is rng itself where that is one, because layers of one's own may draw from it.
+        """
         key = rng.integers(0, 2**64, 2, np.uint64)
         if not isinstance(rng.bit_generator, np.random.Philox):
             return np.random.Generator(np.random.Philox(key=key))
@@ -203,8 +208,8 @@ class Ranks:
         self.all_know = True
         for name, value in everyones[0].items():
             for rank, others in enumerate(everyones):
-                if others[name] != value:
-                    found = f"{name} {others[name]} and rank 0 {value}"
+                if others.get(name) != value:
+                    found = f"{name} {others.get(name)} and rank 0 {value}"
                     if name in ("X", "X_test", "model"):
                         found = f"another {name} than rank 0"
                     raise ValueError(f"rank {rank} was given {found}: all ranks want the same "
@@ -244,7 +249,7 @@ class Ranks:
             self._add_up_all(state, len(batch.blocks))      # every layer's grads
             adam.step()
 
-            start_counter(rng, state.epoch, batch.number + 1, 0)       # on every rank the same
+            start_counter(rng, state.epoch, batch.number + 1, 0)       # whichever blocks a rank had
             state.totals += np.sum([row for totals, _ in answers for row in totals], axis=0)
             state.next_row = first + len(index)
             if any(stopped for _, stopped in answers):
@@ -255,6 +260,7 @@ class Ranks:
                  ) -> tuple[list, bool]:
         """Forward and backward of this rank's blocks.
 
+        A checkpoint that is due is saved first: here, so that all ranks learn of an error.
         Returns the sums of loss, recon and kl of each block, and whether `stop` says True.
         """
         if saver.due(SAVE_EVERY) and non_finite_param(state.vae) is None:
@@ -264,7 +270,7 @@ class Ranks:
         def leaf(block: int, grad: np.ndarray) -> None:
             totals.append(_forward_and_backward(state, images, settings, batch, block, grad))
 
-        _, nodes = shares(len(batch.blocks), self.size)[self.rank]
+        nodes = shares(len(batch.blocks), self.size)[self.rank]
         for node, grad in zip(nodes, self._sums(state, len(nodes))):
             self._add_up(node, grad, leaf)
         return totals, stop is not None and bool(stop())
@@ -282,7 +288,8 @@ class Ranks:
             return
         mid = middle(begin, end)
         self._add_up((begin, mid), out, leaf)
-        (right,) = self._array((end - begin - 1).bit_length(), 1, len(out), out.dtype)
+        height = (end - begin - 1).bit_length()     # smaller in both halves: each has an array
+        (right,) = self._array(f"right half at {height}", 1, len(out), out.dtype)
         self._add_up((mid, end), right, leaf)
         out += right
 
@@ -291,7 +298,7 @@ class Ranks:
 
         Each rank gets a slice of every node, and finishes the tree for it; then all get all slices.
         """
-        everyones = [nodes for _, nodes in shares(n, self.size)]
+        everyones = shares(n, self.size)
         sums = self._sums(state, len(everyones[self.rank]))
         whole = sums[0] if self.size == 1 else self._exchanged(sums, everyones, n)
         at = 0

@@ -66,8 +66,8 @@ def _by_workers(judge: Callable, vae: Model, groups: Iterable[tuple], n_jobs: in
 def _in_worker(judge: Callable, vae: Model, parts: int, group: tuple):
     """judge(vae, *group) with a copy of the model, because threads are handed the same one."""
     pool.set_parts(parts)
-    with _blas().limit(limits=1):
-        return judge(copy.deepcopy(vae), *group)
+    _blas().limit(limits=1)             # for good: tasks in other threads of this process want it
+    return judge(copy.deepcopy(vae), *group)
 
 
 @cache
