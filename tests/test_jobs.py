@@ -87,7 +87,7 @@ def test_a_dask_cluster_finds_the_same_numbers(here):
     except ImportError:
         skip("Dask is not installed: pip install '.[test]'")
     # Dask's variables for its workers stay in this process, too
-    with (patch.dict(os.environ), LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+    with (patch.dict(os.environ), LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
           Client(cluster), parallel_config("dask")):
         assert_same(numbers(-1), here)
 
