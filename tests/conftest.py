@@ -39,7 +39,7 @@ def surroundings() -> dict:
                  if name != "PYTEST_CURRENT_TEST" and not name.startswith("KMP_")}
     signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     found = {"the folder": os.getcwd(), "os.environ": variables, "sys.path": list(sys.path), "the umask": umask,
-             "signals": signals, "np.errstate": np.geterr(), "np.random": np.random.get_state()[1].tobytes()}
+             "signals": signals, "np.errstate": np.geterr()}
     if "minivae.pool" in sys.modules:
         found["pool.parts"] = sys.modules["minivae.pool"].pool.parts
     return found

@@ -23,8 +23,8 @@ DEFAULTS = [
     (VAE.conv, {"channels": (32, 64), "z_dim": 20, "kernel": 4, "stride": 2, "padding": 1, **OF_A_MODEL}),
     (fit, {"X_test": None, **OF_A_TRAINING, "binarize": None, "warmup": 0, "decay": 1.0, "patience": None, "rng": None,
            "callback": None, "checkpoint": None, "resume": None, "stop": None, "note": None, "adam": None,
-           "progress": False}),
-    (evaluate, {"binarize": None, "scale": None}),
+           "progress": False, "comm": None}),
+    (evaluate, {"binarize": None, "scale": None, "n_jobs": None}),
     (VAEEstimator, {"z_dim": 8, "hidden": (200,), "channels": None, "image_shape": None, **OF_A_TRAINING,
                     **{name: OF_A_MODEL[name] for name in ("likelihood", "activation", "beta")},
                     "random_state": None}),
@@ -32,8 +32,8 @@ DEFAULTS = [
     (ConcreteLatent, {"temperature": 0.5}),
     (RunningMean, {"decay": 0.9}),
     (NVIL, {"hidden": 100, "decay": 0.8, "lr": 1e-3, "rng": None, "dtype": np.float32}),
-    (log_px, {"samples": 5000, "rng": None}),                                              # Burda et al., section 5
-    (measure, {"samples": 1000, "rng": None, "progress": False}),
+    (log_px, {"samples": 5000, "rng": None, "n_jobs": None}),                              # Burda et al., section 5
+    (measure, {"samples": 1000, "rng": None, "progress": False, "n_jobs": None}),
     (interpolate, {"steps": 9}),
     (active_units, {"threshold": 0.01}),                                                   # the same, section 5.2
 ]

@@ -419,7 +419,7 @@ def test_load_asks_for_a_builder_and_says_what_it_must_return(tmp_path):
     minivae.save(own_vae(), path)
     with pytest.raises(ArchiveError, match=r"put together by hand: load\(path, builder=..\)"):
         minivae.load(path)
-    with pytest.raises(TypeError, match="builder must return a model, got None"):
+    with pytest.raises(TypeError, match="builder's model must be a VAE or DiscreteVAE, got None"):
         minivae.load(path, builder=lambda: None)
     with pytest.raises(ZeroDivisionError):                 # the caller's own errors are the caller's
         minivae.load(path, builder=lambda: 1 / 0)

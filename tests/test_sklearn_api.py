@@ -327,7 +327,7 @@ def test_masked_pixels_are_refused(method, rng):
     one = VAEEstimator(epochs=1, hidden=(4,), z_dim=2, random_state=0).fit(X)
     with pytest.raises(ValueError, match="1 of this masked array are masked"):
         getattr(one, method)(np.ma.masked_equal(X, X[3, 2]))
-    assert VAEEstimator(epochs=1, hidden=(4,), z_dim=2).fit(np.ma.array(X)).n_features_in_ == 6
+    assert VAEEstimator(epochs=1, hidden=(4,), z_dim=2, random_state=0).fit(np.ma.array(X)).n_features_in_ == 6
 
 
 # --- convolutions ---

@@ -137,8 +137,8 @@ def reconstruct(run: TrainedRun, n: int, seed: int, data: str | None = None,
     """
     from minivae.app import plots
 
-    path, arrays_path = _paths(out, run, "reconstructions.png", npz, force)
     shape, index, images, x = _choose_images(run, data, data_dir, n, seed, key)
+    path, arrays_path = _paths(out, run, "reconstructions.png", npz, force)     # makes the folder
     recon = decoded(run.vae, run.vae.likeliest_z(x))
     plots.reconstructions(images, x, recon, shape, path, plots.is_ink(run.config["data"]))
     arrays = {"image": images, "x": x, "reconstruction": recon}
@@ -159,11 +159,11 @@ def latent(run: TrainedRun, n: int, seed: int, data: str | None = None,
     from minivae.app import plots
 
     vae, reason = run.vae, why_no_manifold(run.vae)
+    shape, index, images, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
     names = ["interpolation.png", "traversal.png", *["manifold.png"] * (reason is None)]
-    paths = [_paths(out, run, name, False, force)[0] for name in names]
+    paths = [_paths(out, run, name, False, force)[0] for name in names]         # makes the folder
     _, arrays_path = _paths(out, run, "latent.png", npz, force)
     ink = plots.is_ink(run.config["data"])
-    shape, index, images, x = _choose_images(run, data, data_dir, max(2 * n, FOR_KL), seed, key)
     # one image alone is both ends
     ends = np.resize(np.arange(len(index)), 2 * min(n, max(1, len(index) // 2)))
     arrays = {"index": index[ends],
