@@ -127,8 +127,8 @@ def _in_parts(library, parts, ta, tb, a, b, out, bias):
         by sums     part p adds up a part of the k terms of every number; then these sums are added
         by rows     part p computes some rows of out
         by columns  part p computes some columns of out
-    By sums, a core reads only those rows of the weights b that it also moves in Adam.  Memory that
-    another core has read is slow to write: Adam took 190 instead of 92 us for a matrix.
+    By sums, a core reads only those rows of b that it also moves in Adam: memory that another core
+    has read, too, is slow to write.
     """
     m, n = out.shape
     k = a.shape[0] if ta else a.shape[1]
@@ -155,8 +155,7 @@ def _in_parts(library, parts, ta, tb, a, b, out, bias):
             if j < end:
                 _gemm(library, ta, tb, m, end - j, k, A, lda, B + 4 * j * (ldb if tb else 1), ldb,
                       0, C + 4 * j, n)
-    if by_sums:
-        kernels.add_sums(sums, out)
+    kernels.add_sums(sums, out)                  # of which there may be none
     if bias.size and (by_sums or not by_rows):
         kernels.add_bias(bias, out)
 
