@@ -300,12 +300,10 @@ def test_the_tables_of_speed_are_the_recorded_ones():
             assert row["ratio"] == row["ours"]
             line = f"| {work} | {ours} | {beside} | <= {wanted}"
         elif row["against"] in ("products", "bare steps"):
-            if "ratios" in row:                            # of an epoch: each round beside its own bare steps
+            if "epoch" in work:                            # each round beside its own bare steps
                 assert len(row["ratios"]) == 9 and row["ratio"] == median(row["ratios"])
             else:
-                # a record of before the ratios were kept: between rounds the pace of a shared machine drifts
-                # by some per cent, and the two medians may be of two rounds
-                assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"], rel=0.02 if "epoch" in work else 1e-9)
+                assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"], rel=1e-9)
             line = f"| {work} | {ours} | {beside} | {ratio} | <= {wanted}"
         else:
             assert row["ratio"] == pytest.approx(row["theirs"] / row["ours"], rel=1e-9)
