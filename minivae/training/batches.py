@@ -3,12 +3,17 @@
 pixels.py says what a pixel is.
 """
 
+import sys
+from collections.abc import Iterator
+
 import numpy as np
+from tqdm import tqdm
 
 from minivae import kernels
 from minivae.likelihoods import BernoulliLikelihood
 from minivae.model import Model
 from minivae.pixels import check_pixels, check_range
+from minivae.saving.checkpoint import TrainingState
 
 
 def check_data(vae: Model, X: np.ndarray, name: str, binarize: str) -> np.ndarray:
@@ -36,6 +41,25 @@ def check_data(vae: Model, X: np.ndarray, name: str, binarize: str) -> np.ndarra
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return X
+
+
+def each_batch(state: TrainingState, settings, show_bar: bool
+               ) -> Iterator[tuple[int, np.ndarray, float]]:
+    """Yield each batch of an epoch, or of what is left of it: number, rows of the data, beta.
+
+    At its start the rows get a new order.  Adam's lr is set for the batch; who takes it moves
+    state.next_row on.
+    """
+    if state.next_row == 0:
+        # sorted first: the new order depends on rng alone, and not on the old order
+        state.order = state.rng.permutation(np.sort(state.order))
+        state.totals = np.zeros(3)
+    n, B = len(state.order), settings.batch_size
+    for first in tqdm(range(state.next_row, n, B), f"epoch {state.epoch}", leave=False,
+                      unit=" batches", file=sys.stderr, disable=not show_bar):
+        passed = state.epoch - 1 + first / n
+        beta, state.adam.lr = settings.schedule(state.vae.beta, passed)
+        yield first // B + 1, state.order[first : first + B], beta
 
 
 def draw(X: np.ndarray, index: np.ndarray, scale: float, binarize: str, rng: np.random.Generator,

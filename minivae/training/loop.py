@@ -1,7 +1,6 @@
 """fit: the training loop.  Draw a batch, forward, backward, step: see `_one_epoch`."""
 
 import json
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,7 +9,6 @@ from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from minivae.choices import check_kind, generator, in_short, number, whole_number
 from minivae.model import Model
@@ -18,7 +16,7 @@ from minivae.optim import Adam
 from minivae.pixels import choose_binarize, doubt_about_scale, scales_of
 from minivae.saving.archive import digest
 from minivae.saving.checkpoint import SAVE_EVERY, TrainingState, Saver, restore
-from minivae.training.batches import check_data, draw
+from minivae.training.batches import check_data, draw, each_batch
 from minivae.training.evaluation import (EVALUATION_SEED, NonFiniteError, evaluate,
                                          first_non_finite, non_finite_param)
 from minivae.training.ranks import Alone, Ranks, ranks_of
@@ -233,30 +231,20 @@ def _one_epoch(state: TrainingState, images: Images, settings: Settings, saver: 
                show_bar: bool) -> bool:
     """Every row once, in a new order, or what is left of an epoch.  True where `stop` ended it."""
     vae, adam, rng = state.vae, state.adam, state.rng
-    if state.next_row == 0:
-        # sorted first: the new order depends on rng alone, and not on the old order
-        state.order = rng.permutation(np.sort(state.order))
-        state.totals = np.zeros(3)
-    n, B = len(state.order), settings.batch_size
-    bar = tqdm(range(state.next_row, n, B), f"epoch {state.epoch}", leave=False,
-               unit=" batches", file=sys.stderr, disable=not show_bar)
-    for first in bar:
-        index = state.order[first : first + B]
-        beta, adam.lr = settings.schedule(vae.beta, state.epoch - 1 + first / n)
-
+    for n, index, beta in each_batch(state, settings, show_bar):
         x = draw(images.X, index, images.scale, settings.binarize, rng, vae.dtype)     # (B, D)
         eps = vae.noise(settings.samples, len(x), rng)                                 # (K, B, Z)
         with vae.at_beta(beta):
             result = vae.forward(x, eps)
         if not np.isfinite(result.loss):
-            raise NonFiniteError(f"batch {first // B + 1}: first in {first_non_finite(vae)}")
+            raise NonFiniteError(f"batch {n}: first in {first_non_finite(vae)}")
         vae.backward()                      # every layer's grads
         adam.step()                         # every parameter, by its grads
         vae.baseline.update()
 
         state.totals += [result.loss * len(x), result.recon.sum(dtype=float),
                             result.kl.sum(dtype=float)]
-        state.next_row = first + len(x)
+        state.next_row += len(x)
         if saver.due(SAVE_EVERY) and non_finite_param(vae) is None:
             saver.save()
         if stop is not None and stop():

@@ -22,13 +22,12 @@ from time import sleep
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from minivae import pool
 from minivae.model import Model
 from minivae.saving.checkpoint import SAVE_EVERY, Saver, TrainingState
 from minivae.saving.model_file import inventory
-from minivae.training.batches import draw
+from minivae.training.batches import draw, each_batch
 from minivae.training.blocks import blocks_of, finished, middle, shares
 from minivae.training.evaluation import NonFiniteError, first_non_finite, non_finite_param
 
@@ -232,18 +231,11 @@ class Ranks:
     def one_epoch(self, state: TrainingState, images, settings, saver: Saver, stop,
                   show_bar: bool) -> bool:
         """As `loop._one_epoch`, each batch in blocks.  True where `stop` ended it on any rank."""
-        vae, adam, rng = state.vae, state.adam, state.rng
+        adam, rng = state.adam, state.rng
         if state.next_row == 0:
             start_counter(rng, state.epoch, 0, 0)
-            state.order = rng.permutation(np.sort(state.order))
-            state.totals = np.zeros(3)
-        n, B = len(state.order), settings.batch_size
-        bar = tqdm(range(state.next_row, n, B), f"epoch {state.epoch}", leave=False,
-                   unit=" batches", file=sys.stderr, disable=not show_bar)
-        for first in bar:
-            index = state.order[first : first + B]
-            beta, adam.lr = settings.schedule(vae.beta, state.epoch - 1 + first / n)
-            batch = Batch(first // B + 1, index, beta, blocks_of(len(index)))
+        for number, index, beta in each_batch(state, settings, show_bar):
+            batch = Batch(number, index, beta, blocks_of(len(index)))
 
             answers = self.gather(self._my_part, state, images, settings, saver, stop, batch)
             self._add_up_all(state, len(batch.blocks))      # every layer's grads
@@ -251,7 +243,7 @@ class Ranks:
 
             start_counter(rng, state.epoch, batch.number + 1, 0)       # whichever blocks a rank had
             state.totals += np.sum([row for totals, _ in answers for row in totals], axis=0)
-            state.next_row = first + len(index)
+            state.next_row += len(index)
             if any(stopped for _, stopped in answers):
                 return True
         return False
